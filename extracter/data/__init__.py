@@ -1,0 +1,1 @@
+"""Test sets and training pairs: where they come from, how they are made ready."""
