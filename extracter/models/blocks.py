@@ -1,0 +1,83 @@
+"""Pieces that all networks share: convolutions, residual stages, bicubic resizing."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """3 x 3 convolution that keeps the size at stride 1 and halves it at stride 2."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """1 x 1 convolution."""
+    return nn.Conv2d(in_channels, out_channels, 1)
+
+
+class ResidualBlock(nn.Module):
+    """conv, ReLU, conv, skip; no normalisation (EDSR)."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.conv1 = conv3x3(features, features)
+        self.conv2 = conv3x3(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N, C, H, W to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class ResidualStage(nn.Sequential):
+    """Residual blocks and a closing convolution, without the outer skip."""
+
+    def __init__(self, features: int, blocks: int):
+        super().__init__(*(ResidualBlock(features) for _ in range(blocks)), conv3x3(features, features))
+
+
+class ShallowExtractor(nn.Module):
+    """IFE of LR and GFE of its gradient density: conv, ReLU, residual stage, outer skip (section 3.6)."""
+
+    def __init__(self, features: int, blocks: int):
+        super().__init__()
+        self.head = conv3x3(3, features)
+        self.stage = ResidualStage(features, blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N, 3, H, W to N, features, H, W."""
+        x = F.relu(self.head(x))
+        return x + self.stage(x)
+
+
+class _Bicubic(torch.autograd.Function):
+    """`interpolate` forward; backward by its transposed matrices, since CUDA's own kernel adds atomically."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.shape = x.shape[-2:]
+        return F.interpolate(x, size, mode="bicubic")
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        rows, columns = (_bicubic_matrix(n, m, gradient) for n, m in zip(ctx.shape, gradient.shape[-2:], strict=True))
+        return rows.mT @ gradient @ columns, None
+
+
+def _bicubic_matrix(n: int, m: int, like: Tensor) -> Tensor:
+    """The m x n matrix that resizes a column of n pixels to m, found by resizing the n unit columns."""
+    units = torch.eye(n, device=like.device).view(1, n, n, 1)
+    return F.interpolate(units, (m, 1), mode="bicubic").view(n, m).mT.to(like.dtype)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic resizing of N, C, h, w to N, C, *size, pixel centres aligned, deterministic in both directions."""
+    if x.shape[-2:] == torch.Size(size):
+        return x
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Bicubic.apply(x, tuple(size))
+    return F.interpolate(x, size, mode="bicubic")
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """Bicubic enlargement of N, C, h, w by a whole factor."""
+    return resize(x, (x.shape[-2] * factor, x.shape[-1] * factor))

@@ -1,0 +1,100 @@
+"""Checkpoints: folders with config.json, model.safetensors, training.json. Nothing is pickled."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from extracter.errors import UserError
+from extracter.files import atomic_path, read_json, write_json
+from extracter.models.extracter import Extracter
+from extracter.models.refsr import RefSR
+from extracter.models.ttsr import TTSR
+from extracter.params import Model, Search
+
+_CLASSES = {cls.__name__: cls for cls in (Extracter, TTSR)}
+
+
+def build_model(family: str, model: Model, search: Search) -> RefSR:
+    """A network of `family` (extracter or ttsr) as the parameters describe it, with fresh weights.
+
+    TTSR searches 3 x 3 patches as published; of the search block it takes the memory alone.
+    """
+    common = {
+        "features": model.features,
+        "dfe_width": model.dfe_width,
+        "bicubic_skip": model.bicubic_skip,
+        "memory": search.memory,
+    }
+    if family == "ttsr":
+        return TTSR(blocks=model.ttsr_blocks, **common)
+    return Extracter(
+        ife_blocks=model.ife_blocks,
+        csfi_blocks=model.csfi_blocks,
+        gde_blocks=model.gde_blocks,
+        textures=model.textures,
+        kernel=search.kernel,
+        stride=search.stride,
+        padding=search.padding,
+        strategy=search.strategy,
+        **common,
+    )
+
+
+def save_model(model: RefSR, tensors: dict[str, Any], folder: Path, training: dict[str, Any]) -> None:
+    """Write a checkpoint folder; `Extracter.from_pretrained` reads it too.
+
+    Args:
+        model: gives the configuration.
+        tensors: the weights, by name.
+        folder: made if missing; each file is replaced whole.
+        training: provenance, for training.json.
+
+    Raises:
+        UserError: the disk is full or not writable; files of an earlier checkpoint stay as they were.
+    """
+    content = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
+    with atomic_path(folder / "model.safetensors") as temporary:
+        temporary.write_bytes(content)
+    # The hub's mixin keeps the constructor's arguments, from which the same network is built again.
+    write_json(folder / "config.json", {"architecture": type(model).__name__, **model._hub_mixin_config})
+    write_json(folder / "training.json", training)
+
+
+def load_model(folder: Path) -> RefSR:
+    """Read a checkpoint folder: the network with its weights, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not fit the configuration beside it.
+    """
+    folder = Path(folder)
+    config = read_json(folder / "config.json")
+    architecture = config.pop("architecture", "Extracter") if isinstance(config, dict) else None
+    if architecture not in _CLASSES:
+        raise UserError(
+            f"{folder / 'config.json'}: unknown architecture {architecture!r}; known are {', '.join(_CLASSES)}"
+        )
+    cls = _CLASSES[architecture]
+    unknown = set(config) - set(inspect.signature(cls).parameters)
+    if unknown:
+        raise UserError(f"{folder / 'config.json'}: unknown keys {', '.join(sorted(unknown))}; train the model again")
+    path = folder / "model.safetensors"
+    try:
+        model = cls(**config)
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `snakemake --cores all` to train the model") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run `snakemake --cores all` again") from None
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: does not fit {folder / 'config.json'} ({reason}); train the model again") from None
+    return model.eval()
+
+
+def describe(params: dict[str, Any]) -> str:
+    """Parameters as one line of JSON with sorted keys, to compare what a run was made with."""
+    return json.dumps(params, sort_keys=True)

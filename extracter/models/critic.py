@@ -1,0 +1,29 @@
+"""The critic of the adversarial loss (section 3.5); TTSR's discriminator, which the authors use too."""
+
+from torch import Tensor, nn
+
+from extracter.models.blocks import conv3x3
+
+_WIDTHS = (32, 64, 128, 256, 512)
+
+
+class Critic(nn.Module):
+    """Five pairs of convolutions, the second of each halving the size, then two linear layers; no normalisation.
+
+    Args:
+        size: side of the images it judges, in pixels; a multiple of 32.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in _WIDTHS:
+            layers += [conv3x3(channels, width), nn.LeakyReLU(0.2), conv3x3(width, width, 2), nn.LeakyReLU(0.2)]
+            channels = width
+        layers += [nn.Flatten(), nn.Linear((size // 32) ** 2 * channels, 1024), nn.LeakyReLU(0.2), nn.Linear(1024, 1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map N, 3, size, size in [-1, 1] to scores N, 1; higher is more real."""
+        return self.layers(image)

@@ -1,0 +1,65 @@
+"""The network of the paper (section 3, Fig. 1)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from extracter.models.blocks import ShallowExtractor, conv1x1, conv3x3
+from extracter.models.csfi import CSFI
+from extracter.models.gde import GDE
+from extracter.models.refsr import RefSR, texture_channels
+from extracter.models.search import Matches, SearchConfig
+
+
+class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
+    """EXTRACTER; the defaults are the paper's configuration, 9,315,203 weights.
+
+    Args:
+        features: channels throughout.
+        dfe_width: channels of the DFE's first level; 64 is VGG19's.
+        ife_blocks: residual blocks of IFE and GFE.
+        csfi_blocks: residual blocks of CSFI's branches in its three stages.
+        gde_blocks: residual blocks of GDE's three levels.
+        textures: u, matches fused for each query.
+        bicubic_skip: predict the difference from bicubic (not in the paper).
+        kernel: side of a search patch in pixels of the deepest features.
+        stride: of the patches.
+        padding: of the patches.
+        strategy: `two_stage` (Eq. 5) or `direct` (Eq. 4).
+        memory: MiB for correlation scores; None sizes it from the device.
+    """
+
+    def __init__(
+        self,
+        features: int = 64,
+        dfe_width: int = 64,
+        ife_blocks: int = 4,
+        csfi_blocks: Sequence[int] = (16, 8, 4),
+        gde_blocks: Sequence[int] = (9, 9, 9),
+        textures: int = 3,
+        bicubic_skip: bool = False,
+        kernel: int = 6,
+        stride: int = 2,
+        padding: int = 2,
+        strategy: Literal["two_stage", "direct"] = "two_stage",
+        memory: float | None = None,
+    ):
+        search = SearchConfig(kernel, stride, padding, strategy, memory=memory)
+        super().__init__(dfe_width, textures, bicubic_skip, search)
+        self.ife = ShallowExtractor(features, ife_blocks)
+        self.csfi = CSFI(features, csfi_blocks, texture_channels(dfe_width), textures)
+        self.gde = GDE(features, ife_blocks, gde_blocks)
+        self.fuse = conv3x3(2 * features, features)
+        self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
+        self.start_from_bicubic(self.tail[-1])
+
+    def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
+        """SR = Conv(Concat(x_3g, x_TT)), N, 3, 4h, 4w (section 3.4)."""
+        soft = self.stm.soft_attention(matches, (lr.shape[-2], lr.shape[-1]))
+        x_tt, synthesised = self.csfi(self.ife(lr), textures, soft)
+        x_3g = self.gde(lr, synthesised)
+        return self.tail(F.relu(self.fuse(torch.cat((x_3g, x_tt), 1))))

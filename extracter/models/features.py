@@ -1,0 +1,91 @@
+"""Deep feature extractor (section 3.1), and the VGG19 that it shares with the perceptual loss."""
+
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from extracter.errors import UserError
+
+# Output channels of VGG19's convolutions in multiples of the first one's; 0 is a max-pooling.
+_LAYERS = (1, 1, 0, 2, 2, 0, 4, 4, 4, 4, 0, 8, 8, 8, 8, 0, 8)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VGG19(nn.Module):
+    """VGG19 up to the ReLU behind the first convolution of stage `depth`, for images in [-1, 1].
+
+    Args:
+        depth: 3 ends at relu3_1 (the DFE), 5 at relu5_1 (the perceptual loss).
+        width: channels of the first stage; 64 in the published network.
+    """
+
+    def __init__(self, depth: int, width: int = 64):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        pools = 0
+        for multiple in _LAYERS:
+            if multiple:
+                layers += [nn.Conv2d(channels, multiple * width, 3, padding=1), nn.ReLU()]
+                channels = multiple * width
+                if pools == depth - 1:
+                    break
+            else:
+                layers.append(nn.MaxPool2d(2))
+                pools += 1
+        # The positions equal those of torchvision's `features`, so its published weights load by name.
+        self.features = nn.Sequential(*layers)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The ReLU behind each stage's first convolution.
+
+        Args:
+            image: N, 3, H, W in [-1, 1].
+
+        Returns:
+            `depth` tensors: N, width, H, W; N, 2 width, H // 2, W // 2; ...
+        """
+        x = ((image + 1) / 2 - self.mean) / self.std
+        outputs = []
+        first = True
+        for layer in self.features:
+            x = layer(x)
+            if first and isinstance(layer, nn.ReLU):
+                outputs.append(x)
+                first = False
+            first = first or isinstance(layer, nn.MaxPool2d)
+        return outputs
+
+
+def initialise_vgg(network: VGG19, weights: str, seed: int) -> None:
+    """Fill a VGG19 with ImageNet's weights or with seeded random ones.
+
+    Args:
+        network: changed in place.
+        weights: `imagenet` (torchvision's IMAGENET1K_V1, fetched once and checked by its hash) or `random`.
+        seed: of the random weights.
+
+    Raises:
+        UserError: the weights cannot be fetched.
+    """
+    if weights == "random":
+        generator = torch.Generator().manual_seed(seed)
+        for layer in network.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+                nn.init.zeros_(layer.bias)
+        return
+    from torchvision.models import VGG19_Weights
+
+    try:
+        published = VGG19_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"VGG19's ImageNet weights cannot be fetched from {VGG19_Weights.IMAGENET1K_V1.url} ({error}); fetch that "
+            f"file elsewhere and put it into {torch.hub.get_dir()}/checkpoints, or set `model.vgg_weights: random`"
+        ) from None
+    wanted = {name: published[name] for name in network.state_dict()}
+    network.load_state_dict(wanted)

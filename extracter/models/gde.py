@@ -1,0 +1,71 @@
+"""Gradient density and the module that enhances the result with it (section 3.4)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from extracter.models.blocks import ResidualStage, ShallowExtractor, conv3x3, upsample
+
+_SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+
+
+def gradient_density(image: Tensor) -> Tensor:
+    """GD(I) = sqrt((K_x * I)^2 + (K_y * I)^2 + 1e-6) for each channel, with 3 x 3 Sobel kernels.
+
+    Args:
+        image: N, 3, H, W in [-1, 1]; taken to [0, 1] first. Zero outside.
+
+    Returns:
+        N, 3, H, W, at least 1e-3 (the 1e-6 keeps the root differentiable where the image is flat).
+    """
+    channels = image.shape[1]
+    horizontal = torch.tensor(_SOBEL, dtype=image.dtype, device=image.device)
+    kernels = torch.stack((horizontal, horizontal.mT)).unsqueeze(1).repeat(channels, 1, 1, 1)  # 2 channels, 1, 3, 3
+    slopes = F.conv2d((image + 1) / 2, kernels, padding=1, groups=channels)
+    return slopes.unflatten(1, (channels, 2)).square().sum(2).add(1e-6).sqrt()
+
+
+class GDELevel(nn.Module):
+    """Concatenate with the texture of this scale, conv, ReLU, residual stage, skip."""
+
+    def __init__(self, features: int, blocks: int):
+        super().__init__()
+        self.head = conv3x3(2 * features, features)
+        self.stage = ResidualStage(features, blocks)
+
+    def forward(self, x: Tensor, texture: Tensor) -> Tensor:
+        """Map two N, features, H, W to one."""
+        x = F.relu(self.head(torch.cat((x, texture), 1)))
+        return x + self.stage(x)
+
+
+class GDE(nn.Module):
+    """Gradient features of LR, refined with the synthesised textures from the lowest scale up.
+
+    Args:
+        features: channels throughout.
+        extractor_blocks: residual blocks of GFE: 4 in the paper.
+        blocks: residual blocks of the three levels: 9, 9, 9 in the paper.
+    """
+
+    def __init__(self, features: int, extractor_blocks: int, blocks: Sequence[int]):
+        super().__init__()
+        self.extractor = ShallowExtractor(features, extractor_blocks)
+        self.levels = nn.ModuleList(GDELevel(features, n) for n in blocks)
+
+    def forward(self, lr: Tensor, textures: Sequence[Tensor]) -> Tensor:
+        """x_3g of section 3.4.
+
+        Args:
+            lr: N, 3, h, w in [-1, 1].
+            textures: T_3, T_2, T_1: N, features at h, 2h, 4h.
+
+        Returns:
+            N, features, 4h, 4w.
+        """
+        x = self.extractor(gradient_density(lr))
+        for level, (module, texture) in enumerate(zip(self.levels, textures, strict=True)):
+            x = module(upsample(x, 2) if level else x, texture)
+        return x

@@ -1,0 +1,102 @@
+"""Transfer (section 3.2): copy the matched patches of the reference's features and average where they overlap."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from extracter.models.search import SearchConfig
+
+
+def transfer(
+    values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
+) -> Tensor:
+    """Textures T = V_H at one level: hard attention with overlap-averaging by the true coverage.
+
+    Args:
+        values: features V of each reference at this level, N, C, scale * h_ref, scale * w_ref.
+        indices: int64, N, Q: the key that each query matched, counted as in `Matches`.
+        size: h, w of the query features at the search level.
+        scale: pixels of this level for one of the search level: 1, 2 or 4.
+        config: patches of the search level; they are `scale` times as large here.
+
+    Returns:
+        N, C, scale * h, scale * w.
+    """
+    if config.kernel == 3 * config.stride and config.padding == config.stride:
+        return _transfer_blocks(values, indices, size, scale, config)
+    return transfer_patches(values, indices, size, scale, config)
+
+
+def transfer_patches(
+    values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
+) -> Tensor:
+    """The definition of `transfer`: unfold, gather, fold; any kernel, stride and padding."""
+    window = {
+        "kernel_size": scale * config.kernel,
+        "padding": scale * config.padding,
+        "stride": scale * config.stride,
+    }
+    patches = torch.cat([F.unfold(value, **window) for value in values], dim=2)  # N, C K K, keys
+    chosen = patches.gather(2, indices.unsqueeze(1).expand(-1, patches.shape[1], -1))
+    output = (scale * size[0], scale * size[1])
+    coverage = F.fold(torch.ones_like(chosen[:1, : window["kernel_size"] ** 2]), output, **window)
+    return F.fold(chosen, output, **window) / coverage
+
+
+def _transfer_blocks(
+    values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
+) -> Tensor:
+    """`transfer` for k = 3s, p = s, where a patch is a 3 x 3 neighbourhood of s x s blocks.
+
+    Each output block is the mean of up to nine blocks of V, found from the matches of the neighbouring queries: a
+    gather-sum without the nine-fold copies of unfold and fold.
+    """
+    block = scale * config.stride
+    batch = values[0].shape[0]
+    rows, columns = (side // config.stride for side in size)
+    # Every block of every reference as one row, and a row of zeros for what lies outside.
+    tables = [F.pixel_unshuffle(value, block).flatten(2).mT for value in values]  # N, blocks, C block block
+    zero = torch.zeros_like(tables[0][:, :1])
+    table = torch.cat([*tables, zero], dim=1)
+    grids = [(value.shape[-2] // block, value.shape[-1] // block) for value in values]
+    neighbours = _block_neighbours(grids, indices.device)  # 9, keys: row of `table` at each offset from a key
+    sources = torch.full((batch, 9, rows + 2, columns + 2), table.shape[1] - 1, device=indices.device)
+    picked = neighbours[:, indices].movedim(0, 1).view(batch, 9, rows, columns)
+    # A query at b - d lends its block d to output block b: shift each offset's map by d.
+    for d in range(9):
+        dy, dx = divmod(d, 3)
+        sources[:, d, dy : dy + rows, dx : dx + columns] = picked[:, d]
+    sources = sources[:, :, 1 : rows + 1, 1 : columns + 1].flatten(2).mT  # N, Q, 9
+    weights = 1 / _coverage(rows, columns, table).view(1, -1, 1).expand(batch, -1, 9)
+    offsets = torch.arange(batch, device=indices.device).view(-1, 1, 1) * table.shape[1]
+    blocks = F.embedding_bag(
+        (sources + offsets).reshape(-1, 9),
+        table.reshape(-1, table.shape[2]),
+        per_sample_weights=weights.reshape(-1, 9),
+        mode="sum",
+    )
+    return F.pixel_shuffle(blocks.view(batch, rows, columns, -1).permute(0, 3, 1, 2), block)
+
+
+def _block_neighbours(grids: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """For each of the nine offsets and each key, the row of its block in the table; the last row is outside."""
+    total = sum(rows * columns for rows, columns in grids)
+    maps, start = [], 0
+    for rows, columns in grids:
+        grid = torch.arange(start, start + rows * columns, device=device).view(1, 1, rows, columns)
+        padded = F.pad(grid, (1, 1, 1, 1), value=total)
+        shifts = [padded[0, 0, dy : dy + rows, dx : dx + columns] for dy in range(3) for dx in range(3)]
+        maps.append(torch.stack(shifts).flatten(1))
+        start += rows * columns
+    return torch.cat(maps, dim=1)
+
+
+def _coverage(rows: int, columns: int, like: Tensor) -> Tensor:
+    """How many of the rows x columns queries cover each block: 9 inside, 6 at edges, 4 in corners."""
+    sides = []
+    for n in (rows, columns):
+        place = torch.arange(n, device=like.device)
+        sides.append((1 + (place > 0).long() + (place < n - 1).long()).to(like.dtype))
+    return sides[0].view(-1, 1) * sides[1].view(1, -1)
