@@ -1,0 +1,65 @@
+"""manifest.json: which files a set holds, with SHA-256 and size, so that a wrong file is found before it is used."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from extracter.data.images import decode
+from extracter.errors import UserError
+from extracter.files import read_json, sha256, write_json
+
+NAME = "manifest.json"
+
+
+def describe(folder: Path, path: str) -> dict[str, Any]:
+    """The manifest entry of one file: path relative to `folder`, SHA-256, size in bytes."""
+    file = Path(folder) / path
+    return {"path": path, "sha256": sha256(file), "size": file.stat().st_size}
+
+
+def write(
+    folder: Path, name: str, source: str, *, stand_in: bool, files: Iterable[dict[str, Any]], **more: Any
+) -> None:
+    """Write a set's manifest, files sorted by path; nothing in it depends on when or where it was made."""
+    ordered = sorted(files, key=lambda entry: entry["path"])
+    write_json(Path(folder) / NAME, {"set": name, "source": source, "stand_in": stand_in, **more, "files": ordered})
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read a set's manifest.
+
+    Raises:
+        UserError: it is missing, is not JSON, or lacks what every manifest has.
+    """
+    path = Path(folder) / NAME
+    content = read_json(path)
+    wanted = ("set", "source", "stand_in", "files")
+    if not isinstance(content, dict) or any(key not in content for key in wanted):
+        raise UserError(f"{path}: not a manifest of a set; delete it and run the workflow again")
+    return content
+
+
+def read_image(folder: Path, entry: dict[str, Any]) -> Image.Image:
+    """Read one image of a set and hold it against its manifest entry.
+
+    Returns:
+        the image as 8-bit RGB.
+
+    Raises:
+        UserError: the file is missing, truncated, altered since the manifest was written, or not an image.
+    """
+    path = Path(folder) / entry["path"]
+    remedy = f"delete it and {Path(folder) / NAME}, then run the workflow again"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; delete {Path(folder) / NAME} and run the workflow again") from None
+    if len(data) < entry["size"]:
+        kind = path.suffix.lstrip(".").upper()
+        raise UserError(f"{path}: truncated {kind} ({len(data):,} of {entry['size']:,} bytes); {remedy}")
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise UserError(f"{path}: altered, its SHA-256 is not the manifest's; {remedy}")
+    return decode(data, path, remedy)
