@@ -12,13 +12,11 @@ from PIL import Image
 
 from extracter.data import manifest
 from extracter.data.degradation import SCALE
+from extracter.data.pairs import ARRAYS
 from extracter.errors import UserError
 
 INPUT_FAMILY = ("lr", "lr_up", "hr")
 REFERENCE_FAMILY = ("ref_lr", "ref_du", "ref")
-ARRAYS = (*INPUT_FAMILY, *REFERENCE_FAMILY)
-PAIR_COLUMNS = ["index", "name", "split"]
-REFERENCE_COLUMNS = ["image", "rank", "reference", "reference_du"]
 
 
 def to_tensor(pixels: np.ndarray) -> torch.Tensor:

@@ -12,17 +12,16 @@ from extracter.errors import UserError
 from extracter.files import read_json, sha256, write_json
 
 NAME = "manifest.json"
+Entry = dict[str, Any]
 
 
-def describe(folder: Path, path: str) -> dict[str, Any]:
+def describe(folder: Path, path: str) -> Entry:
     """The manifest entry of one file: path relative to `folder`, SHA-256, size in bytes."""
     file = Path(folder) / path
     return {"path": path, "sha256": sha256(file), "size": file.stat().st_size}
 
 
-def write(
-    folder: Path, name: str, source: str, *, stand_in: bool, files: Iterable[dict[str, Any]], **more: Any
-) -> None:
+def write(folder: Path, name: str, source: str, *, stand_in: bool, files: Iterable[Entry], **more: Any) -> None:
     """Write a set's manifest, files sorted by path; nothing in it depends on when or where it was made."""
     ordered = sorted(files, key=lambda entry: entry["path"])
     write_json(Path(folder) / NAME, {"set": name, "source": source, "stand_in": stand_in, **more, "files": ordered})
@@ -42,7 +41,7 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_image(folder: Path, entry: dict[str, Any]) -> Image.Image:
+def read_image(folder: Path, entry: Entry) -> Image.Image:
     """Read one image of a set and hold it against its manifest entry.
 
     Returns:

@@ -1,0 +1,135 @@
+"""From raw images to what networks are tested on and trained on: LR, LR_up, Ref_du, reference lists, pairs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import PIL
+from PIL import Image
+
+from extracter.data import manifest, references
+from extracter.data.degradation import crop_to_scale, downscale, upscale
+from extracter.data.images import write_png
+from extracter.data.manifest import Entry
+from extracter.data.parallel import ordered_map
+from extracter.data.prepare_pairs import prepare_train
+from extracter.data.references import RawImage
+from extracter.errors import UserError
+from extracter.files import read_json, write_csv, write_json
+from extracter.params import TestData
+
+__all__ = ["prepare_test", "prepare_train"]
+
+REFERENCE_COLUMNS = ["image", "rank", "reference", "reference_du"]
+RECORD = ".prepared.json"
+RECIPE = {"version": 1, "pillow": PIL.__version__}
+
+
+def read_raw(raw: Path, name: str, source: str) -> dict[str, Any]:
+    """The manifest of a raw set, which must be the one that the parameters ask for.
+
+    Raises:
+        UserError: there is none, or the folder holds another set or one from another source.
+    """
+    content = manifest.read(raw)
+    if (content["set"], content["source"]) != (name, source):
+        raise UserError(
+            f"{raw / manifest.NAME}: holds {content['set']} from {content['source']}, not {name} from {source}; "
+            f"delete it and run the workflow again"
+        )
+    return content
+
+
+def _read_cropped(raw: Path, entry: Entry) -> Image.Image:
+    image = manifest.read_image(raw, entry)
+    try:
+        return crop_to_scale(image)
+    except UserError as error:
+        raise UserError(f"{raw / entry['path']}: {error}") from None
+
+
+def _prepare_image(raw: Path, out: Path, image: RawImage, kind: str) -> list[Entry]:
+    """Write everything that depends on one image and on its own references; return the manifest entries."""
+    hr = _read_cropped(raw, image.entry)
+    lr = downscale(hr)
+    lr_up = upscale(lr)
+    files = {f"hr/{image.name}.png": hr, f"lr/{image.name}.png": lr, f"lr_up/{image.name}.png": lr_up}
+    if kind == "self":
+        files[f"ref_du/{image.name}.png"] = upscale(downscale(lr_up))
+    elif kind == "own":
+        for rank, entry in zip(references.ranks(image), image.references, strict=True):
+            ref = _read_cropped(raw, entry)
+            files[f"ref/{image.name}_{rank}.png"] = ref
+            files[f"ref_du/{image.name}_{rank}.png"] = upscale(downscale(ref))
+    for path, pixels in files.items():
+        write_png(out / path, pixels)
+    return [manifest.describe(out, path) for path in files]
+
+
+def _whole(out: Path, entries: list[Entry]) -> bool:
+    """Whether files are still what was written."""
+    paths = [out / entry["path"] for entry in entries]
+    if any(not p.is_file() or p.stat().st_size != e["size"] for p, e in zip(paths, entries, strict=True)):
+        return False
+    return all(manifest.describe(out, entry["path"]) == entry for entry in entries)
+
+
+def _make_or_keep(raw: Path, out: Path, kind: str) -> Callable[[RawImage], tuple[str, dict[str, Any]]]:
+    """A function that prepares one image, or keeps what an earlier run made of the same bytes in the same way."""
+    known = {}
+    if (out / RECORD).is_file():
+        record = read_json(out / RECORD)
+        known = record["images"] if record.get("recipe") == {**RECIPE, "references": kind} else {}
+
+    def work(image: RawImage) -> tuple[str, dict[str, Any]]:
+        sources = [image.entry["sha256"], *(entry["sha256"] for entry in image.references)]
+        made = known.get(image.name)
+        if made is None or made["sources"] != sources or not _whole(out, made["files"]):
+            made = {"sources": sources, "files": _prepare_image(raw, out, image, kind)}
+        return image.name, made
+
+    return work
+
+
+def _remove_strangers(out: Path, paths: set[str]) -> None:
+    """Remove images that an earlier run made and that the set no longer holds."""
+    for folder in ("hr", "lr", "lr_up", "ref", "ref_du"):
+        for file in (out / folder).glob("*.png"):
+            if file.relative_to(out).as_posix() not in paths:
+                file.unlink()
+
+
+def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int) -> None:
+    """Make inputs and references of a test set: crop to multiples of 4, degrade, list the references.
+
+    Images are worked on in parallel; what an earlier run made of the same bytes is kept.
+
+    Args:
+        name: of the set.
+        source: where the set comes from and what its references are.
+        raw: folder that `download` made.
+        out: folder for hr/, lr/, lr_up/, ref/, ref_du/, references.csv and manifest.json.
+        seed: of random references.
+
+    Raises:
+        UserError: a raw file is missing, truncated, altered or no image; the references asked for do not exist.
+    """
+    raw, out = Path(raw), Path(out)
+    content = read_raw(raw, name, source.source)
+    images = references.arrange(content["layout"], content["files"])
+    rows = references.choose(source.references, name, images, seed)
+    (out / manifest.NAME).unlink(missing_ok=True)
+    made = dict(ordered_map(_make_or_keep(raw, out, source.references), images, f"prepare {name}"))
+    write_csv(out / "references.csv", rows, REFERENCE_COLUMNS)
+    files = [entry for image in made.values() for entry in image["files"]]
+    _remove_strangers(out, {entry["path"] for entry in files})
+    write_json(out / RECORD, {"recipe": {**RECIPE, "references": source.references}, "images": made})
+    manifest.write(
+        out,
+        name,
+        source.source,
+        stand_in=content["stand_in"],
+        references=source.references,
+        images=len(images),
+        files=[*files, manifest.describe(out, "references.csv")],
+    )

@@ -1,0 +1,235 @@
+"""Training pairs as arrays: cut from photographs, or read where pairs are published."""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from extracter.data import manifest
+from extracter.data.degradation import SCALE
+from extracter.data.manifest import Entry
+from extracter.data.pairs import ARRAYS, Region, cut_pair, degrade_pair, extend
+from extracter.data.parallel import ordered_map
+from extracter.errors import UserError
+from extracter.files import atomic_path, write_csv
+from extracter.params import TrainData
+
+PAIR_COLUMNS = ["index", "name", "split"]
+# From this many photographs on, validation has photographs of its own; with fewer, a part of each.
+WHOLE_PHOTOGRAPHS = 20
+
+Pair = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """Some pairs of one split from one region of one photograph."""
+
+    entry: Entry
+    region: Region
+    split: str
+    count: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the photograph."""
+        return PurePosixPath(self.entry["path"]).with_suffix("").as_posix()
+
+
+def _parts(width: int, height: int, size: int) -> tuple[Region, Region | None]:
+    """A photograph's training part and, at the right or lower end, its validation part: a quarter, where it fits."""
+    width, height = max(width, size), max(height, size)
+    along = max(width, height)
+    strip = max(along // 4, size)
+    if along - strip < size:
+        return Region(0, 0, width, height), None
+    if width >= height:
+        return Region(0, 0, width - strip, height), Region(width - strip, 0, width, height)
+    return Region(0, 0, width, height - strip), Region(0, height - strip, width, height)
+
+
+def split_photographs(
+    entries: list[Entry], sizes: list[tuple[int, int]], data: TrainData, seed: int
+) -> tuple[list[Cutting], list[Cutting]]:
+    """Training and validation regions, which share no pixel.
+
+    From 20 photographs on, one in twenty is held out whole; with fewer, a quarter of each at its end.
+
+    Args:
+        entries: photographs.
+        sizes: their widths and heights.
+        data: `size` is the least that a region must measure.
+        seed: draws the photographs that are held out.
+
+    Raises:
+        UserError: there is too little to hold anything out.
+    """
+    whole = [Region(0, 0, max(w, data.size), max(h, data.size)) for w, h in sizes]
+    if len(entries) >= WHOLE_PHOTOGRAPHS:
+        count = min(data.validation, len(entries) // WHOLE_PHOTOGRAPHS)
+        held_out = set(np.random.default_rng(seed).permutation(len(entries))[:count].tolist())
+        numbers = range(len(entries))
+        train = [Cutting(entries[n], whole[n], "train") for n in numbers if n not in held_out]
+        return train, [Cutting(entries[n], whole[n], "validation") for n in numbers if n in held_out]
+    train, validation = [], []
+    for entry, (width, height) in zip(entries, sizes, strict=True):
+        first, last = _parts(width, height, data.size)
+        train.append(Cutting(entry, first, "train"))
+        if last is not None:
+            validation.append(Cutting(entry, last, "validation"))
+    if not validation and len(entries) > 1:
+        train, last_photograph = train[:-1], train[-1]
+        validation = [Cutting(last_photograph.entry, last_photograph.region, "validation")]
+    if not validation:
+        raise UserError(
+            f"{entries[0]['path']}: one photograph, too small to hold out a part of {data.size} pixels for validation; "
+            "add photographs or lower data.train.size"
+        )
+    return train, validation
+
+
+def allot(cuttings: list[Cutting], pairs: int) -> list[Cutting]:
+    """Share `pairs` among regions in proportion to their area, by largest remainder."""
+    areas = np.array([cutting.region.width * cutting.region.height for cutting in cuttings], dtype=np.float64)
+    exact = pairs * areas / areas.sum()
+    counts = np.floor(exact).astype(int)
+    for number in np.argsort(counts - exact, kind="stable")[: pairs - counts.sum()]:
+        counts[number] += 1
+    return [
+        Cutting(cutting.entry, cutting.region, cutting.split, int(count))
+        for cutting, count in zip(cuttings, counts, strict=True)
+        if count
+    ]
+
+
+def _cut(raw: Path, cutting: Cutting, data: TrainData, seed: int) -> list[Pair]:
+    """All pairs of one cutting; each depends on the seed, the photograph's path, the split and its number alone."""
+    photo = extend(manifest.read_image(raw, cutting.entry), data.size)
+    key = zlib.crc32(f"{cutting.split}/{cutting.entry['path']}".encode())
+    pairs = []
+    for number in range(cutting.count):
+        hr, ref = cut_pair(photo, cutting.region, data, np.random.default_rng([seed, key, number]))
+        pairs.append(degrade_pair(hr, ref))
+    return pairs
+
+
+def _published(raw: Path, entries: list[Entry]) -> list[tuple[str, Entry, Entry]]:
+    """Name, input and reference of each published pair, `input/NAME.png` and `ref/NAME.png`, by name."""
+    folders: dict[str, dict[str, Entry]] = {"input": {}, "ref": {}}
+    for entry in entries:
+        path = PurePosixPath(entry["path"])
+        folders[path.parts[0]][path.stem] = entry
+    alone = sorted(set(folders["input"]) ^ set(folders["ref"]))
+    if alone:
+        raise UserError(f"{raw}: {len(alone)} images have no partner in input/ or ref/, {alone[0]} among them")
+    return [(name, folders["input"][name], folders["ref"][name]) for name in sorted(folders["input"])]
+
+
+def _read_published(raw: Path, pair: tuple[str, Entry, Entry], size: int) -> list[Pair]:
+    """One published pair; a smaller reference is mirrored out to `size`, as pairs must be of one size."""
+    _, input_entry, ref_entry = pair
+    hr, ref = manifest.read_image(raw, input_entry), manifest.read_image(raw, ref_entry)
+    if hr.size != (size, size):
+        raise UserError(
+            f"{raw / input_entry['path']}: {hr.width}x{hr.height} pixels, {size}x{size} are wanted (data.train.size)"
+        )
+    return [degrade_pair(hr, extend(ref, size).crop((0, 0, size, size)))]
+
+
+def _write_arrays(out: Path, count: int, size: int, pairs: Iterable[Pair]) -> list[Entry]:
+    """Write the arrays row by row, all or none; a full disk is an error here, not a crash as with memory maps."""
+    with ExitStack() as stack:
+        files, hashes, sizes = {}, {}, dict.fromkeys(ARRAYS, 0)
+        for name in ARRAYS:
+            temporary = stack.enter_context(atomic_path(out / f"{name}.npy"))
+            files[name] = stack.enter_context(temporary.open("wb"))
+            hashes[name] = hashlib.sha256()
+
+        def append(name: str, data: bytes) -> None:
+            files[name].write(data)
+            hashes[name].update(data)
+            sizes[name] += len(data)
+
+        for name in ARRAYS:
+            side = size // SCALE if name in ("lr", "ref_lr") else size
+            header = io.BytesIO()
+            shape = (count, side, side, 3)
+            np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            append(name, header.getvalue())
+        for pair in pairs:
+            for name in ARRAYS:
+                append(name, pair[name].tobytes())
+        (out / manifest.NAME).unlink(missing_ok=True)
+    return [{"path": f"{n}.npy", "sha256": hashes[n].hexdigest(), "size": sizes[n]} for n in ARRAYS]
+
+
+def _prepare_photographs(raw: Path, files: list[Entry], data: TrainData, seed: int) -> tuple[list, Iterator[Pair]]:
+    """Rows of pairs.csv and the pairs themselves, cut from photographs."""
+
+    def size_of(entry: Entry) -> tuple[int, int]:
+        image: Image.Image = manifest.read_image(raw, entry)
+        return image.size
+
+    sizes = list(ordered_map(size_of, files, "check train"))
+    train, validation = split_photographs(files, sizes, data, seed)
+    cuttings = [*allot(train, data.pairs - data.validation), *allot(validation, data.validation)]
+    rows = [(cutting.name, cutting.split) for cutting in cuttings for _ in range(cutting.count)]
+    blocks = ordered_map(lambda cutting: _cut(raw, cutting, data, seed), cuttings, "prepare train")
+    return rows, (pair for block in blocks for pair in block)
+
+
+def _prepare_published(raw: Path, files: list[Entry], data: TrainData, seed: int) -> tuple[list, Iterator[Pair]]:
+    """Rows of pairs.csv and the pairs themselves, as published; which are held out is drawn from the seed."""
+    published = _published(raw, files)
+    if data.validation >= len(published):
+        raise UserError(f"{raw}: {len(published)} pairs leave none to train on; lower data.train.validation")
+    held_out = set(np.random.default_rng(seed).permutation(len(published))[: data.validation].tolist())
+    rows = [(pair[0], "validation" if n in held_out else "train") for n, pair in enumerate(published)]
+    blocks = ordered_map(lambda pair: _read_published(raw, pair, data.size), published, "prepare train")
+    return rows, (pair for block in blocks for pair in block)
+
+
+def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None:
+    """Make training and validation pairs: six uint8 arrays, pairs.csv and manifest.json.
+
+    Args:
+        source: number and size of the pairs, and how a reference may differ from its input.
+        raw: folder that `download` made.
+        out: folder for the arrays.
+        seed: draws crops, changes of the references and what is held out.
+
+    Raises:
+        UserError: a raw file is missing, truncated, altered or no image, or there are too few.
+    """
+    raw, out = Path(raw), Path(out)
+    content: dict[str, Any] = manifest.read(raw)
+    if (content["set"], content["source"]) != ("train", source.source):
+        raise UserError(
+            f"{raw / manifest.NAME}: holds {content['set']} from {content['source']}, not train from {source.source}; "
+            "delete it and run the workflow again"
+        )
+    if source.pairs is not None and source.validation >= source.pairs:
+        raise UserError(
+            f"data.train.validation: {source.validation} of {source.pairs} pairs leave none to train on; lower it"
+        )
+    make = _prepare_published if content["layout"] == "pairs" else _prepare_photographs
+    rows, pairs = make(raw, content["files"], source, seed)
+    files = _write_arrays(out, len(rows), source.size, pairs)
+    numbered = [{"index": index, "name": name, "split": split} for index, (name, split) in enumerate(rows)]
+    write_csv(out / "pairs.csv", numbered, PAIR_COLUMNS)
+    manifest.write(
+        out,
+        "train",
+        source.source,
+        stand_in=content["stand_in"],
+        pairs=len(rows),
+        validation=source.validation,
+        files=[*files, manifest.describe(out, "pairs.csv")],
+    )

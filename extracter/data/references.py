@@ -1,0 +1,129 @@
+"""Which raw file is an image, which is its reference, and the list of references that every evaluation uses."""
+
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from extracter.data.manifest import Entry
+from extracter.errors import UserError
+
+Layout = Literal["photographs", "cufed5", "sun_hays", "pairs"]
+
+GROUND_TRUTH, SCENE_MATCHES = "Sun_Hays_SR_groundtruth", "Sun_Hays_SR_scenematches"
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """An image with the references published for it, most similar first; `name` is what its results are called."""
+
+    name: str
+    entry: Entry
+    references: tuple[Entry, ...] = ()
+
+
+def _photograph_name(path: str) -> str:
+    """Path without suffix, folders joined by `_`, and without the mark that SelfExSR puts at the end."""
+    stem = "_".join(PurePosixPath(path).with_suffix("").parts)
+    return re.sub(r"_SRF_\d+_HR$", "", stem)
+
+
+def _arrange_cufed5(entries: list[Entry]) -> list[RawImage]:
+    """`NNN_0` is an input, `NNN_1` to `NNN_5` its references by falling similarity."""
+    ranks: dict[str, dict[int, Entry]] = {}
+    for entry in entries:
+        name, _, rank = PurePosixPath(entry["path"]).stem.rpartition("_")
+        ranks.setdefault(name, {})[int(rank)] = entry
+    return [
+        RawImage(name, by_rank[0], tuple(by_rank[rank] for rank in sorted(by_rank) if rank))
+        for name, by_rank in sorted(ranks.items())
+    ]
+
+
+def _arrange_sun_hays(entries: list[Entry]) -> list[RawImage]:
+    """Inputs in one folder; references in folders that bear the inputs' file names, in the order of their names."""
+    inputs, matches = [], {}
+    for entry in entries:
+        parts = PurePosixPath(entry["path"]).parts
+        if parts[0] == GROUND_TRUTH:
+            inputs.append(entry)
+        else:
+            matches.setdefault(parts[1], []).append(entry)
+    return [
+        RawImage(PurePosixPath(entry["path"]).stem, entry, tuple(matches.get(PurePosixPath(entry["path"]).name, ())))
+        for entry in inputs
+    ]
+
+
+def arrange(layout: Layout, entries: list[Entry]) -> list[RawImage]:
+    """The images of a test set with their references, by name.
+
+    Args:
+        layout: how the raw files are named: `photographs` have no references, `cufed5` and `sun_hays` are those of
+            the published sets.
+        entries: of the raw manifest.
+
+    Raises:
+        UserError: two files would share a name.
+    """
+    if layout == "cufed5":
+        images = _arrange_cufed5(entries)
+    elif layout == "sun_hays":
+        images = _arrange_sun_hays(entries)
+    else:
+        images = [RawImage(_photograph_name(entry["path"]), entry) for entry in entries]
+    taken: dict[str, str] = {}
+    for image in images:
+        if image.name in taken:
+            raise UserError(
+                f"{image.entry['path']} and {taken[image.name]}: both would be called {image.name}; rename one"
+            )
+        taken[image.name] = image.entry["path"]
+    return sorted(images, key=lambda image: image.name)
+
+
+def choose(kind: str, name: str, images: list[RawImage], seed: int) -> list[dict[str, str | int]]:
+    """The rows of references.csv, paths relative to the prepared set.
+
+    Args:
+        kind: own: those published with the set; self: the input's own bicubic; random: another image of the set,
+            drawn for each image from the seed, the set's name and the image's name.
+        name: of the set.
+        images: of the set, sorted.
+        seed: for `random`.
+
+    Raises:
+        UserError: the set cannot have references of this kind.
+    """
+    rows: list[dict[str, str | int]] = []
+    for image in images:
+        path = f"hr/{image.name}.png"
+        if kind == "own":
+            if not image.references:
+                raise UserError(
+                    f"{name}: {image.entry['path']} has no reference of its own; set `references` of {name} to "
+                    "self or random, or supply them with `data.local`"
+                )
+            pairs = [(f"ref/{image.name}_{n}.png", f"ref_du/{image.name}_{n}.png") for n in ranks(image)]
+        elif kind == "self":
+            pairs = [(f"lr_up/{image.name}.png", f"ref_du/{image.name}.png")]
+        else:
+            others = [other.name for other in images if other is not image]
+            if not others:
+                raise UserError(f"{name}: a random reference needs two images, there is one; set `references` to self")
+            rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{image.name}".encode())])
+            other = others[int(rng.integers(len(others)))]
+            pairs = [(f"hr/{other}.png", f"lr_up/{other}.png")]
+        rows += [
+            {"image": path, "rank": rank, "reference": reference, "reference_du": reference_du}
+            for rank, (reference, reference_du) in enumerate(pairs, 1)
+        ]
+    return rows
+
+
+def ranks(image: RawImage) -> range:
+    """Ranks of an image's own references, from 1."""
+    return range(1, len(image.references) + 1)
