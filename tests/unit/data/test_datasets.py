@@ -1,0 +1,162 @@
+"""Batches as a pure function of seed and step, and test sets as prepared."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extracter.data import manifest
+from extracter.data.datasets import TestSet, TrainingPairs, to_tensor
+from extracter.data.prepare import prepare_test, prepare_train
+from extracter.errors import UserError
+
+
+@pytest.fixture
+def pairs(raw_set, train_data, tmp_path) -> TrainingPairs:
+    photos = raw_set("train", {"a.png": (120, 60), "b.png": (70, 90)})
+    prepare_train(train_data(), photos, tmp_path / "train", seed=1)
+    return TrainingPairs(tmp_path / "train")
+
+
+def orientations(image: torch.Tensor) -> list[torch.Tensor]:
+    turned = [torch.rot90(image, k, (1, 2)) for k in range(4)]
+    return turned + [t.flip(2) for t in turned]
+
+
+def bicubic_consistent(batch: dict[str, torch.Tensor]) -> bool:
+    """Whether lr_up is closer to its own hr than to any other of the batch, and ref_du to its ref."""
+    for up, full in (("lr_up", "hr"), ("ref_du", "ref")):
+        distance = (batch[up][:, None] - batch[full][None]).abs().mean((2, 3, 4))
+        if not torch.equal(distance.argmin(1), torch.arange(len(distance))):
+            return False
+    return True
+
+
+def test_shapes_ranges_and_families(pairs):
+    batch = pairs.batch(0, batch=6, seed=3, swap=0.5)
+    sides = {"lr": 8, "lr_up": 32, "hr": 32, "ref_du": 32, "ref": 32}
+    assert {name: tuple(value.shape) for name, value in batch.items()} == {n: (6, 3, s, s) for n, s in sides.items()}
+    assert all(value.dtype == torch.float32 and value.abs().max() <= 1 for value in batch.values())
+    assert bicubic_consistent(batch)
+    low = torch.nn.functional.avg_pool2d(batch["lr_up"], 4)
+    assert (low - batch["lr"]).abs().mean() < 0.08
+
+
+def test_a_batch_depends_on_seed_and_step_alone(pairs):
+    first = pairs.batch(5, batch=4, seed=3, swap=0.5)
+    torch.manual_seed(99)
+    pairs.batch(1, batch=4, seed=8, swap=0.5)
+    again = TrainingPairs(pairs.folder).batch(5, batch=4, seed=3, swap=0.5)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["hr"], pairs.batch(5, batch=4, seed=4, swap=0.5)["hr"])
+    assert not torch.equal(first["hr"], pairs.batch(6, batch=4, seed=3, swap=0.5)["hr"])
+
+
+@pytest.mark.parametrize("size", [3, 4, 7])
+def test_an_epoch_shows_every_training_pair_once_and_no_validation_pair(pairs, size):
+    wanted = [to_tensor(np.load(pairs.folder / "hr.npy")[index][None])[0] for index in pairs.train]
+    seen = torch.cat([pairs.batch(step, batch=size, seed=3, swap=0.0)["hr"] for step in range(size * len(wanted))])
+    for epoch in range(2):
+        shown = seen[epoch * len(wanted) : (epoch + 1) * len(wanted)]
+        for image in wanted:
+            count = sum(any(torch.equal(turned, view) for turned in orientations(image)) for view in shown)
+            assert count == 1
+
+
+def test_input_and_reference_are_turned_apart_and_in_all_eight_ways(pairs):
+    arrays = {name: np.load(pairs.folder / f"{name}.npy") for name in ("hr", "ref", "lr", "ref_du")}
+    together = set()
+    for step in range(60):
+        batch = pairs.batch(step, batch=2, seed=11, swap=0.0)
+        for place in range(2):
+            ways = {}
+            for name, partner in (("hr", "lr"), ("ref", "ref_du")):
+                for index in pairs.train:
+                    turned = orientations(to_tensor(arrays[name][index][None])[0])
+                    way = [k for k in range(8) if torch.equal(turned[k], batch[name][place])]
+                    if way:
+                        ways[name] = way[0]
+                        low = orientations(to_tensor(arrays[partner][index][None])[0])[way[0]]
+                        assert torch.equal(low, batch[partner][place])
+            together.add((ways["hr"], ways["ref"]))
+    assert {way for way, _ in together} == {way for _, way in together} == set(range(8))
+    assert len(together) > 30
+
+
+@given(st.floats(0, 1), st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+def test_swap_happens_as_often_as_asked(tmp_path_factory, swap, seed):
+    folder = tmp_path_factory.mktemp("pairs")
+    for name in ("hr", "lr_up", "lr", "ref", "ref_du", "ref_lr"):
+        side = 8 if name in ("lr", "ref_lr") else 32
+        value = 200 if name.startswith("ref") else 50
+        np.save(folder / f"{name}.npy", np.full((5, side, side, 3), value, np.uint8))
+    lines = ["index,name,split", *(f"{n},a,train" for n in range(5))]
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    files = [manifest.describe(folder, path.name) for path in folder.iterdir()]
+    manifest.write(folder, "train", "demo", stand_in=True, files=files)
+    pairs = TrainingPairs(folder)
+    batches = [pairs.batch(step, batch=10, seed=seed, swap=swap) for step in range(40)]
+    swapped = torch.cat([batch["hr"][:, 0, 0, 0] > 0 for batch in batches])
+    for first, second in (("lr", "hr"), ("lr_up", "hr"), ("ref_du", "ref")):
+        assert all(torch.equal(batch[first][:, 0, 0, 0], batch[second][:, 0, 0, 0]) for batch in batches)
+    assert all(torch.equal(batch["hr"][:, 0, 0, 0] > 0, batch["ref"][:, 0, 0, 0] < 0) for batch in batches)
+    assert abs(swapped.float().mean().item() - swap) < 5 * max((swap * (1 - swap) / 400) ** 0.5, 1e-9) + 1e-9
+
+
+def test_validation_shows_the_held_out_pairs_as_they_are(pairs):
+    found = list(pairs.validation())
+    assert len(found) == 4
+    assert set(found[0]) == {"lr", "lr_up", "hr", "ref_du", "ref"}
+    for index, pair in zip(pairs.held_out, found, strict=True):
+        assert all(torch.equal(pair[n], to_tensor(np.load(pairs.folder / f"{n}.npy")[index][None])) for n in pair)
+
+
+def test_to_tensor_covers_minus_one_to_one():
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
+    tensor = to_tensor(pixels)
+    assert (tensor.min(), tensor.max()) == (-1, 1)
+    back = ((tensor + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(back, pixels)
+
+
+def test_damaged_training_arrays_are_named(pairs):
+    path = pairs.folder / "ref_du.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    with pytest.raises(UserError, match=r"ref_du\.npy: missing or not of the size"):
+        TrainingPairs(pairs.folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"ref_du\.npy: missing"):
+        TrainingPairs(pairs.folder)
+    path.write_bytes(b"x" * len(whole))
+    with pytest.raises(UserError, match=r"ref_du\.npy: not a NumPy array"):
+        TrainingPairs(pairs.folder)
+
+
+def test_a_test_set_gives_what_was_prepared(raw_set, test_data, tmp_path):
+    raw = raw_set("sun80", {f"{n}.png": (40 + 5 * n, 33) for n in range(4)})
+    prepare_test("sun80", test_data("random"), raw, tmp_path / "out", seed=1)
+    images = TestSet(tmp_path / "out")
+    assert (images.name, images.stand_in, images.references, len(images)) == ("sun80", True, "random", 4)
+    by_name = {image.name: image for image in images}
+    assert list(by_name) == ["0", "1", "2", "3"]
+    for image in by_name.values():
+        assert image.reference != image.name
+        other = by_name[image.reference]
+        assert torch.equal(image.ref, other.hr)
+        assert torch.equal(image.ref_du, other.lr_up)
+        assert image.lr.shape[2] * 4 == image.hr.shape[2] == image.hr_pixels.shape[0]
+        assert torch.equal(image.hr, to_tensor(image.hr_pixels[None]))
+
+
+def test_an_altered_test_image_is_named(raw_set, test_data, tmp_path):
+    out = tmp_path / "out"
+    prepare_test("sun80", test_data("self"), raw_set("sun80", {"a.png": (40, 33)}), out, seed=1)
+    (out / "lr/a.png").write_bytes((out / "lr/a.png").read_bytes()[:-5])
+    with pytest.raises(UserError, match=r"lr/a\.png: truncated PNG"):
+        list(TestSet(out))
+    (out / "references.csv").write_text("image,rank,reference,reference_du\n")
+    with pytest.raises(UserError, match=r"references\.csv: missing or altered"):
+        TestSet(out)
