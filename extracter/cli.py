@@ -195,7 +195,7 @@ def table_metrics(
     out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")],
 ) -> None:
     """Table 1: PSNR / SSIM of every method on every test set, measured beside the paper's."""
-    from extracter.tables import table_metrics
+    from extracter.table_metrics import table_metrics
 
     table_metrics(summaries, out)
 
@@ -203,7 +203,7 @@ def table_metrics(
 @app.command("table-parameters")
 def table_parameters(out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")]) -> None:
     """Table 2: parameters and correlation shape at the paper's configuration."""
-    from extracter.tables import table_parameters
+    from extracter.table_parameters import table_parameters
 
     table_parameters(out)
 
@@ -214,7 +214,7 @@ def table_kernels(
     out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")],
 ) -> None:
     """Table 3: kernel size against PSNR / SSIM, seconds and peak memory, dense and chunked."""
-    from extracter.tables import table_kernels
+    from extracter.table_kernels import table_kernels
 
     table_kernels(results, out)
 

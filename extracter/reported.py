@@ -1,0 +1,51 @@
+"""Figures that others have published, as data; nothing here is measured.
+
+Source of `TABLE1`, `TABLE2` and `TABLE3`: the paper, arXiv 2310.01379, tables 1 to 3. Source of `ELSEWHERE`: MASA-SR
+(CVPR 2021), C2-Matching (CVPR 2021), AMSA (AAAI 2022) and DATSR (ECCV 2022), methods of the same protocol that the
+paper's Table 1 leaves out or gives other figures of.
+"""
+
+# Key in params.yaml, name in print, images in the published set.
+SETS = {"cufed5": ("CUFED5", 126), "sun80": ("Sun80", 80), "urban100": ("Urban100", 100), "set14": ("Set14", 14)}
+
+Scores = dict[str, tuple[float, float]]
+
+
+def _scores(*cells: tuple[float, float] | None) -> Scores:
+    """PSNR (dB) and SSIM by set, in the order of `SETS`; without the sets that a method was not tried on."""
+    padded = (*cells, *(None,) * (len(SETS) - len(cells)))
+    return {name: cell for name, cell in zip(SETS, padded, strict=True) if cell is not None}
+
+
+TABLE1: dict[str, Scores] = {
+    "SRNTT": _scores((25.61, 0.764), (27.59, 0.756), (25.09, 0.774), (26.73, 0.731)),
+    "SRNTT-rec": _scores((26.24, 0.784), (28.54, 0.793), (25.50, 0.784), (27.68, 0.766)),
+    "TTSR": _scores((25.63, 0.765), (28.59, 0.774), (24.69, 0.748), (26.88, 0.748)),
+    "TTSR-rec": _scores((27.03, 0.802), (30.02, 0.814), (25.88, 0.784), (28.10, 0.782)),
+    "SSEN-rec": _scores((26.78, 0.791)),
+    "DPFSR": _scores((25.23, 0.749), (28.59, 0.774), (24.35, 0.734)),
+    "DPFSR-rec": _scores((27.25, 0.808), (30.10, 0.815), (26.03, 0.787)),
+    "C2-Matching": _scores((27.16, 0.805), (29.75, 0.799), (25.52, 0.764)),
+    "Extracter": _scores((26.40, 0.789), (29.02, 0.789), (24.72, 0.752), (26.50, 0.740)),
+    "Extracter-rec": _scores((27.29, 0.811), (30.02, 0.816), (26.04, 0.785), (28.09, 0.782)),
+}
+
+ELSEWHERE: dict[str, Scores] = {
+    "MASA-rec": _scores((27.54, 0.814), (30.15, 0.815), (26.09, 0.786)),
+    "C2-Matching-rec": _scores((28.24, 0.841), (30.18, 0.817), (26.03, 0.785)),
+    "AMSA-rec": _scores((28.50, 0.849), (30.29, 0.819), (26.18, 0.789)),
+    "DATSR-rec": _scores((28.72, 0.856), (30.52, 0.824), (26.52, 0.798)),
+}
+
+# Method: parameters in millions, side of the search kernel, shape of the correlation while training (160 px).
+TABLE2 = {"TTSR": (6.73, 3, "1600x1600"), "DPFSR": (6.91, 3, "1600x1600"), "Extracter": (9.31, 6, "800x800")}
+
+# Kernel and set: PSNR (dB) and SSIM, or None for OFM, out of memory on one 24 GB GPU.
+TABLE3: dict[tuple[int, str], tuple[float, float] | None] = {
+    (3, "sun80"): None,
+    (3, "urban100"): None,
+    (6, "sun80"): (30.02, 0.816),
+    (6, "urban100"): (26.04, 0.785),
+    (12, "sun80"): (29.98, 0.814),
+    (12, "urban100"): (25.74, 0.781),
+}
