@@ -1,0 +1,68 @@
+"""`extracter params`: every key of a preset, its value, and what it means."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from extracter import params
+
+
+def explain(file: Path, preset: str | None) -> None:
+    """Check a parameter file and print a preset on stdout: a table on a terminal, lines of columns elsewhere.
+
+    Args:
+        file: the parameter file.
+        preset: name of the preset; None for the one that the file selects.
+
+    Raises:
+        UserError: the file or the preset is not as it should be; the message names each key.
+    """
+    checked = params.read(file)
+    if preset is not None:
+        checked = params.validate({**checked.model_dump(), "preset": preset}, str(file))
+    table = Table(title=f"{file}, preset {checked.preset}", title_justify="left", title_style="bold", box=None)
+    for column in ("key", "value", "meaning"):
+        table.add_column(column, overflow="fold")
+    for key, value, meaning in describe(checked.selected):
+        table.add_row(key, escape(value), escape(meaning), style=None if value else "bold")
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(table, markup=False)
+
+
+def describe(block: BaseModel, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Each key below a block: its dotted path, its value as params.yaml writes it, its meaning.
+
+    A block's own row comes before its keys; its value is empty and its meaning is the first line of its docstring.
+
+    Args:
+        block: a preset, or a block below one.
+        path: of the block, with a dot at the end; empty for a preset.
+    """
+    for name, field in type(block).model_fields.items():
+        value: Any = getattr(block, name)
+        blocks = value if isinstance(value, dict) and any(isinstance(v, BaseModel) for v in value.values()) else None
+        if isinstance(value, BaseModel):
+            yield f"{path}{name}", "", _summary(value)
+            yield from describe(value, f"{path}{name}.")
+        elif blocks is not None:
+            for key, inner in blocks.items():
+                yield f"{path}{name}.{key}", "", _summary(inner)
+                yield from describe(inner, f"{path}{name}.{key}.")
+        else:
+            plain = value if isinstance(value, str) else json.dumps(value)
+            yield f"{path}{name}", plain, "; ".join(filter(None, (field.description, _choices(field.annotation))))
+
+
+def _choices(annotation: Any) -> str:
+    return f"one of {', '.join(get_args(annotation))}" if get_origin(annotation) is Literal else ""
+
+
+def _summary(block: BaseModel) -> str:
+    return (type(block).__doc__ or "").partition("\n")[0]
