@@ -56,12 +56,23 @@ def describe(block: BaseModel, path: str = "") -> Iterator[tuple[str, str, str]]
                 yield f"{path}{name}.{key}", "", _summary(inner)
                 yield from describe(inner, f"{path}{name}.{key}.")
         else:
-            plain = value if isinstance(value, str) else json.dumps(value)
-            yield f"{path}{name}", plain, "; ".join(filter(None, (field.description, _choices(field.annotation))))
+            yield f"{path}{name}", _as_yaml(value), _meaning(field.description or "", field.annotation)
 
 
-def _choices(annotation: Any) -> str:
-    return f"one of {', '.join(get_args(annotation))}" if get_origin(annotation) is Literal else ""
+def _as_yaml(value: Any) -> str:
+    """A value as params.yaml wants it: 1.0e-08 where Python and JSON say 1e-08, which YAML 1.1 reads as text."""
+    plain = value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, float) and "e" in plain and "." not in plain:
+        plain = plain.replace("e", ".0e")
+    return plain
+
+
+def _meaning(description: str, annotation: Any) -> str:
+    """The description, and the values that may be chosen if it does not name them all."""
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    if all(f"{choice}:" in description for choice in choices):
+        return description
+    return "; ".join(filter(None, (description, f"one of {', '.join(choices)}")))
 
 
 def _summary(block: BaseModel) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from extracter.errors import UserError
 from extracter.explain import describe, explain
@@ -55,7 +55,10 @@ def test_only_blocks_are_followed():
     class Plain(BaseModel):
         text: str = "a"
         choice: Literal["b", "c"] = "b"
+        told: Literal["b", "c"] = Field("c", description="b: this; c: that")
         sides: dict[str, int] = {"d": 1}
+        small: float = 1e-8
 
-    rows = [("text", "a", ""), ("choice", "b", "one of b, c"), ("sides", '{"d": 1}', "")]
+    rows = [("text", "a", ""), ("choice", "b", "one of b, c"), ("told", "c", "b: this; c: that")]
+    rows += [("sides", '{"d": 1}', ""), ("small", "1.0e-08", "")]
     assert list(describe(Plain())) == rows
