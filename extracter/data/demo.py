@@ -153,14 +153,19 @@ def cut(what: Cut) -> Image.Image:
     return photo
 
 
-def paths(name: str) -> list[str]:
-    """Files of a stand-in set, relative to its folder.
+def layout(name: str) -> Layout:
+    """How the files of a stand-in set are named.
 
     Raises:
         UserError: there is no stand-in for the set.
     """
     if name not in SETS:
         raise UserError(f"{name}: the demo data has no stand-in for it; there are {', '.join(SETS)}")
+    return SETS[name][0]
+
+
+def paths(name: str) -> list[str]:
+    """Files of a stand-in set, relative to its folder."""
     return sorted(SETS[name][1])
 
 

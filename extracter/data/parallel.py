@@ -1,13 +1,19 @@
 """Work on many files at once, in order, with a progress bar where someone watches."""
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.filesize import decimal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from extracter.progress import track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,12 +22,6 @@ Result = TypeVar("Result")
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def bar(*columns, **options) -> Progress:
-    """A progress bar on standard error; silent where that is no terminal."""
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal, **options)
 
 
 def ordered_map(
@@ -38,20 +38,55 @@ def ordered_map(
         workers: threads; None for one a core.
     """
     items = list(items)
-    workers = workers or cores()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with bar(*columns) as progress, ThreadPoolExecutor(workers) as pool:
-        task = progress.add_task(label, total=len(items))
-        running: deque = deque()
+    yield from track(_ahead(function, items, workers or cores()), label, total=len(items))
+
+
+def _ahead(function: Callable[[Item], Result], items: list[Item], workers: int) -> Iterator[Result]:
+    running: deque = deque()
+    with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
                 running.append(pool.submit(function, item))
                 if len(running) > 2 * workers:
                     yield running.popleft().result()
-                    progress.advance(task)
             while running:
                 yield running.popleft().result()
-                progress.advance(task)
         finally:
             for future in running:
                 future.cancel()
+
+
+class TransferBar:
+    """Counts files and bytes of a transfer; safe to use from several threads."""
+
+    def __init__(self, progress: Progress, label: str, files: int) -> None:
+        self.received = 0
+        self._progress = progress
+        self._task = progress.add_task(label, total=files, received="")
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """Tell that `count` more bytes arrived."""
+        with self._lock:
+            self.received += count
+            rate = self.received / max(time.monotonic() - self._started, 1e-3)
+            self._progress.update(self._task, received=f"{decimal(self.received)} {decimal(int(rate))}/s")
+
+    def finish(self) -> None:
+        """Tell that a file is complete."""
+        self._progress.advance(self._task)
+
+
+@contextmanager
+def transfer_bar(label: str, files: int) -> Iterator[TransferBar]:
+    """A bar with files, bytes and rate on standard error; silent where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[received]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield TransferBar(progress, label, files)

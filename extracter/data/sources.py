@@ -1,0 +1,200 @@
+"""Every published set once: what it is, where it is, what it must hold.
+
+Sets that stand in a public Git repository are fetched file by file from one commit, and every file's SHA-256 is known
+beforehand (checksums/, one list a repository). CUFED and CUFED5 stand on Google Drive, where no checksum was ever
+published: names and counts are verified, and what was found is pinned on first use.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from extracter.data.references import Layout
+from extracter.errors import UserError
+
+RAW_HOST = "https://raw.githubusercontent.com"
+DRIVE_HOST = "https://drive.google.com"
+SELFEXSR = ("jbhuang0604/SelfExSR", "8f6dd8c1d20cb7e8792a7177b4f6fd677633f598")
+DCSCN = ("jiny2001/dcscn-super-resolution", "d382bc30d41c94ac72f8cb148d61cc4864b3b380")
+
+
+@dataclass(frozen=True)
+class PinnedFile:
+    """A file of a Git commit: `path` inside the set's folder, `remote` inside the repository."""
+
+    path: str
+    remote: str
+    repository: str
+    commit: str
+    sha256: str
+
+    def below(self, prefix: str) -> str:
+        """Its address on the raw host or on a mirror of it, `prefix` without a slash at the end."""
+        return f"{prefix}/{self.repository}/{self.commit}/{self.remote}"
+
+    def addresses(self) -> list[str]:
+        """Where to look for it, in turn: the raw host, the repository, the archive of Software Heritage."""
+        return [
+            self.below(RAW_HOST),
+            f"https://github.com/{self.repository}/raw/{self.commit}/{self.remote}",
+            f"https://archive.softwareheritage.org/api/1/content/sha256:{self.sha256}/raw/",
+        ]
+
+
+@dataclass(frozen=True)
+class PinnedFolder:
+    """A folder of a Git commit; its files go into the subfolder `into` of the set."""
+
+    repository: str
+    commit: str
+    folder: str
+    into: str = ""
+
+
+@dataclass(frozen=True)
+class DriveFile:
+    """An archive on Google Drive; its images go into the subfolder `into` of the set."""
+
+    id: str
+    name: str
+    mebibytes: int
+    into: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where a program fetches it."""
+        return f"{DRIVE_HOST}/uc?id={self.id}"
+
+    @property
+    def page(self) -> str:
+        """Where a person can fetch it with a browser."""
+        return f"{DRIVE_HOST}/file/d/{self.id}/view"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published set.
+
+    `images` counts inputs, without references. `megabytes` is what is fetched, rounded. Either `folders` or `drive`
+    says where it is.
+    """
+
+    title: str
+    layout: Layout
+    images: int
+    megabytes: int
+    terms: str
+    citation: str
+    folders: tuple[PinnedFolder, ...] = ()
+    drive: tuple[DriveFile, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        if self.drive:
+            return "Google Drive"
+        return ", ".join(sorted({f"{folder.repository}@{folder.commit[:7]}" for folder in self.folders}))
+
+    def files(self) -> list[PinnedFile]:
+        """The files of a set in a Git repository, by path; none for a set on Google Drive."""
+        found = []
+        for folder in self.folders:
+            for remote, sha256 in checksums(folder.repository).items():
+                if PurePosixPath(remote).parent.as_posix() == folder.folder:
+                    path = (PurePosixPath(folder.into) / PurePosixPath(remote).name).as_posix()
+                    found.append(PinnedFile(path, remote, folder.repository, folder.commit, sha256))
+        return sorted(found, key=lambda file: file.path)
+
+
+@cache
+def checksums(repository: str) -> dict[str, str]:
+    """SHA-256 by path of the files of a repository that the project uses."""
+    path = Path(__file__).parent / "checksums" / f"{repository.rpartition('/')[2]}.txt"
+    lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+    return {remote: sha256 for sha256, remote in lines}
+
+
+TEST_SOURCES = {
+    "cufed5": Source(
+        title="CUFED5, 126 inputs with five references each",
+        layout="cufed5",
+        images=126,
+        megabytes=244,
+        terms="photographs from Flickr under Creative Commons licences; for research",
+        citation="Zhang, Wang, Lin, Qi: Image Super-Resolution by Neural Texture Transfer, CVPR 2019",
+        drive=(DriveFile("1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph", "CUFED5", 233),),
+    ),
+    "sun80": Source(
+        title="Sun-Hays 80, ground truth; the scene matches can be supplied with data.local.sun80",
+        layout="photographs",
+        images=80,
+        megabytes=81,
+        terms="none stated; for research",
+        citation="Sun, Hays: Super-resolution from Internet-scale Scene Matching, ICCP 2012",
+        folders=(PinnedFolder(*SELFEXSR, "data/Sun-Hays80/image_SRF_8"),),
+    ),
+    "urban100": Source(
+        title="Urban100",
+        layout="photographs",
+        images=100,
+        megabytes=134,
+        terms="photographs from Flickr under Creative Commons licences",
+        citation="Huang, Singh, Ahuja: Single Image Super-Resolution from Transformed Self-Exemplars, CVPR 2015",
+        folders=(PinnedFolder(*SELFEXSR, "data/Urban100/image_SRF_4"),),
+    ),
+    "set14": Source(
+        title="Set14",
+        layout="photographs",
+        images=14,
+        megabytes=5,
+        terms="none stated; for research",
+        citation="Zeyde, Elad, Protter: On Single Image Scale-Up Using Sparse-Representations, 2010",
+        folders=(PinnedFolder(*SELFEXSR, "data/Set14/image_SRF_4"),),
+    ),
+}
+
+TRAIN_SOURCES = {
+    "bsd200_yang91": Source(
+        title="BSD200 and yang91, the 291 training images of single-image super-resolution",
+        layout="photographs",
+        images=291,
+        megabytes=68,
+        terms="BSD: non-commercial research and education; yang91: none stated",
+        citation="Martin, Fowlkes, Tal, Malik, ICCV 2001; Yang, Wright, Huang, Ma, TIP 2010",
+        folders=(
+            PinnedFolder(*DCSCN, "data/bsd200", into="bsd200"),
+            PinnedFolder(*DCSCN, "data/yang91", into="yang91"),
+        ),
+    ),
+    "cufed": Source(
+        title="CUFED, 11,871 pairs of input and reference",
+        layout="pairs",
+        images=11871,
+        megabytes=1211,
+        terms="photographs from Flickr under Creative Commons licences; for research",
+        citation="Wang, Lin, Shen, Mech, Miller, Cottrell, CVPR 2016; Zhang et al., CVPR 2019",
+        drive=(
+            DriveFile("1gN5IPZgPNkjdeXdTySe1Urog5OG8mrLc", "CUFED input", 567, into="input"),
+            DriveFile("13BX-UY4jUZu9S--X2Cd6yZ-3nH77nqo_", "CUFED ref", 588, into="ref"),
+        ),
+    ),
+}
+
+
+def get(name: str, source: str) -> Source:
+    """The registered set that a block of parameters asks for.
+
+    Args:
+        name: `train` or a test set.
+        source: of its block.
+
+    Raises:
+        UserError: no such set is registered.
+    """
+    registry, key = (TRAIN_SOURCES, source) if name == "train" else (TEST_SOURCES, name)
+    if key not in registry or (name != "train" and source != "published"):
+        raise UserError(
+            f"{name}: no published set of this name and source; registered are {', '.join(TEST_SOURCES)} to test on "
+            f"and {', '.join(TRAIN_SOURCES)} to train on; for your own images write `source: folder`"
+        )
+    return registry[key]
