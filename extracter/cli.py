@@ -19,6 +19,9 @@ app = typer.Typer(
     "commands in order; each also works by hand, from the project's folder.",
 )
 
+data_app = typer.Typer(no_args_is_help=True, help="What of the data is there, and whether it is whole.")
+app.add_typer(data_app, name="data")
+
 Params = Annotated[
     str, typer.Option("--params", help="Parameter file, or the JSON that the workflow passes.", show_default=True)
 ]
@@ -93,6 +96,44 @@ def prepare(
     else:
         seed, source = params.load_blocks(file, preset, "seed", f"data.tests.{name}")
         prepare_test(name, source, raw, out, seed=seed)
+
+
+@data_app.command("status")
+def data_status(
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    root: Annotated[Path, typer.Option("--data", help="Folder that holds raw/ and prepared/.")] = Path("data"),
+) -> None:
+    """Show which sets are there, partial, missing or corrupt, by their files' sizes.
+
+    Example: `extracter data status --preset open`
+    """
+    from extracter.data.status import report
+
+    report(*_data_of(file, preset), root, rehash=False)
+
+
+@data_app.command("verify")
+def data_verify(
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    root: Annotated[Path, typer.Option("--data", help="Folder that holds raw/ and prepared/.")] = Path("data"),
+) -> None:
+    """Read every file again and hold its SHA-256 against the manifests.
+
+    Example: `extracter data verify --preset open`
+    """
+    from extracter.data.status import report
+
+    report(*_data_of(file, preset), root, rehash=True)
+
+
+def _data_of(file: str, preset: str | None) -> tuple[params.Data, str]:
+    """The data block of a preset, and the preset's name."""
+    read = params.read(Path(file))
+    if preset is not None:
+        read = params.validate({**read.model_dump(), "preset": preset}, file)
+    return read.selected.data, read.preset
 
 
 @app.command("train-rec")
