@@ -1,0 +1,60 @@
+# make            set up .venv; afterwards `.venv/bin/snakemake --cores all` runs the workflow
+# make reproduce  set up, run the workflow with the preset of params.yaml, print the three tables
+# make restore    bring back the data, checkpoints and results that dvc.lock of this revision names
+# make test       set up, check style and workflow, run the tests
+# make graph      draw the rule graph in README.md
+# make stages     bring the sources listed in dvc.yaml up to date
+# make lock       choose newer versions of the dependencies (needs uv and network)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.PHONY: setup reproduce restore test graph stages lock
+
+# The first of these commands that is Python 3.11 or newer; `make PYTHON=...` names another.
+CANDIDATES := python3 python3.13 python3.12 python3.11 python
+RECENT := import sys; print(sys.executable if sys.version_info >= (3, 11) else "")
+PYTHON = $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(RECENT)' 2>/dev/null)))
+
+TABLES := table1_metrics table2_parameters table3_kernels
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+setup: .venv/.complete
+
+# The marks are written last: an installation that was interrupted is begun afresh.
+.venv/.locked: requirements.lock
+	@if [[ -z "$$('$(PYTHON)' -c '$(RECENT)' 2>/dev/null)" ]]; then \
+	  echo "make: Python 3.11 or newer is needed and $(or $(PYTHON),python3) is not; install one, or name it with 'make PYTHON=/path/to/python3'" >&2; \
+	  exit 1; \
+	fi
+	'$(PYTHON)' -m venv --clear .venv
+	.venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/.complete: .venv/.locked pyproject.toml
+	.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+reproduce: setup
+	.venv/bin/snakemake --cores all
+	@.venv/bin/extracter show $(TABLES:%=results/tables/%.md)
+
+restore: setup
+	@$(IN_VENV) python workflow/scripts/restore.py
+
+test: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/snakemake --lint
+	.venv/bin/pytest tests/unit tests/workflow
+
+graph: setup
+	@$(IN_VENV) python workflow/scripts/graph.py
+
+stages: setup
+	@.venv/bin/python workflow/scripts/sources.py
+
+lock:
+	uv pip compile pyproject.toml --group dev --constraints constraints.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --upgrade --output-file requirements.lock

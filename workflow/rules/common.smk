@@ -1,0 +1,216 @@
+# What the rules share: the preset in use, the sets and networks it names, and which sources each command runs.
+# The functions follow the order in which the rules use them.
+
+import json
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+# This checkout's package comes before an installed one, which may belong to another checkout: the sources that the
+# rules name as `code` are then the sources that run.
+sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "scripts"))]
+
+from extracter import params
+from extracter.errors import UserError
+from extracter.files import sha256
+from snakemake.io import IOFile
+from sources import COMMANDS, digest, find_sources
+
+# Run as `.venv/bin/snakemake`, the environment's commands are not on the PATH.
+os.environ.update(
+    PATH=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
+    PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]),
+)
+
+
+def check_params():
+    """The preset in use. What a user can mend ends the run with one sentence, without Snakemake's traceback."""
+    try:
+        return params.validate(config).selected
+    except UserError as error:
+        sys.exit(str(error))
+
+
+SETTINGS = check_params()
+PRESET = config["preset"]
+TESTS = [name for name, test in SETTINGS.data.tests.items() if test.source != "none"]
+# A set without a source is left out of every evaluation, but has empty folders: DVC's stages are the same in all presets.
+ABSENT = [name for name, test in SETTINGS.data.tests.items() if test.source == "none"]
+SETS = ["train", *TESTS, *ABSENT]
+KERNEL_SETS = [name for name in SETTINGS.evaluation.kernel_sets if name in TESTS]
+FAMILIES = ["ttsr", "extracter"]
+TRAINED = ["ttsr-rec", "ttsr", "extracter-rec", "extracter"]
+VARIANTS = ["bicubic", *TRAINED]
+METHODS = ["dense", "chunked"]
+CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
+TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
+FIGURES = ["comparison", "training", "kernels"]
+
+# Evaluations share the processor's cores, but not a GPU.
+EVALUATION_GPUS = 1 if shutil.which("nvidia-smi") else 0
+
+
+wildcard_constraints:
+    preset=re.escape(PRESET),
+    set="|".join(["train", *TESTS]),
+    test="|".join(TESTS),
+    absent="|".join(ABSENT),
+    family="|".join(FAMILIES),
+    variant="|".join(VARIANTS),
+    kernel=r"\d+",
+    method="|".join(METHODS),
+
+
+CODE = {command: find_sources(command) for command in COMMANDS}
+
+
+def get_version(*commands):
+    """Digest of the sources that subcommands run, as they are when the workflow starts.
+
+    As a parameter it is what Snakemake compares next time. The checksums of `input: code` alone would not do, since
+    they are taken when a job ends: an edit made while the job ran with the old source would be missed.
+    """
+    return digest(sorted(set().union(*(CODE[command] for command in commands))))
+
+
+def get_blocks(*names):
+    """The parameters that a command receives, and nothing else: so nothing else can make it run again."""
+    return params.dump_blocks(SETTINGS, *names)
+
+
+def get_set_block(wildcards):
+    """Name of the parameters that describe a set."""
+    return "data.train" if wildcards.set == "train" else f"data.tests.{wildcards.set}"
+
+
+def get_download_blocks(wildcards):
+    """The parameters of `download`; of those that concern several sets, the part that concerns this one."""
+    names = [get_set_block(wildcards), "data.mirror", "data.local", "evaluation.every"]
+    blocks = json.loads(get_blocks(*names))
+    blocks["data.local"] = {name: path for name, path in blocks["data.local"].items() if name == wildcards.set}
+    if wildcards.set == "train":
+        blocks["evaluation.every"] = 1
+    return json.dumps(blocks, sort_keys=True)
+
+
+def get_all_cores(wildcards):
+    """Threads of a training: every core that this run may use.
+
+    Results depend on the number of threads bit for bit, so it must not depend on which jobs happen to run side by side.
+    Evaluations take one thread each for the same reason. A function, since without --cores there is no number.
+    """
+    return workflow.cores
+
+
+def get_training_blocks():
+    return get_blocks("seed", "model", "search", "loss", "train")
+
+
+def get_checkpoint(wildcards):
+    """Files of the checkpoint that a variant is evaluated with; bicubic has none."""
+    folder = f"results/{wildcards.preset}/checkpoints/{wildcards.variant}"
+    return [] if wildcards.variant == "bicubic" else [f"{folder}/{name}" for name in CHECKPOINT]
+
+
+def get_summaries():
+    return expand("results/{preset}/evaluation/{variant}/{test}.json", preset=PRESET, variant=VARIANTS, test=TESTS)
+
+
+def get_kernel_results():
+    return expand(
+        "results/{preset}/kernels/{test}_k{kernel}_{method}.json",
+        preset=PRESET,
+        test=KERNEL_SETS,
+        kernel=SETTINGS.evaluation.kernels,
+        method=METHODS,
+    )
+
+
+def get_reported():
+    """The small files that git keeps."""
+    return [
+        "results/metrics.json",
+        *expand("results/tables/{table}.{suffix}", table=TABLES, suffix=["csv", "md"]),
+        *expand("results/figures/{figure}.png", figure=FIGURES),
+    ]
+
+
+def get_artefacts():
+    """Each file or folder that a rule makes, logs and benchmarks apart."""
+    return [
+        *expand("data/{state}/{preset}/{set}/manifest.json", state=["raw", "prepared"], preset=PRESET, set=SETS),
+        *expand("results/{preset}/checkpoints/{variant}/{file}", preset=PRESET, variant=TRAINED, file=CHECKPOINT),
+        *expand("results/{preset}/checkpoints/{variant}/train_log.csv", preset=PRESET, variant=TRAINED),
+        *get_summaries(),
+        *expand("results/{preset}/evaluation/{variant}/{test}.csv", preset=PRESET, variant=VARIANTS, test=TESTS),
+        *expand("results/{preset}/images/{variant}/{test}", preset=PRESET, variant=VARIANTS, test=TESTS),
+        *get_kernel_results(),
+        *get_reported(),
+    ]
+
+
+def get_objection():
+    """Why this run must not be recorded in DVC, which knows the parameters of params.yaml and no others; or nothing."""
+    written = params.read(Path(workflow.basedir, "params.yaml"))
+    if written.preset != PRESET:
+        return (
+            f"its preset `{PRESET}` is not the one that params.yaml selects (`{written.preset}`); "
+            f"write `preset: {PRESET}` there and run again to record it"
+        )
+    if written.selected != SETTINGS:
+        return "it has parameters from the command line; write them in params.yaml and run again to record it"
+    return ""
+
+
+def get_known_artefacts(wildcards):
+    """All artefacts, unless Snakemake does not know with which parameters one of them was made.
+
+    Files that DVC or a copy brought here would pass for up to date whatever the parameters are; `make restore` makes
+    them known where they belong to this revision. Inside a stage DVC answers for them.
+    """
+    artefacts = get_artefacts()
+    if "DVC_STAGE" not in os.environ:
+        made = [path for path in artefacts if path not in get_reported() and os.path.lexists(path)]
+        # What an interrupted job left is made again whatever is known of it.
+        made = sorted(set(made) - workflow.persistence._filter_incomplete_keys(made))
+        unknown = [path for path in made if workflow.persistence.metadata(IOFile(path)) is None]
+        if unknown:
+            sys.exit(
+                f"{unknown[0]}: Snakemake has no record of how it was made; `make restore` checks whether it belongs to "
+                "this revision, or delete it to have it made again"
+            )
+    return artefacts
+
+
+def check_data():
+    """End the run if an image or array of a set is not what its manifest says; DVC checks its stages by itself."""
+    folders = [f"data/{state}/{PRESET}/{name}" for state in ("raw", "prepared") for name in SETS]
+    for folder in map(Path, [] if "DVC_STAGE" in os.environ else folders):
+        manifest = folder / "manifest.json"
+        if manifest.exists():
+            try:
+                files = [(folder / entry["path"], entry) for entry in json.loads(manifest.read_bytes())["files"]]
+            except (ValueError, KeyError, TypeError):
+                sys.exit(f"{manifest}: damaged; delete {folder} and run snakemake again")
+            for path, entry in files:
+                problem = get_damage(path, entry, manifest.stat().st_mtime)
+                if problem:
+                    sys.exit(f"{path}: {problem}; delete {folder} and run snakemake again")
+
+
+def get_damage(path, entry, time):
+    """What is wrong with a file of a set; files older than their manifest are judged by their size alone."""
+    if not path.exists():
+        return "missing"
+    status = path.stat()
+    if status.st_size != entry["size"]:
+        return f"truncated or altered ({status.st_size:,} of {entry['size']:,} bytes)"
+    if status.st_mtime > time and sha256(path) != entry["sha256"]:
+        return "altered since the workflow made it"
+    return ""
+
+
+check_data()

@@ -1,0 +1,130 @@
+rule collect_metrics:
+    input:
+        summaries=get_summaries(),
+        kernels=get_kernel_results(),
+        code=CODE["collect-metrics"],
+    output:
+        metrics="results/metrics.json",
+    log:
+        f"logs/{PRESET}/collect_metrics.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("collect-metrics"),
+        kernels=lambda wildcards, input: [f"--kernel {path}" for path in input.kernels],
+    shell:
+        "extracter collect-metrics {input.summaries} {params.kernels} --out {output.metrics} 2>&1 | tee -i {log}"
+
+
+rule table_metrics:
+    input:
+        summaries=get_summaries(),
+        code=CODE["table-metrics"],
+    output:
+        csv=report("results/tables/table1_metrics.csv", caption="../report/table1_metrics.rst", category="Tables"),
+        md="results/tables/table1_metrics.md",
+    log:
+        f"logs/{PRESET}/table_metrics.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("table-metrics"),
+    shell:
+        "extracter table-metrics {input.summaries} --out {output.csv} 2>&1 | tee -i {log}"
+
+
+rule table_parameters:
+    input:
+        code=CODE["table-parameters"],
+    output:
+        csv=report("results/tables/table2_parameters.csv", caption="../report/table2_parameters.rst", category="Tables"),
+        md="results/tables/table2_parameters.md",
+    log:
+        f"logs/{PRESET}/table_parameters.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("table-parameters"),
+    shell:
+        "extracter table-parameters --out {output.csv} 2>&1 | tee -i {log}"
+
+
+rule table_kernels:
+    input:
+        results=get_kernel_results(),
+        code=CODE["table-kernels"],
+    output:
+        csv=report("results/tables/table3_kernels.csv", caption="../report/table3_kernels.rst", category="Tables"),
+        md="results/tables/table3_kernels.md",
+    log:
+        f"logs/{PRESET}/table_kernels.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("table-kernels"),
+    shell:
+        "extracter table-kernels {input.results} --out {output.csv} 2>&1 | tee -i {log}"
+
+
+rule figure_comparison:
+    input:
+        images=expand("data/prepared/{preset}/{test}/manifest.json", preset=PRESET, test=TESTS),
+        summaries=get_summaries(),
+        code=CODE["figure-comparison"],
+    output:
+        figure=report("results/figures/comparison.png", caption="../report/comparison.rst", category="Figures"),
+    log:
+        f"logs/{PRESET}/figure_comparison.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("figure-comparison"),
+        images=lambda wildcards, input: [Path(manifest).parent for manifest in input.images],
+        sr=f"results/{PRESET}/images",
+    shell:
+        "extracter figure-comparison {params.images} --sr {params.sr} --out {output.figure} 2>&1 | tee -i {log}"
+
+
+rule figure_training:
+    input:
+        logs=expand("results/{preset}/checkpoints/{variant}/train_log.csv", preset=PRESET, variant=TRAINED),
+        code=CODE["figure-training"],
+    output:
+        figure=report("results/figures/training.png", caption="../report/training.rst", category="Figures"),
+    log:
+        f"logs/{PRESET}/figure_training.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("figure-training"),
+    shell:
+        "extracter figure-training {input.logs} --out {output.figure} 2>&1 | tee -i {log}"
+
+
+rule figure_kernels:
+    input:
+        results=get_kernel_results(),
+        code=CODE["figure-kernels"],
+    output:
+        figure=report("results/figures/kernels.png", caption="../report/kernels.rst", category="Figures"),
+    log:
+        f"logs/{PRESET}/figure_kernels.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("figure-kernels"),
+    shell:
+        "extracter figure-kernels {input.results} --out {output.figure} 2>&1 | tee -i {log}"
+
+
+# What DVC's last stage asks for.
+rule tabulated:
+    input:
+        get_reported(),

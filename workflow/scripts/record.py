@@ -1,0 +1,49 @@
+"""Tell DVC that the workspace is what the parameters and sources of this revision give: rule `record`, the last one.
+
+It has every artefact as input, so it runs only after a complete run. Where a run must not be recorded it says why.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sources import digest
+
+
+def main() -> None:
+    """Record the workspace, or print the sentence that says why not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objection", required=True, help="why this run must not be recorded; empty if it may be")
+    parser.add_argument("--version", required=True, help="digest of the sources when the workflow started")
+    parser.add_argument("--stamp", type=Path, required=True, help="written to say that this run was seen to")
+    parser.add_argument("sources", type=Path, nargs="+", help="sources in the order of the digest")
+    options = parser.parse_args()
+
+    if os.environ.get("DVC_STAGE"):
+        print("record: DVC runs this stage and records it by itself")
+    elif options.objection:
+        print(f"record: nothing is recorded in DVC, since {options.objection}")
+    elif not Path(".git").exists():
+        print("record: nothing is recorded in DVC, since this folder is no git repository; `git clone` makes one")
+    elif shutil.which("dvc") is None:
+        print("record: nothing is recorded in DVC, since there is no `dvc` command; install requirements.lock")
+    elif digest(options.sources) != options.version:
+        sys.exit("record: a source file was edited while the workflow ran; run `snakemake --cores all` again")
+    else:
+        # DVC holds the stamp too, as the output of its stage of the same name.
+        options.stamp.write_text("")
+        done = subprocess.run(["dvc", "commit", "--force", "--quiet"], check=False)
+        if done.returncode:
+            sys.exit(
+                "record: the results are complete, but `dvc commit` could not record them (its message stands above); "
+                "mend that and run `snakemake --cores all` again"
+            )
+        print("record: DVC holds this run; `git add dvc.lock results` and commit to keep it")
+    options.stamp.touch()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Bring back what dvc.lock says, and leave Snakemake and DVC with nothing to do: `make restore`.
+
+With --stage, inside DVC's last stage, only Snakemake's records are brought up to date.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+
+def dvc(*arguments: str) -> str:
+    """Run DVC and return what it printed; end with a sentence if it fails, its own message above."""
+    done = subprocess.run(["dvc", *arguments], check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"restore: `dvc {' '.join(arguments)}` failed (its message stands above); nothing else was touched")
+    return done.stdout
+
+
+def describe(status: dict) -> str:
+    """The differences that `dvc status --json` found, as text: stage, then what changed."""
+    problems = []
+    for stage, changes in status.items():
+        for change in changes:
+            if isinstance(change, str):
+                problems.append(f"{stage}: {change}")
+            else:
+                for kind, paths in change.items():
+                    problems += [f"{stage}: {kind} {path} ({_flatten(how)})" for path, how in paths.items()]
+    return "; ".join(problems)
+
+
+def _flatten(how: str | dict) -> str:
+    return how if isinstance(how, str) else ", ".join(f"{key} {value}" for key, value in how.items())
+
+
+def main() -> None:
+    """Restore, check, and make Snakemake know the files; refuse where they do not match dvc.lock."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", action="store_true", help="inside DVC's stage `record`: check the others")
+    options = parser.parse_args()
+
+    stages = []
+    if options.stage:
+        names = dvc("stage", "list", "--all", "--name-only").split()
+        stages = [name for name in names if name != os.environ["DVC_STAGE"]]
+    elif dvc("remote", "list").strip():
+        dvc("pull")
+    else:
+        dvc("checkout")
+
+    problems = describe(json.loads(dvc("status", "--json", *stages)))
+    if problems and options.stage:
+        print(f"restore: Snakemake's records are left alone, since other stages are not up to date ({problems})")
+        return
+    if problems:
+        sys.exit(
+            f"restore: the workspace is not what dvc.lock holds ({problems}); undo these changes, or make what belongs "
+            "to them with `dvc repro` or `snakemake --cores all`"
+        )
+
+    preset = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["preset"]
+    stamp = Path("results", preset, "recorded")
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.touch()
+    touch = ["snakemake", "--cores", "1", "--touch", "--forceall", "--keep-incomplete", "--quiet", "all"]
+    subprocess.run(touch, check=True, env={**os.environ, "DVC_STAGE": os.environ.get("DVC_STAGE", "restore")})
+    print("restore: data, checkpoints and results are those of dvc.lock")
+
+
+if __name__ == "__main__":
+    main()

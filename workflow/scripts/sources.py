@@ -1,0 +1,112 @@
+"""Which source files of the package each subcommand of `extracter` runs, for the rules and for DVC's stages.
+
+They are found by following imports from the subcommand in cli.py, so that the lists cannot go stale. As a program this
+writes them into dvc.yaml, where they have to stand as text: `python workflow/scripts/sources.py`.
+"""
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI = "extracter/cli.py"
+COMMANDS = [
+    "download",
+    "prepare",
+    "train-rec",
+    "train-full",
+    "evaluate",
+    "kernel-sweep",
+    "collect-metrics",
+    "table-metrics",
+    "table-parameters",
+    "table-kernels",
+    "figure-comparison",
+    "figure-training",
+    "figure-kernels",
+]
+
+
+def find_sources(command: str) -> list[str]:
+    """Files that `extracter COMMAND` runs, relative to the project's folder, sorted.
+
+    cli.py is among them, but what its other subcommands import is not.
+    """
+    nodes = _parse(CLI)
+    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    found = {CLI}
+    waiting = _uses(CLI, [functions[command.replace("-", "_")], *(n for n in nodes if n not in functions.values())])
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting |= _uses(path, _parse(path)) if path.endswith(".py") else set()
+    return sorted(found)
+
+
+def digest(paths: Iterable[str | Path]) -> str:
+    """One short digest of the contents of several files."""
+    content = hashlib.sha256()
+    for path in paths:
+        content.update(Path(ROOT, path).read_bytes())
+    return content.hexdigest()[:16]
+
+
+def _parse(path: str) -> list[ast.stmt]:
+    return ast.parse(Path(ROOT, path).read_text(encoding="utf-8"), path).body
+
+
+def _uses(path: str, nodes: Iterable[ast.AST]) -> set[str]:
+    """Files of the package that syntax nodes of the module at `path` use.
+
+    They are what the nodes import, a module named in a text (to be run with `python -m`), and data beside the module
+    whose name stands in a text.
+    """
+    folder, modules, files = Path(path).parent, set(), set()
+    for item in (item for node in nodes for item in ast.walk(node)):
+        if isinstance(item, ast.Import):
+            modules.update(alias.name for alias in item.names)
+        elif isinstance(item, ast.ImportFrom):
+            modules.update([f"{item.module}", *(f"{item.module}.{alias.name}" for alias in item.names)])
+        elif isinstance(item, ast.Constant) and re.fullmatch(r"extracter(\.\w+)+", str(item.value)):
+            modules.add(item.value)
+        elif isinstance(item, ast.Constant) and re.fullmatch(r"\w[\w.-]*", str(item.value)):
+            files.update(_data(folder / str(item.value)))
+    for parts in (module.split(".") for module in modules if module.split(".")[0] == "extracter"):
+        packages = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        files.update([*(f"{package}/__init__.py" for package in packages), f"{packages[-1]}.py"])
+    return {file for file in files if Path(ROOT, file).exists()}
+
+
+def _data(path: Path) -> list[str]:
+    """The files of a folder or the file at `path`, relative to the project; none where it is of Python or not there."""
+    found = Path(ROOT, path)
+    files = [found] if found.is_file() else [] if (found / "__init__.py").exists() else sorted(found.rglob("*"))
+    return [str(file.relative_to(ROOT)) for file in files if file.is_file() and file.suffix not in (".py", ".pyc")]
+
+
+def write_stages(text: str) -> str:
+    """The text of dvc.yaml with each stage's sources brought up to date, by the rules that its command allows."""
+    stages = re.split(r"(?m)^(?=  [a-z_]+:$)", text)
+    for number, stage in enumerate(stages):
+        rules = re.search(r"--allowed-rules ([a-z_\s]+) --", stage)
+        # A rule has the name of its command. The last stage, `record`, depends on all of them.
+        commands = set(COMMANDS) & {rule.replace("_", "-") for rule in rules[1].split()} if rules else COMMANDS
+        if number:
+            files = sorted(set().union(*map(find_sources, commands)))
+            indent = re.search(r"(?m)^( *)- extracter/", stage)
+            lines = "".join(f"{indent[1]}- {file}\n" for file in files)
+            stages[number] = re.sub(r"(?:^ *- extracter/.*\n)+", lambda _, lines=lines: lines, stage, flags=re.M)
+    return "".join(stages)
+
+
+def main() -> None:
+    """Bring dvc.yaml up to date."""
+    path = ROOT / "dvc.yaml"
+    path.write_text(write_stages(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
