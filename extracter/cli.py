@@ -309,7 +309,10 @@ def main() -> None:
     except UserError as error:
         print(f"extracter: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Typer turns Ctrl-C into exit code 130 and says nothing.
+        if isinstance(ended, SystemExit) and ended.code != 130:
+            raise
         print("extracter: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
 

@@ -140,8 +140,9 @@ class Transfer:
             part.unlink(missing_ok=True)
             raise _TryAgain("the server sent another part than was asked for")
         size = have if resumed else 0
-        with part.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_content(1 << 16):
+        with part.open("ab" if resumed else "wb", buffering=0) as file:
+            # What has arrived is written at once, so that no byte of an interrupted transfer comes twice.
+            while chunk := response.raw.read1(1 << 16, decode_content=False):
                 if self.stop.is_set():
                     raise Stopped
                 size += len(chunk)
