@@ -13,9 +13,8 @@ from torch import nn
 
 from extracter.data.datasets import TestImage, TestSet
 from extracter.data.degradation import upscale
-from extracter.data.images import write_png
 from extracter.errors import UserError
-from extracter.files import read_json, write_csv, write_json
+from extracter.files import atomic_path, read_json, write_csv, write_json
 from extracter.memory import PeakMemory, is_allocation_failure
 from extracter.metrics import psnr_y, ssim_y
 from extracter.models.checkpoint import load_model
@@ -93,7 +92,8 @@ def evaluate(
                 ) from error
             raise
         seconds, peak = time.perf_counter() - start, memory.read()
-        write_png(sr / f"{inputs.name}.png", Image.fromarray(result))
+        with atomic_path(sr / f"{inputs.name}.png") as temporary:
+            Image.fromarray(result).save(temporary, format="PNG")
         rows.append(
             {
                 "image": inputs.name,
