@@ -1,8 +1,10 @@
 """Unpacking archives that strangers made: images only, inside one folder, no more than was declared."""
 
+import gzip
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -13,16 +15,29 @@ from typing import IO
 from extracter.data.images import is_image
 from extracter.errors import UserError
 
-SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Photographs hardly compress: an archive that claims a hundred times its own size is a bomb.
 LARGEST_RATIO = 100
 SMALLEST_LIMIT = 64 * 2**20
 MOST_MEMBERS = 200_000
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip or tar archive, by its content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except DAMAGE:
+        return False
 
 
 def _check_name(archive: Path, name: str) -> PurePosixPath:
@@ -111,8 +126,12 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             found.append(path.as_posix())
     except FileExistsError as error:
         raise UserError(f"{archive}: holds {error.filename} twice; do not use this archive") from None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from None
     except OSError as error:
-        raise UserError(f"{folder}: cannot unpack {archive} ({error.strerror or error}); free some space") from None
+        if error.errno is None:  # as bz2 reports damage
+            raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from None
+        raise UserError(
+            f"{folder}: cannot unpack {archive} ({error.strerror}); free some space, or unpack it by hand"
+        ) from None
     return sorted(found)

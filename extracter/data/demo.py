@@ -12,7 +12,7 @@ import skimage
 from PIL import Image
 
 from extracter.data import manifest
-from extracter.data.images import decode, write_png
+from extracter.data.images import decode, encode_png, write_bytes
 from extracter.data.pairs import recolour, warp
 from extracter.data.references import GROUND_TRUTH, SCENE_MATCHES, Layout
 from extracter.errors import UserError
@@ -175,6 +175,9 @@ def write(name: str, folder: Path, chosen: list[str]) -> list[manifest.Entry]:
     Returns:
         their manifest entries.
     """
+    entries = []
     for path in chosen:
-        write_png(folder / path, cut(SETS[name][1][path]))
-    return [manifest.describe(folder, path) for path in chosen]
+        data = encode_png(cut(SETS[name][1][path]))
+        write_bytes(folder / path, data)
+        entries.append(manifest.describe_bytes(path, data))
+    return entries

@@ -1,6 +1,6 @@
 """Raw images of one set with their manifest, whole or not at all."""
 
-import shutil
+import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,12 +10,13 @@ import requests
 from extracter.data import demo, manifest, sources, supplied
 from extracter.data.drive import download_drive
 from extracter.data.fetch import PATIENCE, Patience, Stopped, Transfer
+from extracter.data.images import write_bytes
 from extracter.data.manifest import Entry
 from extracter.data.parallel import ordered_map, transfer_bar
 from extracter.data.references import Layout, arrange
 from extracter.data.sources import PinnedFile
 from extracter.errors import UserError
-from extracter.files import atomic_path, sha256
+from extracter.files import sha256
 from extracter.params import TestData, TrainData
 
 CONNECTIONS = 8
@@ -39,11 +40,11 @@ def _is_there(path: Path, digest: str) -> bool:
 
 def _copy_verified(found: Path, path: Path, digest: str) -> bool:
     """Copy a file if it has the right content; a link would tie two presets, or the mirror, to each other."""
-    if not _is_there(found, digest):
+    data = found.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
         return False
-    with atomic_path(path) as temporary:
-        shutil.copyfile(found, temporary)
-    return _is_there(path, digest)
+    write_bytes(path, data)
+    return True
 
 
 def _elsewhere(out: Path, path: str) -> list[Path]:

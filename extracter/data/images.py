@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from extracter.errors import UserError
-from extracter.files import atomic_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -52,7 +51,30 @@ def decode(data: bytes, path: Path, remedy: str) -> Image.Image:
         raise UserError(f"{path}: truncated or damaged {kind} ({len(data):,} bytes: {error}); {remedy}") from None
 
 
-def write_png(path: Path, image: Image.Image) -> None:
-    """Write a lossless PNG, whole or not at all; fast rather than small."""
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", compress_level=1)
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name and rename it.
+
+    Unlike `files.atomic_path` this does not wait for the disk, which thousands of images would have to wait for one by
+    one: after a power cut a file may be empty, and is found out by its manifest.
+
+    Raises:
+        UserError: the disk is full, read-only, or not writable.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or check the permissions of the "
+            "folder, then run the same command again"
+        ) from None
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """A lossless PNG, made fast rather than small."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

@@ -21,6 +21,11 @@ def describe(folder: Path, path: str) -> Entry:
     return {"path": path, "sha256": sha256(file), "size": file.stat().st_size}
 
 
+def describe_bytes(path: str, data: bytes) -> Entry:
+    """The manifest entry of a file with the given content."""
+    return {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+
 def write(folder: Path, name: str, source: str, *, stand_in: bool, files: Iterable[Entry], **more: Any) -> None:
     """Write a set's manifest, files sorted by path; nothing in it depends on when or where it was made."""
     ordered = sorted(files, key=lambda entry: entry["path"])

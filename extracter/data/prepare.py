@@ -9,7 +9,7 @@ from PIL import Image
 
 from extracter.data import manifest, references
 from extracter.data.degradation import crop_to_scale, downscale, upscale
-from extracter.data.images import write_png
+from extracter.data.images import encode_png, write_bytes
 from extracter.data.manifest import Entry
 from extracter.data.parallel import ordered_map
 from extracter.data.prepare_pairs import prepare_train
@@ -61,9 +61,12 @@ def _prepare_image(raw: Path, out: Path, image: RawImage, kind: str) -> list[Ent
             ref = _read_cropped(raw, entry)
             files[f"ref/{image.name}_{rank}.png"] = ref
             files[f"ref_du/{image.name}_{rank}.png"] = upscale(downscale(ref))
+    entries = []
     for path, pixels in files.items():
-        write_png(out / path, pixels)
-    return [manifest.describe(out, path) for path in files]
+        data = encode_png(pixels)
+        write_bytes(out / path, data)
+        entries.append(manifest.describe_bytes(path, data))
+    return entries
 
 
 def _whole(out: Path, entries: list[Entry]) -> bool:

@@ -74,10 +74,17 @@ def split_photographs(
     whole = [Region(0, 0, max(w, data.size), max(h, data.size)) for w, h in sizes]
     if len(entries) >= WHOLE_PHOTOGRAPHS:
         count = min(data.validation, len(entries) // WHOLE_PHOTOGRAPHS)
-        held_out = set(np.random.default_rng(seed).permutation(len(entries))[:count].tolist())
-        numbers = range(len(entries))
-        train = [Cutting(entries[n], whole[n], "train") for n in numbers if n not in held_out]
-        return train, [Cutting(entries[n], whole[n], "validation") for n in numbers if n in held_out]
+        chosen = np.random.default_rng(seed).permutation(len(entries))[:count]
+        # By content: yang91 has one photograph under two names.
+        held_out = {entries[number]["sha256"] for number in chosen}
+        train, validation = [], []
+        for entry, region in zip(entries, whole, strict=True):
+            if entry["sha256"] in held_out:
+                validation.append(Cutting(entry, region, "validation"))
+            else:
+                train.append(Cutting(entry, region, "train"))
+        if train:
+            return train, validation
     train, validation = [], []
     for entry, (width, height) in zip(entries, sizes, strict=True):
         first, last = _parts(width, height, data.size)

@@ -1,6 +1,5 @@
 """Sets that the user supplies: a folder of photographs, or a published set as a folder or an archive."""
 
-import hashlib
 import re
 import tempfile
 from collections import defaultdict
@@ -8,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from extracter.data import archives
-from extracter.data.images import SUFFIXES, decode, is_image
+from extracter.data import archives, manifest
+from extracter.data.images import SUFFIXES, decode, is_image, write_bytes
 from extracter.data.manifest import Entry
 from extracter.data.parallel import ordered_map
 from extracter.data.references import GROUND_TRUTH, SCENE_MATCHES, Layout
 from extracter.data.sources import Source
 from extracter.errors import UserError
-from extracter.files import atomic_path, sha256
 
 # Path inside the set's folder, and where the file is inside what was supplied.
 Chosen = dict[str, str]
@@ -147,7 +145,9 @@ def choose(source: Source, images: list[str], where: str) -> tuple[Layout, Chose
 
 
 def place(out: Path, name: str, files: dict[str, Path], key: str) -> list[Entry]:
-    """Copy the files of a set to its folder, each decoded once; what is there already with the same bytes is kept.
+    """Bring the files of a set to its folder, each decoded once; what is there already with the same bytes is kept.
+
+    The user's files are copied; files that were unpacked below `out` are moved.
 
     Args:
         out: the set's folder.
@@ -165,12 +165,15 @@ def place(out: Path, name: str, files: dict[str, Path], key: str) -> list[Entry]
     def one(item: tuple[str, Path]) -> Entry:
         target, source = item
         data = source.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
+        entry = manifest.describe_bytes(target, data)
         path = out / target
-        if not (path.is_file() and path.stat().st_size == len(data) and sha256(path) == digest):
+        if not path.is_file() or manifest.describe(out, target) != entry:
             decode(data, source, f"replace it ({key})")
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(data)
-        return {"path": target, "sha256": digest, "size": len(data)}
+            if out in source.parents:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                source.replace(path)
+            else:
+                write_bytes(path, data)
+        return entry
 
     return list(ordered_map(one, sorted(files.items()), f"copy {name}"))
