@@ -6,35 +6,15 @@ import os
 import re
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
-# This checkout's package comes before an installed one, which may belong to another checkout: the sources that the
-# rules name as `code` are then the sources that run.
-sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "scripts"))]
-
 from extracter import params
-from extracter.errors import UserError
 from extracter.files import sha256
 from snakemake.io import IOFile
 from sources import COMMANDS, digest, find_sources
 
-# Run as `.venv/bin/snakemake`, the environment's commands are not on the PATH.
-os.environ.update(
-    PATH=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
-    PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]),
-)
-
-
-def check_params():
-    """The preset in use. What a user can mend ends the run with one sentence, without Snakemake's traceback."""
-    try:
-        return params.validate(config).selected
-    except UserError as error:
-        sys.exit(str(error))
-
-
-SETTINGS = check_params()
+# What is in use: params.yaml and what the command line changes in it.
+SETTINGS = check(params.validate, config).selected
 PRESET = config["preset"]
 TESTS = [name for name, test in SETTINGS.data.tests.items() if test.source != "none"]
 # A set without a source is left out of every evaluation, but has empty folders: DVC's stages are the same in all presets.
@@ -58,6 +38,7 @@ wildcard_constraints:
     set="|".join(["train", *TESTS]),
     test="|".join(TESTS),
     absent="|".join(ABSENT),
+    state="raw|prepared",
     family="|".join(FAMILIES),
     variant="|".join(VARIANTS),
     kernel=r"\d+",
@@ -154,13 +135,12 @@ def get_artefacts():
 
 def get_objection():
     """Why this run must not be recorded in DVC, which knows the parameters of params.yaml and no others; or nothing."""
-    written = params.read(Path(workflow.basedir, "params.yaml"))
-    if written.preset != PRESET:
+    if WRITTEN.preset != PRESET:
         return (
-            f"its preset `{PRESET}` is not the one that params.yaml selects (`{written.preset}`); "
+            f"its preset `{PRESET}` is not the one that params.yaml selects (`{WRITTEN.preset}`); "
             f"write `preset: {PRESET}` there and run again to record it"
         )
-    if written.selected != SETTINGS:
+    if WRITTEN.selected != SETTINGS:
         return "it has parameters from the command line; write them in params.yaml and run again to record it"
     return ""
 

@@ -41,14 +41,13 @@ if ABSENT:
 
     rule absent:
         output:
-            raw="data/raw/{preset}/{absent}/manifest.json",
-            prepared="data/prepared/{preset}/{absent}/manifest.json",
+            manifest="data/{state}/{preset}/{absent}/manifest.json",
         log:
-            "logs/{preset}/absent/{absent}.log",
+            "logs/{preset}/absent/{absent}_{state}.log",
         conda:
             "../envs/extracter.yaml"
         threads: 1
         params:
             manifest='{"source": "none", "files": []}',
         shell:
-            "echo {params.manifest:q} | tee {output.raw} {output.prepared} > {log}"
+            "echo {params.manifest:q} > {output.manifest} 2> {log}"

@@ -2,11 +2,12 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # `all` and `record` have an edge from every rule; the graph of what the tables need is the one to look at.
-DRAW = ["snakemake", "--quiet", "all", "--rulegraph", "mermaid-js", "--", "tabulated"]
+DRAW = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js", "--", "tabulated"]
 BLOCK = re.compile(r"(<!-- rule graph: `make graph` -->\n\n```mermaid\n).*?(```\n)", re.DOTALL)
 
 

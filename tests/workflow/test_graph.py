@@ -1,0 +1,102 @@
+"""What Snakemake plans, and what it says to a user whose input is wrong."""
+
+import ast
+import re
+import runpy
+
+import pytest
+import yaml
+from conftest import ROOT
+
+SETS = ["cufed5", "sun80", "urban100", "set14"]
+RULES = {
+    "download": 5,
+    "prepare": 5,
+    "train_rec": 2,
+    "train_full": 2,
+    "evaluate": 5 * 4,
+    "kernel_sweep": 2 * 3 * 2,
+    "collect_metrics": 1,
+    "table_metrics": 1,
+    "table_parameters": 1,
+    "table_kernels": 1,
+    "figure_comparison": 1,
+    "figure_training": 1,
+    "figure_kernels": 1,
+    "record": 1,
+}
+
+
+def test_lint_is_clean(project):
+    assert "in a good condition" in project.run("snakemake", "--lint")
+
+
+def test_profile_is_found_without_being_named(project):
+    assert "profile profiles/default" in project.snakemake("--dry-run")
+
+
+def test_paper_graph_is_complete(project):
+    text = project.snakemake("--dry-run", "--config", "preset=paper")
+    assert project.planned("--config", "preset=paper") == RULES
+    for name in ["train", *SETS]:
+        assert f"data/prepared/paper/{name}/manifest.json" in text
+
+
+def test_a_set_without_source_is_left_out(project):
+    planned = project.planned("--config", "preset=open")
+    assert planned == {**RULES, "download": 4, "prepare": 4, "evaluate": 5 * 3, "absent": 2}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("rec_steps: 4", "rec_stepz: 4", r"params\.yaml: .*rec_stepz.*allowed are .*rec_steps.*"),
+        ("rec_steps: 4", "rec_steps: four", r"params\.yaml: .*rec_steps.*four.*"),
+        ("rec_steps: 4", "rec_steps: 0", r"params\.yaml: .*rec_steps.*"),
+        ("preset: tiny", "preset: tinny", r"params\.yaml: .*tinny.*allowed are tiny, demo, open, paper"),
+    ],
+)
+def test_wrong_parameters_give_one_sentence(project, old, new, sentence):
+    text = project.read("params.yaml")
+    assert old in text
+    project.write("params.yaml", text.replace(old, new, 1))
+    said = project.snakemake("--dry-run", fails=True)
+    lines = [line for line in said.splitlines() if "workflow specific profile" not in line]
+    assert len(lines) == 1
+    assert re.fullmatch(sentence, lines[0])
+
+
+def test_unknown_preset_on_the_command_line_gives_one_sentence(project):
+    said = project.snakemake("--dry-run", "--config", "preset=papre", fails=True)
+    assert "papre" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert "File " not in said
+
+
+def test_yaml_that_is_none_is_named(project):
+    project.write("params.yaml", "preset: [")
+    said = project.snakemake("--dry-run", fails=True)
+    assert "params.yaml" in said
+    assert "Traceback" not in said
+
+
+def test_only_absolute_imports_in_the_package():
+    """Sources of a rule are found by following absolute imports."""
+    for path in (ROOT / "extracter").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not isinstance(node, ast.ImportFrom) or node.level == 0, path
+
+
+def test_the_rule_graph_in_the_readme_is_snakemakes():
+    graph = runpy.run_path(str(ROOT / "workflow/scripts/graph.py"))
+    block = graph["BLOCK"].search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert block, "README.md has no rule graph"
+    assert graph["draw"]() in block[0], "run `make graph`"
+
+
+def test_resources_of_training(project):
+    text = project.snakemake("--dry-run", "--forceall")
+    jobs = [job for job in text.split("\n[") if "rule train_" in job]
+    assert len(jobs) == 4
+    assert all("gpu=1" in job for job in jobs)
+    assert yaml.safe_load(project.read("profiles/default/profile.v9+.yaml"))["resources"] == {"gpu": 1}
