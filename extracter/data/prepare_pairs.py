@@ -1,31 +1,27 @@
 """Training pairs as arrays: cut from photographs, or read where pairs are published."""
 
-import hashlib
-import io
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import PIL
 
 from extracter.data import manifest
-from extracter.data.degradation import SCALE
 from extracter.data.manifest import Entry
+from extracter.data.pair_arrays import Block, Pairs, write_arrays
 from extracter.data.pairs import ARRAYS, Region, cut_pair, degrade_pair, extend
 from extracter.data.parallel import ordered_map
 from extracter.errors import UserError
-from extracter.files import atomic_path, write_csv
+from extracter.files import write_csv
 from extracter.params import TrainData
 
 PAIR_COLUMNS = ["index", "name", "split"]
 # From this many photographs on, validation has photographs of its own; with fewer, a part of each.
 WHOLE_PHOTOGRAPHS = 20
-
-Pair = dict[str, np.ndarray]
+RECIPE = {"version": 1, "pillow": PIL.__version__}
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,11 @@ def allot(cuttings: list[Cutting], pairs: int) -> list[Cutting]:
     ]
 
 
-def _cut(raw: Path, cutting: Cutting, data: TrainData, seed: int) -> list[Pair]:
+def _stack(pairs: list[dict[str, np.ndarray]]) -> Pairs:
+    return {name: np.stack([pair[name] for pair in pairs]) for name in ARRAYS}
+
+
+def _cut(raw: Path, cutting: Cutting, data: TrainData, seed: int) -> Pairs:
     """All pairs of one cutting; each depends on the seed, the photograph's path, the split and its number alone."""
     photo = extend(manifest.read_image(raw, cutting.entry), data.size)
     key = zlib.crc32(f"{cutting.split}/{cutting.entry['path']}".encode())
@@ -124,87 +124,64 @@ def _cut(raw: Path, cutting: Cutting, data: TrainData, seed: int) -> list[Pair]:
     for number in range(cutting.count):
         hr, ref = cut_pair(photo, cutting.region, data, np.random.default_rng([seed, key, number]))
         pairs.append(degrade_pair(hr, ref))
-    return pairs
+    return _stack(pairs)
 
 
-def _published(raw: Path, entries: list[Entry]) -> list[tuple[str, Entry, Entry]]:
-    """Name, input and reference of each published pair, `input/NAME.png` and `ref/NAME.png`, by name."""
-    folders: dict[str, dict[str, Entry]] = {"input": {}, "ref": {}}
-    for entry in entries:
-        path = PurePosixPath(entry["path"])
-        folders[path.parts[0]][path.stem] = entry
-    alone = sorted(set(folders["input"]) ^ set(folders["ref"]))
-    if alone:
-        raise UserError(f"{raw}: {len(alone)} images have no partner in input/ or ref/, {alone[0]} among them")
-    return [(name, folders["input"][name], folders["ref"][name]) for name in sorted(folders["input"])]
+def _photograph_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int) -> list[Block]:
+    """Pairs cut from photographs, a block for each photograph and split."""
+
+    def size_of(entry: Entry) -> tuple[int, int]:
+        return manifest.read_image(raw, entry).size
+
+    sizes = list(ordered_map(size_of, files, "check train"))
+    train, validation = split_photographs(files, sizes, data, seed)
+    cuttings = [*allot(train, data.pairs - data.validation), *allot(validation, data.validation)]
+    return [
+        Block(
+            f"{cutting.entry['path']} {cutting.entry['sha256']} {cutting.region} {cutting.split} {cutting.count}",
+            ((cutting.name, cutting.split),) * cutting.count,
+            partial(_cut, raw, cutting, data, seed),
+        )
+        for cutting in cuttings
+    ]
 
 
-def _read_published(raw: Path, pair: tuple[str, Entry, Entry], size: int) -> list[Pair]:
+def _read_published(raw: Path, input_entry: Entry, ref_entry: Entry, size: int) -> Pairs:
     """One published pair; a smaller reference is mirrored out to `size`, as pairs must be of one size."""
-    _, input_entry, ref_entry = pair
     hr, ref = manifest.read_image(raw, input_entry), manifest.read_image(raw, ref_entry)
     if hr.size != (size, size):
         raise UserError(
             f"{raw / input_entry['path']}: {hr.width}x{hr.height} pixels, {size}x{size} are wanted (data.train.size)"
         )
-    return [degrade_pair(hr, extend(ref, size).crop((0, 0, size, size)))]
+    return _stack([degrade_pair(hr, extend(ref, size).crop((0, 0, size, size)))])
 
 
-def _write_arrays(out: Path, count: int, size: int, pairs: Iterable[Pair]) -> list[Entry]:
-    """Write the arrays row by row, all or none; a full disk is an error here, not a crash as with memory maps."""
-    with ExitStack() as stack:
-        files, hashes, sizes = {}, {}, dict.fromkeys(ARRAYS, 0)
-        for name in ARRAYS:
-            temporary = stack.enter_context(atomic_path(out / f"{name}.npy"))
-            files[name] = stack.enter_context(temporary.open("wb"))
-            hashes[name] = hashlib.sha256()
-
-        def append(name: str, data: bytes) -> None:
-            files[name].write(data)
-            hashes[name].update(data)
-            sizes[name] += len(data)
-
-        for name in ARRAYS:
-            side = size // SCALE if name in ("lr", "ref_lr") else size
-            header = io.BytesIO()
-            shape = (count, side, side, 3)
-            np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            append(name, header.getvalue())
-        for pair in pairs:
-            for name in ARRAYS:
-                append(name, pair[name].tobytes())
-        (out / manifest.NAME).unlink(missing_ok=True)
-    return [{"path": f"{n}.npy", "sha256": hashes[n].hexdigest(), "size": sizes[n]} for n in ARRAYS]
-
-
-def _prepare_photographs(raw: Path, files: list[Entry], data: TrainData, seed: int) -> tuple[list, Iterator[Pair]]:
-    """Rows of pairs.csv and the pairs themselves, cut from photographs."""
-
-    def size_of(entry: Entry) -> tuple[int, int]:
-        image: Image.Image = manifest.read_image(raw, entry)
-        return image.size
-
-    sizes = list(ordered_map(size_of, files, "check train"))
-    train, validation = split_photographs(files, sizes, data, seed)
-    cuttings = [*allot(train, data.pairs - data.validation), *allot(validation, data.validation)]
-    rows = [(cutting.name, cutting.split) for cutting in cuttings for _ in range(cutting.count)]
-    blocks = ordered_map(lambda cutting: _cut(raw, cutting, data, seed), cuttings, "prepare train")
-    return rows, (pair for block in blocks for pair in block)
-
-
-def _prepare_published(raw: Path, files: list[Entry], data: TrainData, seed: int) -> tuple[list, Iterator[Pair]]:
-    """Rows of pairs.csv and the pairs themselves, as published; which are held out is drawn from the seed."""
-    published = _published(raw, files)
-    if data.validation >= len(published):
-        raise UserError(f"{raw}: {len(published)} pairs leave none to train on; lower data.train.validation")
-    held_out = set(np.random.default_rng(seed).permutation(len(published))[: data.validation].tolist())
-    rows = [(pair[0], "validation" if n in held_out else "train") for n, pair in enumerate(published)]
-    blocks = ordered_map(lambda pair: _read_published(raw, pair, data.size), published, "prepare train")
-    return rows, (pair for block in blocks for pair in block)
+def _published_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int) -> list[Block]:
+    """Published pairs `input/NAME.png`, `ref/NAME.png`, a block each; which are held out is drawn from the seed."""
+    folders: dict[str, dict[str, Entry]] = {"input": {}, "ref": {}}
+    for entry in files:
+        path = PurePosixPath(entry["path"])
+        folders[path.parts[0]][path.stem] = entry
+    alone = sorted(set(folders["input"]) ^ set(folders["ref"]))
+    if alone:
+        raise UserError(f"{raw}: {len(alone)} images have no partner in input/ or ref/, {alone[0]} among them")
+    names = sorted(folders["input"])
+    if data.validation >= len(names):
+        raise UserError(f"{raw}: {len(names)} pairs leave none to train on; lower data.train.validation")
+    held_out = set(np.random.default_rng(seed).permutation(len(names))[: data.validation].tolist())
+    blocks = []
+    for number, name in enumerate(names):
+        hr, ref = folders["input"][name], folders["ref"][name]
+        rows = ((name, "validation" if number in held_out else "train"),)
+        key = f"{name} {hr['sha256']} {ref['sha256']}"
+        blocks.append(Block(key, rows, partial(_read_published, raw, hr, ref, data.size)))
+    return blocks
 
 
 def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None:
     """Make training and validation pairs: six uint8 arrays, pairs.csv and manifest.json.
+
+    Photographs are worked on in parallel; pairs that an earlier run cut from the same bytes are kept.
 
     Args:
         source: number and size of the pairs, and how a reference may differ from its input.
@@ -226,9 +203,11 @@ def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None
         raise UserError(
             f"data.train.validation: {source.validation} of {source.pairs} pairs leave none to train on; lower it"
         )
-    make = _prepare_published if content["layout"] == "pairs" else _prepare_photographs
-    rows, pairs = make(raw, content["files"], source, seed)
-    files = _write_arrays(out, len(rows), source.size, pairs)
+    make = _published_blocks if content["layout"] == "pairs" else _photograph_blocks
+    blocks = make(raw, content["files"], source, seed)
+    recipe = {**RECIPE, "seed": seed, "data": source.model_dump(mode="json", exclude={"pairs", "validation", "folder"})}
+    files = write_arrays(out, blocks, source.size, recipe)
+    rows = [row for block in blocks for row in block.rows]
     numbered = [{"index": index, "name": name, "split": split} for index, (name, split) in enumerate(rows)]
     write_csv(out / "pairs.csv", numbered, PAIR_COLUMNS)
     manifest.write(

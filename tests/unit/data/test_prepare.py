@@ -253,3 +253,59 @@ def test_a_full_disk_leaves_the_earlier_arrays(raw_set, train_data, tmp_path, mo
     with pytest.raises(UserError, match=r"\.npy: cannot be written \(No space left on device\)"):
         prepare_train(train_data(), photos, tmp_path / "out", seed=2)
     assert contents(tmp_path / "out") == before
+
+
+def count_made(monkeypatch) -> list[str]:
+    made = []
+    original = prepare_pairs.degrade_pair
+    monkeypatch.setattr(prepare_pairs, "degrade_pair", lambda hr, ref: made.append("") or original(hr, ref))
+    return made
+
+
+@pytest.mark.parametrize("count", [3, 24])
+def test_one_changed_photograph_redoes_its_pairs_alone(raw_set, train_data, tmp_path, monkeypatch, photograph, count):
+    raw, out = raw_set("train", {f"{n:02}.png": (90, 80) for n in range(count)}), tmp_path / "out"
+    data = train_data(pairs=10 * count)
+    made = count_made(monkeypatch)
+    prepare_train(data, raw, out, seed=1)
+    assert len(made) == 10 * count
+    made.clear()
+    (out / "manifest.json").unlink()
+    prepare_train(data, raw, out, seed=1)
+    assert not made
+    photograph(99, 90, 80).save(raw / "01.png")
+    raw_set.rewrite(raw, "train")
+    prepare_train(data, raw, out, seed=1)
+    assert 0 < len(made) <= 11 + (count == 3)
+    prepare_train(data, raw, tmp_path / "fresh", seed=1)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_damaged_arrays_and_other_parameters_are_made_anew(raw_set, train_data, tmp_path, monkeypatch):
+    raw, out = raw_set("train", {"a.png": (120, 80)}), tmp_path / "out"
+    prepare_train(train_data(), raw, out, seed=1)
+    wanted = contents(out)
+    with (out / "ref_du.npy").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"damage")
+    made = count_made(monkeypatch)
+    prepare_train(train_data(), raw, out, seed=1)
+    assert len(made) == 24
+    assert contents(out) == wanted
+    for changes, seed in (({"rotation": 5.0}, 1), ({}, 2)):
+        made.clear()
+        prepare_train(train_data(**changes), raw, out, seed=seed)
+        assert len(made) == 24
+        assert contents(out) != wanted
+
+
+def test_one_changed_published_pair_redoes_one_pair(raw_set, train_data, tmp_path, monkeypatch, photograph):
+    raw = raw_set("train", {f"{s}/{n}.png": (32, 32) for s in ("input", "ref") for n in range(9)}, "pairs", "cufed")
+    data, out = train_data(source="cufed", pairs=None, validation=3), tmp_path / "out"
+    prepare_train(data, raw, out, seed=1)
+    photograph(77, 32, 32).save(raw / "ref/5.png")
+    raw_set.rewrite(raw, "train", "pairs", "cufed")
+    made = count_made(monkeypatch)
+    prepare_train(data, raw, out, seed=1)
+    assert len(made) == 1
+    assert np.array_equal(np.load(out / "ref.npy")[5], pixels(raw / "ref/5.png"))
