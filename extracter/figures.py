@@ -53,6 +53,14 @@ def figure_training(logs: list[Path], out: Path) -> None:
     save(figure, out)
 
 
+# How the searches are told apart.
+_METHODS = {
+    "dense": {"linestyle": "-", "marker": "o"},
+    "chunked": {"linestyle": ":", "marker": "o"},
+    "blocks": {"linestyle": "--", "marker": "s"},
+}
+
+
 def figure_kernels(results: list[Path], out: Path) -> None:
     """Kernel size against PSNR and against peak memory; runs that did not fit stand at the budget, as crosses.
 
@@ -69,7 +77,7 @@ def figure_kernels(results: list[Path], out: Path) -> None:
     for axes in (left, right):
         axes.set_xticks(range(len(kernels)), [f"{kernel}x{kernel}" for kernel in kernels])
         axes.set(xlabel="kernel", xlim=(-0.4, len(kernels) - 0.6))
-    series = [(name, method) for name in sets for method in ("dense", "chunked")]
+    series = [(name, method) for name in sets for method in _METHODS]
     for rank, (name, method) in enumerate(series):
         cells = [result for result in found if (result["set"], result["method"]) == (name, method)]
         places = [kernels.index(result["kernel"]) for result in cells]
@@ -77,11 +85,10 @@ def figure_kernels(results: list[Path], out: Path) -> None:
         fits = np.array([result["fits"] for result in cells], bool)
         style = {
             "color": colours[name],
-            "linestyle": "-" if method == "dense" else ":",
             "linewidth": 1.8,
-            "marker": "o",
+            **_METHODS[method],
         }
-        style["markerfacecolor"] = "white" if method == "chunked" else colours[name]
+        style["markerfacecolor"] = colours[name] if method == "dense" else "white"
         for axes, key in ((left, "psnr_y"), (right, "peak_memory_mib")):
             axes.plot(where[fits], [result[key] for result in cells if result["fits"]], **style)
         for place, result in zip(where[~fits], [result for result in cells if not result["fits"]], strict=True):
@@ -95,8 +102,9 @@ def figure_kernels(results: list[Path], out: Path) -> None:
     _tidy(left, right)
     stand_in = {result["set"]: " (stand-in)" if result["stand_in"] else "" for result in found}
     keys = [Line2D([], [], color=colours[name], linewidth=3, label=title(name) + stand_in[name]) for name in sets]
-    keys.append(Line2D([], [], color=GREY, marker="o", label="dense search"))
-    keys.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle=":", label="chunked search"))
+    for method, style in _METHODS.items():
+        face = GREY if method == "dense" else "white"
+        keys.append(Line2D([], [], color=GREY, markerfacecolor=face, label=f"{method} search", **style))
     if not all(result["fits"] for result in found):
         keys.append(Line2D([], [], color=GREY, marker="X", markersize=9, linestyle="", label="out of memory"))
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)

@@ -44,7 +44,7 @@ def kernel_sweep(
         images: folder of a prepared test set.
         checkpoint: folder of the checkpoint of Extracter-rec.
         kernel: k, a multiple of 3; stride and padding are k / 3.
-        method: dense or chunked.
+        method: dense, chunked or blocks.
         out: JSON; PSNR in dB, SSIM and seconds are means over the images, peak memory is the highest, in MiB over the
             baseline; all of them null where the run did not fit.
         seed: of PyTorch's generators.

@@ -31,7 +31,7 @@ class Block(BaseModel):
 class TrainData(Block):
     """Training pairs (input, reference) of one size."""
 
-    source: Literal["demo", "bsd200_yang91", "cufed", "folder"]
+    source: Literal["demo", "bsd200_yang91", "cufed", "folder"] = Field(description="where the photographs come from")
     folder: str | None = Field(description="photographs to cut pairs from; only with `source: folder`")
     size: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="side of input and reference, pixels")
     pairs: Count | None = Field(description="pairs cut from photographs; null where the source has its own pairs")
@@ -95,10 +95,16 @@ class Model(Block):
     features: Annotated[int, Field(ge=4, multiple_of=2)] = Field(description="channels throughout")
     dfe_width: Count = Field(description="channels of relu1_1, doubled twice; 64 in VGG19")
     vgg_weights: Literal["imagenet", "random"] = Field(description="of the DFE at the start and of the loss")
-    ife_blocks: Whole
-    csfi_blocks: Annotated[list[Whole], Field(min_length=3, max_length=3)]
-    gde_blocks: Annotated[list[Whole], Field(min_length=3, max_length=3)]
-    ttsr_blocks: Annotated[list[Whole], Field(min_length=4, max_length=4)]
+    ife_blocks: Whole = Field(description="residual blocks of IFE and GFE; 4 in the paper")
+    csfi_blocks: Annotated[list[Whole], Field(min_length=3, max_length=3)] = Field(
+        description="residual blocks of CSFI's stages, each on as many scales; 16, 8, 4 in the paper"
+    )
+    gde_blocks: Annotated[list[Whole], Field(min_length=3, max_length=3)] = Field(
+        description="residual blocks of GDE's levels, coarsest first; 9, 9, 9 in the paper"
+    )
+    ttsr_blocks: Annotated[list[Whole], Field(min_length=4, max_length=4)] = Field(
+        description="residual blocks of the baseline: shallow extractor and three stages; 16, 16, 8, 4 as published"
+    )
     textures: Annotated[int, Field(ge=1, le=8)] = Field(description="u, matches kept per query")
     bicubic_skip: bool = Field(description="predict the difference from bicubic; not in the paper")
 
@@ -112,9 +118,9 @@ class Model(Block):
 class Search(Block):
     """The search of section 3.2, at training time and wherever a kernel is not named."""
 
-    kernel: Count
-    stride: Count
-    padding: Whole
+    kernel: Count = Field(description="side of a patch in pixels of the deepest features; 6 in the paper")
+    stride: Count = Field(description="between patches, in the same pixels; 2 in the paper")
+    padding: Whole = Field(description="zeros around the features, in the same pixels; 2 in the paper")
     strategy: Literal["two_stage", "direct"] = Field(
         description="two_stage: re-search of Eq. 5; direct: top-u of Eq. 4"
     )
@@ -132,34 +138,34 @@ class Search(Block):
 class Loss(Block):
     """Weights of Eq. 8 and settings of its terms."""
 
-    rec: Weight
-    perc: Weight
-    grad: Weight
-    adv: Weight
-    perc_norm: Literal["l1", "mse"]
+    rec: Weight = Field(description="weight of the reconstruction loss")
+    perc: Weight = Field(description="weight of the perceptual loss")
+    grad: Weight = Field(description="weight of the gradient density loss")
+    adv: Weight = Field(description="weight of the adversarial loss")
+    perc_norm: Literal["l1", "mse"] = Field(description="norm of the perceptual loss; l1 in the paper")
     gradient_penalty: Weight = Field(description="lambda of WGAN-GP")
 
 
 class Train(Block):
     """Optimiser, schedule and length."""
 
-    batch: Count
-    rec_steps: Count
-    full_steps: Count
-    lr: Positive
+    batch: Count = Field(description="pairs a step")
+    rec_steps: Count = Field(description="steps with the reconstruction loss alone")
+    full_steps: Count = Field(description="steps with all losses, from there on")
+    lr: Positive = Field(description="learning rate of Adam, all but the DFE")
     dfe_lr: Weight = Field(description="0: the DFE keeps its first weights")
-    beta1: Fraction
-    beta2: Fraction
-    eps: Positive
-    schedule: Literal["constant", "cosine"]
+    beta1: Fraction = Field(description="of Adam")
+    beta2: Fraction = Field(description="of Adam")
+    eps: Positive = Field(description="of Adam")
+    schedule: Literal["constant", "cosine"] = Field(description="of the learning rates over a phase")
     critic_steps: Count = Field(description="critic updates a generator step")
-    critic_lr: Positive
-    critic_beta1: Fraction
-    critic_beta2: Fraction
+    critic_lr: Positive = Field(description="learning rate of the critic's Adam")
+    critic_beta1: Fraction = Field(description="of the critic's Adam")
+    critic_beta2: Fraction = Field(description="of the critic's Adam")
     swap: Annotated[float, Field(ge=0, le=1)] = Field(description="probability of exchanging input and reference")
     validate_every: Count = Field(description="steps")
     checkpoint_every: Count = Field(description="steps between states that a killed run resumes from")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(description="of Lightning Fabric")
 
 
 class Evaluation(Block):
@@ -176,7 +182,7 @@ class Evaluation(Block):
 class Preset(Block):
     """Everything a run depends on."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(description="of weights, batches, reference lists, stand-ins")
     data: Data
     model: Model
     search: Search

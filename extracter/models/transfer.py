@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from extracter.models.grid import grid_of, neighbours_of, to_blocks
 from extracter.models.search import SearchConfig
 
 
@@ -24,7 +25,7 @@ def transfer(
     Returns:
         N, C, scale * h, scale * w.
     """
-    if config.kernel == 3 * config.stride and config.padding == config.stride:
+    if config.has_blocks:
         return _transfer_blocks(values, indices, size, scale, config)
     return transfer_patches(values, indices, size, scale, config)
 
@@ -57,11 +58,12 @@ def _transfer_blocks(
     batch = values[0].shape[0]
     rows, columns = (side // config.stride for side in size)
     # Every block of every reference as one row, and a row of zeros for what lies outside.
-    tables = [F.pixel_unshuffle(value, block).flatten(2).mT for value in values]  # N, blocks, C block block
+    tables = [to_blocks(value, block).flatten(1, 2) for value in values]  # N, blocks, C block block
     zero = torch.zeros_like(tables[0][:, :1])
     table = torch.cat([*tables, zero], dim=1)
-    grids = [(value.shape[-2] // block, value.shape[-1] // block) for value in values]
-    neighbours = _block_neighbours(grids, indices.device)  # 9, keys: row of `table` at each offset from a key
+    neighbours = neighbours_of(
+        [grid_of(value, block) for value in values], indices.device
+    )  # 9, keys: row of `table` at each offset from a key
     sources = torch.full((batch, 9, rows + 2, columns + 2), table.shape[1] - 1, device=indices.device)
     picked = neighbours[:, indices].movedim(0, 1).view(batch, 9, rows, columns)
     # A query at b - d lends its block d to output block b: shift each offset's map by d.
@@ -78,19 +80,6 @@ def _transfer_blocks(
         mode="sum",
     )
     return F.pixel_shuffle(blocks.view(batch, rows, columns, -1).permute(0, 3, 1, 2), block)
-
-
-def _block_neighbours(grids: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
-    """For each of the nine offsets and each key, the row of its block in the table; the last row is outside."""
-    total = sum(rows * columns for rows, columns in grids)
-    maps, start = [], 0
-    for rows, columns in grids:
-        grid = torch.arange(start, start + rows * columns, device=device).view(1, 1, rows, columns)
-        padded = F.pad(grid, (1, 1, 1, 1), value=total)
-        shifts = [padded[0, 0, dy : dy + rows, dx : dx + columns] for dy in range(3) for dx in range(3)]
-        maps.append(torch.stack(shifts).flatten(1))
-        start += rows * columns
-    return torch.cat(maps, dim=1)
 
 
 def _coverage(rows: int, columns: int, like: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from extracter.models.search import SearchConfig, search
 from extracter.models.transfer import transfer, transfer_patches
 
+METHODS = ("dense", "chunked", "blocks")
 KERNELS = [(3, 1, 1), (6, 2, 2), (12, 4, 4), (5, 2, 1), (4, 3, 0)]
 
 
@@ -59,13 +60,13 @@ def cases(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.sampled_from([1e-4, 0.01, 64.0]))
-def test_both_methods_equal_the_definition(case, memory):
+def test_every_method_equals_the_definition(case, memory):
     config, query, keys, u = case
     scores = correlation(query, keys, config)
     if config.strategy == "two_stage":
         kept = scores.argmax(1).unique()
         scores = torch.full_like(scores, -2).index_copy(1, kept, scores[:, kept])
-    for method in ("dense", "chunked"):
+    for method in METHODS:
         found = search(query, keys, u, dataclasses.replace(config, method=method, memory=memory))
         assert found.keys == scores.shape[1]
         ranks = min(u, scores.shape[1])
@@ -82,14 +83,15 @@ def test_both_methods_equal_the_definition(case, memory):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("strategy", ["two_stage", "direct"])
-def test_chunked_equals_dense_with_ties(kernel, strategy):
+def test_every_method_equals_dense_with_ties(kernel, strategy):
     config = config_of(kernel, strategy=strategy)
     query = features(1, 3, config.padded(13), config.padded(11), levels=2, batch=2)
     key = features(2, 3, config.padded(9), config.padded(14), levels=2, batch=2)
     dense = search(query, [key, key], 4, dataclasses.replace(config, method="dense"))
     for memory in (1e-4, 0.05):
-        chunked = search(query, [key, key], 4, dataclasses.replace(config, memory=memory))
-        torch.testing.assert_close(chunked.scores, dense.scores, atol=1e-5, rtol=0)
+        for method in METHODS:
+            found = search(query, [key, key], 4, dataclasses.replace(config, method=method, memory=memory))
+            torch.testing.assert_close(found.scores, dense.scores, atol=1e-5, rtol=0)
     # The second copy of a key scores the same as the first: the first one wins.
     assert (dense.indices[:, 0] < dense.keys // 2).all()
 
@@ -98,7 +100,7 @@ def test_ties_go_to_the_lower_index_and_missing_ranks_score_zero():
     query = torch.ones(1, 1, 3, 3)
     key = torch.ones(1, 1, 1, 1)
     config = SearchConfig(1, 1, 0, "direct")
-    for method in ("dense", "chunked"):
+    for method in METHODS:
         found = search(query, [key, key, key], 5, dataclasses.replace(config, method=method))
         assert found.indices[0, :, 0].tolist() == [0, 1, 2, 0, 0]
         assert found.scores[0, :, 0].tolist() == [1, 1, 1, 0, 0]
@@ -124,14 +126,13 @@ def test_gradient_of_scores(kernel, strategy):
     def scores(method):
         return lambda q, k: search(q, [k], 2, dataclasses.replace(config, method=method)).scores
 
-    assert torch.autograd.gradcheck(scores("chunked"), (query, key))
+    for method in METHODS:
+        assert torch.autograd.gradcheck(scores(method), (query, key))
     weights = features(6, 1, *scores("dense")(query, key).shape[1:]).double()
-    grads = [
-        torch.autograd.grad((scores(method)(query, key) * weights[0]).sum(), (query, key))
-        for method in ("dense", "chunked")
-    ]
-    for a, b in zip(*grads, strict=True):
-        torch.testing.assert_close(a, b)
+    grads = [torch.autograd.grad((scores(method)(query, key) * weights[0]).sum(), (query, key)) for method in METHODS]
+    for of_query, of_key in grads[1:]:
+        torch.testing.assert_close(of_query, grads[0][0])
+        torch.testing.assert_close(of_key, grads[0][1])
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,41 @@
+"""Patches of k = 3s, p = s as 3 x 3 neighbourhoods on a grid of s x s blocks; search and transfer share it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def grid_of(x: Tensor, block: int) -> tuple[int, int]:
+    """Rows and columns of blocks in N, C, h, w."""
+    return x.shape[-2] // block, x.shape[-1] // block
+
+
+def to_blocks(x: Tensor, block: int) -> Tensor:
+    """N, C, h, w to N, rows, columns, C block block."""
+    return F.pixel_unshuffle(x, block).permute(0, 2, 3, 1).contiguous()
+
+
+def inverse_norms(x: Tensor, block: int) -> Tensor:
+    """1 / norm of each patch, N, rows, columns; an all-zero patch has 1e12, so that it scores 0 like `normalize`'s."""
+    precise = x if x.dtype == torch.float64 else x.float()
+    squares = F.avg_pool2d(precise.square().sum(1, keepdim=True), block) * block**2
+    # Clamped before the root, whose slope at 0 would be infinite.
+    return (F.avg_pool2d(squares, 3, stride=1, padding=1) * 9).clamp(min=1e-24).rsqrt().squeeze(1)
+
+
+def neighbours_of(grids: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """The block at each of the nine offsets from each patch's middle, 9, patches; the number of blocks where outside.
+
+    Blocks and patches of several grids count on from one another.
+    """
+    total = sum(rows * columns for rows, columns in grids)
+    maps, start = [], 0
+    for rows, columns in grids:
+        grid = torch.arange(start, start + rows * columns, device=device).view(1, 1, rows, columns)
+        padded = F.pad(grid, (1, 1, 1, 1), value=total)
+        shifts = [padded[0, 0, dy : dy + rows, dx : dx + columns] for dy in range(3) for dx in range(3)]
+        maps.append(torch.stack(shifts).flatten(1))
+        start += rows * columns
+    return torch.cat(maps, dim=1)
