@@ -12,6 +12,8 @@ from extracter.errors import UserError
 from extracter.files import sha256
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+# Wrong content seldom mends itself; a body cut short by a server that names no length looks the same.
+WRONG_CONTENTS = 3
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Transfer:
     def _from_address(self, part: Path, address: str, digest: str) -> None:
         """Bring `part` to completion from one address; attempts that get further than any before do not count."""
         failures, mismatches, furthest = 0, 0, -1
-        while True:
+        while not self.stop.is_set():
             try:
                 if not (part.is_file() and sha256(part) == digest):
                     self._attempt(part, address)
@@ -99,7 +101,7 @@ class Transfer:
                     if complaint:
                         part.unlink()
                         mismatches += 1
-                        if mismatches > 1:
+                        if mismatches >= WRONG_CONTENTS:
                             raise _GiveUp(complaint)
                         raise _TryAgain(complaint)
                 return
@@ -110,8 +112,8 @@ class Transfer:
                 if failures >= self.patience.attempts:
                     raise _GiveUp(f"{reason}, {failures} times") from None
                 pause = max(self.patience.pause * 2 ** max(failures - 1, 0), reason.wait)
-                if self.stop.wait(min(pause, self.patience.longest_pause)):
-                    raise Stopped from None
+                self.stop.wait(min(pause, self.patience.longest_pause))
+        raise Stopped
 
     def _attempt(self, part: Path, address: str) -> None:
         """One request, which goes on where `part` ends if the server can."""

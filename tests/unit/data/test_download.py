@@ -318,3 +318,15 @@ def test_a_full_disk_is_one_sentence(server, mirror, tmp_path):
     process = start(tmp_path, server.address, mirror[1])
     process.communicate(timeout=30)
     assert_whole(tmp_path, mirror[1])
+
+
+def test_after_an_error_nothing_more_is_asked_for(tmp_path, monkeypatch, server):
+    folder = server.root / "/".join(sources.SELFEXSR) / FOLDER
+    digest = sha256(folder / "img_001_SRF_4_HR.png")
+    names = [f"img_{number:03}.png" for number in range(100)]
+    monkeypatch.setattr(sources, "checksums", lambda _repository: {f"{FOLDER}/{name}": digest for name in names})
+    server.always["img_000.png"] = "404"
+    server.always["png"] = "stall"
+    with pytest.raises(UserError, match="img_000"):
+        get(tmp_path, server.address)
+    assert len(server.log) < 20
