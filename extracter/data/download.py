@@ -1,6 +1,7 @@
 """Raw images of one set with their manifest, whole or not at all."""
 
 import hashlib
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -175,6 +176,8 @@ def download(
         raise UserError(f"{name}: not available in this preset (data.tests.{name}.source: none)")
     if local is not None and kind in ("demo", "folder"):
         raise UserError(f"data.local.{name}: supplies a published set, but the source is {kind}; change one of them")
+    for left in out.glob(".unpacked-*"):  # by a run that was killed
+        shutil.rmtree(left)
     layout: Layout = "photographs"
     place = ""
     if kind == "demo":

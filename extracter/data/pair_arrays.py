@@ -77,6 +77,9 @@ def write_arrays(out: Path, blocks: list[Block], size: int, recipe: dict[str, An
     Returns:
         manifest entries of the arrays.
     """
+    for name in ARRAYS:
+        for left in out.glob(f".{name}.*.part.npy"):  # by a run that was killed; gigabytes
+            left.unlink()
     earlier = _Earlier(out, recipe)
     count = sum(len(block.rows) for block in blocks)
     with ExitStack() as stack:

@@ -25,6 +25,14 @@ def images_below(folder: Path) -> list[str]:
     return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
 
 
+def files_of(supplied: str | None) -> list[str]:
+    """The files that a folder or archive consists of, for the workflow: a change of one is a change of the set."""
+    if supplied is None or not Path(supplied).exists():
+        return []
+    path = Path(supplied)
+    return [supplied] if path.is_file() else [str(path / image) for image in images_below(path)]
+
+
 @contextmanager
 def opened(key: str, supplied: Path, scratch: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield a folder and the images in it; of an archive, a temporary folder.

@@ -271,6 +271,7 @@ def test_one_changed_photograph_redoes_its_pairs_alone(raw_set, train_data, tmp_
     assert len(made) == 10 * count
     made.clear()
     (out / "manifest.json").unlink()
+    (out / ".ref_du.abc123.part.npy").write_bytes(b"left by a run that was killed")
     prepare_train(data, raw, out, seed=1)
     assert not made
     photograph(99, 90, 80).save(raw / "01.png")

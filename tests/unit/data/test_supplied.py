@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extracter.data import manifest, sources
+from extracter.data import manifest, sources, supplied
 from extracter.data.datasets import TestSet, TrainingPairs
 from extracter.data.download import download
 from extracter.data.prepare import prepare_test, prepare_train
@@ -48,18 +48,19 @@ def get(name: str, source, out: Path, local: Path, every: int = 1) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
 def test_cufed5_by_hand(kind, tmp_path):
-    supplied = write(tmp_path / "mine/CUFED5", CUFED5).parent
+    mine = write(tmp_path / "mine/CUFED5", CUFED5).parent
     if kind == "zip":
-        supplied = tmp_path / "CUFED5.zip"
-        with zipfile.ZipFile(supplied, "w") as archive:
+        mine = tmp_path / "CUFED5.zip"
+        with zipfile.ZipFile(mine, "w") as archive:
             for number, name in enumerate(CUFED5):
                 archive.writestr(f"CUFED5/{name}", png(number, 16, 12))
     elif kind == "tar":
-        supplied = tmp_path / "CUFED5.tar.gz"
-        with tarfile.open(supplied, "w:gz") as archive:
+        mine = tmp_path / "CUFED5.tar.gz"
+        with tarfile.open(mine, "w:gz") as archive:
             archive.add(tmp_path / "mine/CUFED5", "CUFED5")
     out = tmp_path / "raw"
-    get("cufed5", published(), out, supplied)
+    write(out / ".unpacked-abc", ["left-by-a-run-that-was-killed.png"])
+    get("cufed5", published(), out, mine)
     content = manifest.read(out)
     assert (content["layout"], content["stand_in"], content["origin"]) == ("cufed5", False, "the user")
     assert [entry["path"] for entry in content["files"]] == CUFED5
@@ -112,8 +113,8 @@ def memory():
 
 
 def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data):
-    supplied = memory / "CUFED.tar"
-    with tarfile.open(supplied, "w") as archive:
+    archived = memory / "CUFED.tar"
+    with tarfile.open(archived, "w") as archive:
         for number, name in enumerate(CUFED):
             data = png(number, 32, 32 if number % 50 else 24)  # some references are smaller
             data = png(number, 32, 32) if name.startswith("input") else data
@@ -121,7 +122,7 @@ def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data):
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     source = train_data(source="cufed", pairs=None, validation=128)
-    get("train", source, memory / "raw", supplied)
+    get("train", source, memory / "raw", archived)
     assert manifest.read(memory / "raw")["layout"] == "pairs"
     prepare_train(source, memory / "raw", memory / "prepared", seed=1)
     pairs = TrainingPairs(memory / "prepared")
@@ -226,3 +227,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, test_data):
     test = test_data("self", "folder", str(tmp_path / "nix"))
     with pytest.raises(UserError, match=r"data\.tests\.set14\.folder: .*nix: no such folder"):
         download("set14", test, tmp_path / "raw", mirror=None, local=None, every=1)
+
+
+def test_the_files_that_the_workflow_watches(tmp_path):
+    write(tmp_path / "mine", ["b/2.png", "a.jpg", "notes.txt"])
+    assert supplied.files_of(str(tmp_path / "mine")) == [str(tmp_path / "mine" / name) for name in ("a.jpg", "b/2.png")]
+    assert supplied.files_of(str(tmp_path / "mine/a.jpg")) == [str(tmp_path / "mine/a.jpg")]
+    assert supplied.files_of(str(tmp_path / "nix")) == supplied.files_of(None) == []
