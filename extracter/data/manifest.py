@@ -46,6 +46,21 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
+def read_set(raw: Path, name: str, source: str) -> dict[str, Any]:
+    """Read the manifest of a raw set, which must be the one that the parameters ask for.
+
+    Raises:
+        UserError: there is none, or the folder holds another set or one from another source.
+    """
+    content = read(raw)
+    if (content["set"], content["source"]) != (name, source):
+        raise UserError(
+            f"{raw / NAME}: holds {content['set']} from {content['source']}, not {name} from {source}; "
+            "delete it and run the workflow again"
+        )
+    return content
+
+
 def read_image(folder: Path, entry: Entry) -> Image.Image:
     """Read one image of a set and hold it against its manifest entry.
 

@@ -25,21 +25,6 @@ RECORD = ".prepared.json"
 RECIPE = {"version": 1, "pillow": PIL.__version__}
 
 
-def read_raw(raw: Path, name: str, source: str) -> dict[str, Any]:
-    """The manifest of a raw set, which must be the one that the parameters ask for.
-
-    Raises:
-        UserError: there is none, or the folder holds another set or one from another source.
-    """
-    content = manifest.read(raw)
-    if (content["set"], content["source"]) != (name, source):
-        raise UserError(
-            f"{raw / manifest.NAME}: holds {content['set']} from {content['source']}, not {name} from {source}; "
-            f"delete it and run the workflow again"
-        )
-    return content
-
-
 def _read_cropped(raw: Path, entry: Entry) -> Image.Image:
     image = manifest.read_image(raw, entry)
     try:
@@ -118,7 +103,7 @@ def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int
         UserError: a raw file is missing, truncated, altered or no image; the references asked for do not exist.
     """
     raw, out = Path(raw), Path(out)
-    content = read_raw(raw, name, source.source)
+    content = manifest.read_set(raw, name, source.source)
     images = references.arrange(content["layout"], content["files"])
     rows = references.choose(source.references, name, images, seed)
     (out / manifest.NAME).unlink(missing_ok=True)

@@ -4,7 +4,6 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import PIL
@@ -193,12 +192,7 @@ def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None
         UserError: a raw file is missing, truncated, altered or no image, or there are too few.
     """
     raw, out = Path(raw), Path(out)
-    content: dict[str, Any] = manifest.read(raw)
-    if (content["set"], content["source"]) != ("train", source.source):
-        raise UserError(
-            f"{raw / manifest.NAME}: holds {content['set']} from {content['source']}, not train from {source.source}; "
-            "delete it and run the workflow again"
-        )
+    content = manifest.read_set(raw, "train", source.source)
     if source.pairs is not None and source.validation >= source.pairs:
         raise UserError(
             f"data.train.validation: {source.validation} of {source.pairs} pairs leave none to train on; lower it"
