@@ -1,5 +1,6 @@
 """The `extracter` command: one subcommand for each rule of the workflow, and tools to use by hand."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,10 @@ import typer
 
 from extracter import params
 from extracter.errors import UserError
+
+# Threads that wait in sleep, not in a loop: beside another busy process a training step is several times faster so.
+# Read when PyTorch loads, which the subcommands do.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     no_args_is_help=True,

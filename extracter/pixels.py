@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) or (N, H, W, 3) to float32 (N, 3, H, W) in [-1, 1]."""
-    pixels = torch.from_numpy(np.array(image, copy=True))
-    return (pixels if pixels.ndim == 4 else pixels.unsqueeze(0)).movedim(-1, 1).float() / 127.5 - 1
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 127.5 - 1
 
 
 def to_uint8(image: Tensor) -> np.ndarray:

@@ -5,6 +5,7 @@ from generators seeded by it. So a run that was killed and resumed equals one th
 """
 
 import io
+import json
 import math
 import signal
 import sys
@@ -23,7 +24,7 @@ from extracter.data.datasets import TrainingPairs
 from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, sha256, write_csv
 from extracter.metrics import psnr_y
-from extracter.models.checkpoint import build_model, describe, load_model, save_model
+from extracter.models.checkpoint import build_model, load_model, save_model
 from extracter.models.critic import Critic
 from extracter.models.features import VGG19, initialise_vgg
 from extracter.params import Loss, Model, Search, Train
@@ -102,9 +103,10 @@ def train(
         "pairs_sha256": sha256(pairs_folder / "manifest.json"),
         "start_sha256": None if start is None else sha256(start / "model.safetensors"),
     }
+    run = json.dumps(training, sort_keys=True)  # a state is resumed only by the run that saved it
     parts = {"model": model, "optimiser": optimiser, "critic": critic, "critic_optimiser": critic_optimiser}
     parts = {key: part for key, part in parts.items() if part is not None}
-    progress = _resume(state_path, describe(training), parts) or {
+    progress = _resume(state_path, run, parts) or {
         "step": 0, "seconds": 0.0, "sums": {}, "log": [], "best_step": 0, "best_psnr": -math.inf, "best_weights": {},
     }  # fmt: skip
 
@@ -148,7 +150,7 @@ def train(
             if progress["step"] % params.validate_every == 0 or progress["step"] == steps:
                 _validate(model, pairs, fabric, progress, f"{name} {progress['step']}/{steps}")
             if progress["step"] % params.checkpoint_every == 0 or progress["step"] == steps or stop:
-                _save(state_path, describe(training), parts, progress)
+                _save(state_path, run, parts, progress)
             if stop:
                 raise KeyboardInterrupt
 

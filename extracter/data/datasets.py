@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +15,26 @@ from extracter.data import manifest
 from extracter.data.degradation import SCALE
 from extracter.data.pairs import ARRAYS
 from extracter.errors import UserError
+from extracter.pixels import to_tensor
 
 INPUT_FAMILY = ("lr", "lr_up", "hr")
 REFERENCE_FAMILY = ("ref_lr", "ref_du", "ref")
 
 
-def to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 N, H, W, 3 in [0, 255] to float32 N, 3, H, W in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 127.5 - 1
-
-
 @lru_cache(maxsize=4)
 def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch, 0]).permutation(count)
+
+
+def _read_listed(folder: Path, name: str, content: dict[str, Any]) -> list[dict[str, str]]:
+    """The rows of a CSV file, which must be the one that the manifest lists."""
+    entry = next((entry for entry in content["files"] if entry["path"] == name), None)
+    if entry is None or not (folder / name).is_file() or manifest.describe(folder, name) != entry:
+        raise UserError(
+            f"{folder / name}: missing or altered; delete {folder / manifest.NAME} and run the workflow again"
+        )
+    with (folder / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -59,8 +67,7 @@ class TrainingPairs:
                 self._arrays[name] = np.load(path, mmap_mode="r")
             except ValueError as error:
                 raise UserError(f"{path}: not a NumPy array ({error}); {remedy}") from None
-        with (self.folder / "pairs.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = _read_listed(self.folder, "pairs.csv", self.manifest)
         self.names = [row["name"] for row in rows]
         self.train = np.array([int(row["index"]) for row in rows if row["split"] == "train"], dtype=np.int64)
         self.held_out = np.array([int(row["index"]) for row in rows if row["split"] == "validation"], dtype=np.int64)
@@ -152,11 +159,7 @@ class TestSet:
         self.manifest = manifest.read(self.folder)
         self._entries = {entry["path"]: entry for entry in self.manifest["files"]}
         path = self.folder / "references.csv"
-        entry = self._entries.get(path.name)
-        if entry is None or not path.is_file() or manifest.describe(self.folder, path.name) != entry:
-            raise UserError(f"{path}: missing or altered; delete {self.folder / manifest.NAME} and run again")
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["rank"] == "1"]
+        rows = [row for row in _read_listed(self.folder, path.name, self.manifest) if row["rank"] == "1"]
         self.rows = sorted(rows, key=lambda row: row["image"])
         if not self.rows:
             raise UserError(f"{path}: names no image; delete {self.folder / manifest.NAME} and run again")

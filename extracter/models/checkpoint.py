@@ -1,7 +1,6 @@
 """Checkpoints: folders with config.json, model.safetensors, training.json. Nothing is pickled."""
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +92,3 @@ def load_model(folder: Path) -> RefSR:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: does not fit {folder / 'config.json'} ({reason}); train the model again") from None
     return model.eval()
-
-
-def describe(params: dict[str, Any]) -> str:
-    """Parameters as one line of JSON with sorted keys, to compare what a run was made with."""
-    return json.dumps(params, sort_keys=True)

@@ -12,8 +12,6 @@ from extracter import params
 from extracter.data import manifest
 from extracter.data.degradation import downscale, upscale
 
-torch.set_num_threads(2)
-
 
 @pytest.fixture(scope="session")
 def tiny_preset() -> params.Preset:
