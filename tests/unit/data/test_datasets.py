@@ -160,3 +160,15 @@ def test_an_altered_test_image_is_named(raw_set, test_data, tmp_path):
     (out / "references.csv").write_text("image,rank,reference,reference_du\n")
     with pytest.raises(UserError, match=r"references\.csv: missing or altered"):
         TestSet(out)
+
+
+def test_an_altered_list_of_pairs_is_named(pairs):
+    path = pairs.folder / "pairs.csv"
+    path.write_text(path.read_text().replace("validation", "train", 1))
+    with pytest.raises(
+        UserError, match=r"pairs\.csv: missing or altered; delete .*manifest\.json and run the workflow"
+    ):
+        TrainingPairs(pairs.folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"pairs\.csv: missing or altered"):
+        TrainingPairs(pairs.folder)
