@@ -65,3 +65,21 @@ def test_every_set_says_what_it_is():
         assert source.citation
         assert source.megabytes > 0
         assert bool(source.folders) != bool(source.drive)
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason=f"no mirror at {MIRROR}")
+@pytest.mark.parametrize(("name", "count"), [("train", 291), ("set14", 3), ("urban100", 25), ("sun80", 20)])
+def test_the_open_preset_from_the_real_mirror(name, count, tmp_path):
+    from extracter import params
+    from extracter.data import manifest
+    from extracter.data.download import download
+
+    data = params.read(Path(__file__).parents[3] / "params.yaml").presets["open"].data
+    source = data.train if name == "train" else data.tests[name]
+    download(name, source, tmp_path, mirror=str(MIRROR), local=None, every=4)
+    entries = manifest.read(tmp_path)["files"]
+    known = {file.path: file.sha256 for file in pinned(source.source if name == "train" else name)}
+    assert len(entries) == count
+    assert all(entry["sha256"] == known[entry["path"]] for entry in entries)
+    if name != "train":
+        assert [int(entry["path"][4:7]) % 4 for entry in entries] == [0] * count
