@@ -141,7 +141,7 @@ def test_state_of_other_parameters_is_not_resumed(tiny_preset, tiny_pairs, rec, 
     save = train._save
     monkeypatch.setattr(train, "_save", die)
     with pytest.raises(RuntimeError, match="power cut"):
-        run(with_train(tiny_preset, lr=0.5e-3), tiny_pairs, tmp_path / "a")
+        run(with_train(tiny_preset, lr=2.0e-4), tiny_pairs, tmp_path / "a")
     monkeypatch.setattr(train, "_save", save)
     run(tiny_preset, tiny_pairs, tmp_path / "a")
     assert "training starts over" in capsys.readouterr().err
