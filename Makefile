@@ -4,7 +4,7 @@
 # make test       set up, check style and workflow, run the tests
 # make graph      draw the rule graph in README.md
 # make stages     bring the sources listed in dvc.yaml up to date
-# make lock       choose newer versions of the dependencies (needs uv and network)
+# make lock       bring requirements.lock up to date with pyproject.toml (needs uv and network)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,13 +21,13 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 setup: .venv/.complete
 
-# The marks are written last: an installation that was interrupted is begun afresh.
+# The marks are written last: an installation that was interrupted is begun afresh; a complete one is brought up to date.
 .venv/.locked: requirements.lock
 	@if [[ -z "$$('$(PYTHON)' -c '$(RECENT)' 2>/dev/null)" ]]; then \
 	  echo "make: Python 3.11 or newer is needed and $(or $(PYTHON),python3) is not; install one, or name it with 'make PYTHON=/path/to/python3'" >&2; \
 	  exit 1; \
 	fi
-	'$(PYTHON)' -m venv --clear .venv
+	@if [[ -e $@ ]]; then rm $@; else '$(PYTHON)' -m venv --clear .venv; fi
 	.venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
@@ -57,4 +57,4 @@ stages: setup
 
 lock:
 	uv pip compile pyproject.toml --group dev --constraints constraints.txt --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --upgrade --output-file requirements.lock
+	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock

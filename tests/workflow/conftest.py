@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sysconfig
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -26,9 +28,15 @@ TINY = {
         "gde_blocks": [1, 1, 1],
         "ttsr_blocks": [1, 1, 1, 1],
     },
-    "train": {"batch": 2, "lr": 1.0e-3, "rec_steps": 4, "full_steps": 2, "validate_every": 2, "checkpoint_every": 2},
+    "train": {"batch": 2, "lr": 1.0e-3, "rec_steps": 12, "full_steps": 2, "validate_every": 6, "checkpoint_every": 2},
     "evaluation": {"every": 4, "kernels": [6, 12], "kernel_sets": ["set14"]},
 }
+
+
+# An ordinary user may not write what is read-only; root without capabilities may not either.
+ORDINARY = (
+    ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 and shutil.which("setpriv") else []
+)
 
 
 class Project:
@@ -46,7 +54,7 @@ class Project:
     def run(self, *command: str, fails: bool = False, **environment: str) -> str:
         """Run a command, assert how it ends, and return all it printed."""
         done = subprocess.run(
-            command,
+            [*ORDINARY, *command],
             cwd=self.folder,
             env=self.environment | environment,
             stdin=subprocess.DEVNULL,
@@ -83,6 +91,29 @@ class Project:
         block[last] = value
         self.write("params.yaml", yaml.safe_dump(content, sort_keys=False))
 
+    def kill(self, condition, *command: str) -> None:
+        """Start a command, and kill it and all its children when `condition` holds."""
+        process = subprocess.Popen(
+            [*ORDINARY, *command],
+            cwd=self.folder,
+            env=self.environment | {"PAUSE": "2"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            wait_for(lambda: condition() or process.poll() is not None)
+            assert process.poll() is None, f"{command} ended before it could be killed"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def clone(self, name: str) -> "Project":
+        """A fresh clone of the committed state, beside this one."""
+        folder = self.folder.parent / name
+        self.run("git", "clone", "--quiet", str(self.folder), str(folder))
+        return Project(folder)
+
     def read(self, path: str) -> str:
         return (self.folder / path).read_text(encoding="utf-8")
 
@@ -107,6 +138,14 @@ class Project:
         """Both tools have nothing to do."""
         assert self.planned() == {}
         assert "up to date" in self.dvc("status")
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    """Return as soon as `condition` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 def make_project(folder: Path, stand_in: bool) -> Project:

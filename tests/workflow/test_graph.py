@@ -15,7 +15,7 @@ RULES = {
     "train_rec": 2,
     "train_full": 2,
     "evaluate": 5 * 4,
-    "kernel_sweep": 2 * 3 * 2,
+    "kernel_sweep": 2 * 3 * 3,
     "collect_metrics": 1,
     "table_metrics": 1,
     "table_parameters": 1,
@@ -50,9 +50,9 @@ def test_a_set_without_source_is_left_out(project):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("rec_steps: 4", "rec_stepz: 4", r"params\.yaml: .*rec_stepz.*allowed are .*rec_steps.*"),
-        ("rec_steps: 4", "rec_steps: four", r"params\.yaml: .*rec_steps.*four.*"),
-        ("rec_steps: 4", "rec_steps: 0", r"params\.yaml: .*rec_steps.*"),
+        ("rec_steps: 12", "rec_stepz: 12", r"params\.yaml: .*rec_stepz.*allowed are .*rec_steps.*"),
+        ("rec_steps: 12", "rec_steps: four", r"params\.yaml: .*rec_steps.*four.*"),
+        ("rec_steps: 12", "rec_steps: 0", r"params\.yaml: .*rec_steps.*"),
         ("preset: tiny", "preset: tinny", r"params\.yaml: .*tinny.*allowed are tiny, demo, open, paper"),
     ],
 )
@@ -94,9 +94,17 @@ def test_the_rule_graph_in_the_readme_is_snakemakes():
     assert graph["draw"]() in block[0], "run `make graph`"
 
 
-def test_resources_of_training(project):
-    text = project.snakemake("--dry-run", "--forceall")
-    jobs = [job for job in text.split("\n[") if "rule train_" in job]
-    assert len(jobs) == 4
-    assert all("gpu=1" in job for job in jobs)
+def test_only_as_many_trainings_at_once_as_there_are_gpus(project):
+    """Two side by side on a processor, each with half of its cores; one at a time with all of them on a GPU."""
     assert yaml.safe_load(project.read("profiles/default/profile.v9+.yaml"))["resources"] == {"gpu": 1}
+    pretended = project.folder / "bin"
+    pretended.mkdir()
+    (pretended / "nvidia-smi").symlink_to("/bin/true")
+    with_gpu = f"{pretended}:{project.environment['PATH']}"
+    for path, gpu, threads in [(project.environment["PATH"], 0, 2), (with_gpu, 1, 4)]:
+        text = project.run("snakemake", "--cores", "4", "--dry-run", PATH=path)
+        jobs = [job for job in text.split("\n[") if "rule train_" in job]
+        assert len(jobs) == 4
+        for job in jobs:
+            assert f"gpu={gpu}" in job
+            assert f"threads: {threads}" in job

@@ -1,11 +1,9 @@
 """What runs again, and only that, with the stand-in for the real work."""
 
-import os
-import signal
 import subprocess
-import time
 
 import pytest
+from conftest import wait_for
 
 ALL = {
     "download": 2,
@@ -13,7 +11,7 @@ ALL = {
     "train-rec": 2,
     "train-full": 2,
     "evaluate": 5,
-    "kernel-sweep": 4,
+    "kernel-sweep": 6,
     "collect-metrics": 1,
     "table-metrics": 1,
     "table-parameters": 1,
@@ -94,13 +92,6 @@ def test_an_edit_during_the_run_is_not_missed(project):
     project.assert_settled()
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("change", ["alter", "truncate", "delete"])
 def test_a_damaged_data_file_is_noticed_by_both_tools(project, change):
     project.snakemake()
@@ -136,7 +127,7 @@ def test_a_preset_from_the_command_line_is_not_recorded(project):
 def test_a_partial_run_records_nothing(project):
     project.snakemake("results/tiny/checkpoints/ttsr-rec/model.safetensors")
     assert not (project.folder / "dvc.lock").exists()
-    project.snakemake("tabulated")
+    project.snakemake("tabulated", "drawn")
     assert not (project.folder / "dvc.lock").exists()
     project.snakemake()
     project.assert_settled()
@@ -161,18 +152,3 @@ def test_files_that_snakemake_did_not_make_are_not_taken_for_current(project):
     project.ran()
     project.assert_settled()
     assert project.ran() == {}
-
-
-def kill_when(project, condition, *command):
-    """Start a command in its own process group and kill it with all its children when `condition` holds."""
-    process = subprocess.Popen(
-        command,
-        cwd=project.folder,
-        env=project.environment | {"PAUSE": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_for(condition)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -31,7 +31,7 @@ def stages(project):
     with Repo(str(project.folder)) as repo:
         return {
             stage.name: {
-                "rules": re.search(r"--allowed-rules ([a-z_ ]+) --", stage.cmd),
+                "rules": re.search(r"--allowed-rules ([a-z_\s]+) --", stage.cmd),
                 "deps": sorted(dep.def_path for dep in stage.deps if not hasattr(dep, "params")),
                 "params": sorted({name for dep in stage.deps if hasattr(dep, "params") for name in dep.params}),
                 "outs": sorted(out.def_path for out in stage.outs),
@@ -62,6 +62,7 @@ def test_every_stage_is_its_rules(project, preset):
             "evaluated",
             "swept",
             "tabulated",
+            "drawn",
             name.split("@")[0],
         }
         made = {within(path, stage["outs"]) for job in mine for path in job["output"]}

@@ -29,8 +29,8 @@ CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
 TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
 FIGURES = ["comparison", "training", "kernels"]
 
-# Evaluations share the processor's cores, but not a GPU.
-EVALUATION_GPUS = 1 if shutil.which("nvidia-smi") else 0
+# Jobs share the processor's cores, but not a GPU.
+GPUS = 1 if shutil.which("nvidia-smi") else 0
 
 
 wildcard_constraints:
@@ -67,6 +67,18 @@ def get_set_block(wildcards):
     return "data.train" if wildcards.set == "train" else f"data.tests.{wildcards.set}"
 
 
+def get_supplied(wildcards):
+    """Files of the user from which a set is taken: Snakemake sees a change of them as it sees one of data/."""
+    data = SETTINGS.data
+    source = data.train if wildcards.set == "train" else data.tests[wildcards.set]
+    supplied = data.local.get(wildcards.set, source.folder)
+    if supplied is None:
+        return []
+    from extracter.data.supplied import files_of  # takes a while to import
+
+    return files_of(supplied)
+
+
 def get_download_blocks(wildcards):
     """The parameters of `download`; of those that concern several sets, the part that concerns this one."""
     names = [get_set_block(wildcards), "data.mirror", "data.local", "evaluation.every"]
@@ -78,12 +90,17 @@ def get_download_blocks(wildcards):
 
 
 def get_all_cores(wildcards):
-    """Threads of a training: every core that this run may use.
-
-    Results depend on the number of threads bit for bit, so it must not depend on which jobs happen to run side by side.
-    Evaluations take one thread each for the same reason. A function, since without --cores there is no number.
-    """
+    """Every core that this run may use. A function, since without --cores there is no number."""
     return workflow.cores
+
+
+def get_training_threads(wildcards):
+    """Threads of a training: half of the cores, since two networks train side by side; with a GPU one at a time, all.
+
+    Results depend on the number of threads bit for bit, so it must not depend on which jobs happen to run together.
+    Evaluations take one thread each for the same reason.
+    """
+    return workflow.cores if GPUS else max(1, workflow.cores // 2)
 
 
 def get_training_blocks():
@@ -110,13 +127,12 @@ def get_kernel_results():
     )
 
 
-def get_reported():
-    """The small files that git keeps."""
-    return [
-        "results/metrics.json",
-        *expand("results/tables/{table}.{suffix}", table=TABLES, suffix=["csv", "md"]),
-        *expand("results/figures/{figure}.png", figure=FIGURES),
-    ]
+def get_tabulated():
+    return ["results/metrics.json", *expand("results/tables/{table}.{suffix}", table=TABLES, suffix=["csv", "md"])]
+
+
+def get_drawn():
+    return expand("results/figures/{figure}.png", figure=FIGURES)
 
 
 def get_artefacts():
@@ -129,7 +145,8 @@ def get_artefacts():
         *expand("results/{preset}/evaluation/{variant}/{test}.csv", preset=PRESET, variant=VARIANTS, test=TESTS),
         *expand("results/{preset}/images/{variant}/{test}", preset=PRESET, variant=VARIANTS, test=TESTS),
         *get_kernel_results(),
-        *get_reported(),
+        *get_tabulated(),
+        *get_drawn(),
     ]
 
 
@@ -153,7 +170,8 @@ def get_known_artefacts(wildcards):
     """
     artefacts = get_artefacts()
     if "DVC_STAGE" not in os.environ:
-        made = [path for path in artefacts if path not in get_reported() and os.path.lexists(path)]
+        kept_by_git = {*get_tabulated(), *get_drawn()}
+        made = [path for path in artefacts if path not in kept_by_git and os.path.lexists(path)]
         # What an interrupted job left is made again whatever is known of it.
         made = sorted(set(made) - workflow.persistence._filter_incomplete_keys(made))
         unknown = [path for path in made if workflow.persistence.metadata(IOFile(path)) is None]

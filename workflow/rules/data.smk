@@ -1,5 +1,6 @@
 rule download:
     input:
+        supplied=get_supplied,
         code=CODE["download"],
     output:
         manifest="data/raw/{preset}/{set}/manifest.json",

@@ -15,7 +15,7 @@ rule evaluate:
         "../envs/extracter.yaml"
     threads: 1
     resources:
-        gpu=EVALUATION_GPUS,
+        gpu=GPUS,
     params:
         blocks=get_blocks("seed", "model", "search"),
         version=get_version("evaluate"),
@@ -43,7 +43,7 @@ rule kernel_sweep:
         "../envs/extracter.yaml"
     threads: 1
     resources:
-        gpu=EVALUATION_GPUS,
+        gpu=GPUS,
         mem_mb=int(1024 * (SETTINGS.evaluation.memory_budget_gib + 3)),
     params:
         blocks=get_blocks("seed", "model", "search", "evaluation.memory_budget_gib"),

@@ -124,7 +124,12 @@ rule figure_kernels:
         "extracter figure-kernels {input.results} --out {output.figure} 2>&1 | tee -i {log}"
 
 
-# What DVC's last stage asks for.
+# What DVC's stages `tables` and `figures` ask for.
 rule tabulated:
     input:
-        get_reported(),
+        get_tabulated(),
+
+
+rule drawn:
+    input:
+        get_drawn(),

@@ -13,9 +13,9 @@ rule train_rec:
         "results/{preset}/benchmarks/train_rec/{family}.tsv"
     conda:
         "../envs/extracter.yaml"
-    threads: get_all_cores
+    threads: get_training_threads
     resources:
-        gpu=1,
+        gpu=GPUS,
     params:
         blocks=get_training_blocks(),
         version=get_version("train-rec"),
@@ -46,9 +46,9 @@ rule train_full:
         "results/{preset}/benchmarks/train_full/{family}.tsv"
     conda:
         "../envs/extracter.yaml"
-    threads: get_all_cores
+    threads: get_training_threads
     resources:
-        gpu=1,
+        gpu=GPUS,
     params:
         blocks=get_training_blocks(),
         version=get_version("train-full"),

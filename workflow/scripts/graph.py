@@ -7,18 +7,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # `all` and `record` have an edge from every rule; the graph of what the tables need is the one to look at.
-DRAW = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js", "--", "tabulated"]
+DRAW = [sys.executable, "-m", "snakemake", "--quiet", "all", "--rulegraph", "mermaid-js", "--", "tabulated", "drawn"]
 BLOCK = re.compile(r"(<!-- rule graph: `make graph` -->\n\n```mermaid\n).*?(```\n)", re.DOTALL)
 
 
 def draw() -> str:
-    """The graph as mermaid, without colours, which change with every new rule; lines in a stable order."""
+    """The graph as mermaid, without its colours, lines in a stable order."""
     lines = subprocess.run(DRAW, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     names = dict(match.groups() for line in lines if (match := re.fullmatch(r"\s*(id\d+)\[(\w+)\]", line)))
     edges = [match.groups() for line in lines if (match := re.fullmatch(r"\s*(id\d+) --> (id\d+)", line))]
-    order = list(names)
-    edges.sort(key=lambda edge: (order.index(edge[1]), order.index(edge[0])))
-    return "".join(f"{line}\n" for line in ["flowchart TB", *(f"    {names[a]} --> {names[b]}" for a, b in edges)])
+    arrows = sorted(f"    {names[start]} --> {names[end]}" for start, end in edges)
+    return "".join(f"{line}\n" for line in ["flowchart TB", *arrows])
 
 
 def main() -> None:

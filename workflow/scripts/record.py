@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit("record: a source file was edited while the workflow ran; run `snakemake --cores all` again")
     else:
         # DVC holds the stamp too, as the output of its stage of the same name.
-        options.stamp.write_text("")
+        options.stamp.write_text("complete\n", encoding="utf-8")
         done = subprocess.run(["dvc", "commit", "--force", "--quiet"], check=False)
         if done.returncode:
             sys.exit(

@@ -8,6 +8,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def find_sources(command: str) -> list[str]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting |= _uses(path, _parse(path)) if path.endswith(".py") else set()
+            waiting |= _module_uses(path)
     return sorted(found)
 
 
@@ -54,8 +55,14 @@ def digest(paths: Iterable[str | Path]) -> str:
     return content.hexdigest()[:16]
 
 
+@cache
 def _parse(path: str) -> list[ast.stmt]:
     return ast.parse(Path(ROOT, path).read_text(encoding="utf-8"), path).body
+
+
+@cache
+def _module_uses(path: str) -> frozenset[str]:
+    return frozenset(_uses(path, _parse(path))) if path.endswith(".py") else frozenset()
 
 
 def _uses(path: str, nodes: Iterable[ast.AST]) -> set[str]:
@@ -91,7 +98,7 @@ def write_stages(text: str) -> str:
     """The text of dvc.yaml with each stage's sources brought up to date, by the rules that its command allows."""
     stages = re.split(r"(?m)^(?=  [a-z_]+:$)", text)
     for number, stage in enumerate(stages):
-        rules = re.search(r"--allowed-rules ([a-z_\s]+) --", stage)
+        rules = re.search(r"--allowed-rules\s([a-z_\s]+)\s--", stage)
         # A rule has the name of its command. The last stage, `record`, depends on all of them.
         commands = set(COMMANDS) & {rule.replace("_", "-") for rule in rules[1].split()} if rules else COMMANDS
         if number:

@@ -1,0 +1,60 @@
+"""The workflow with the real commands, once, and what a user may do to it."""
+
+import json
+import shutil
+
+import pytest
+from conftest import Project
+
+STATE = "results/tiny/state"
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Project:
+    """A copy of the finished project."""
+    shutil.copytree(finished.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+def test_everything_is_made_and_recorded(finished):
+    assert "DVC holds this run" in finished.printed
+    assert "Traceback" not in finished.printed
+    assert "validation PSNR" in finished.printed, "training shows its progress"
+    finished.assert_settled()
+    metrics = json.loads(finished.read("results/metrics.json"))
+    assert set(metrics["set14"]) == {"bicubic", "ttsr", "ttsr_rec", "extracter", "extracter_rec"}
+    leaves = json.dumps(metrics)
+    assert not any(word in leaves for word in ("second", "memory", "mib"))
+    for table in ("table1_metrics", "table2_parameters", "table3_kernels"):
+        assert finished.read(f"results/tables/{table}.md").count("|") > 20
+    for figure in ("comparison", "training", "kernels"):
+        assert (finished.folder / f"results/figures/{figure}.png").stat().st_size > 1000
+    assert not [path for path in finished.folder.rglob("*.part*") if ".venv" not in path.parts]
+    assert not list((finished.folder / STATE).glob("*"))
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(copy):
+    folder = "results/tiny/checkpoints/extracter-rec"
+    weights = (copy.folder / folder / "model.safetensors").read_bytes()
+    copy.run("rm", "-r", folder)
+    state = copy.folder / STATE
+    target = f"{folder}/model.safetensors"
+    copy.kill(lambda: any(state.glob("extracter-rec.*.pt")), "snakemake", "--cores", "all", "--", target)
+    assert not (copy.folder / target).exists()
+    assert "--unlock" in copy.snakemake("--", target, fails=True)
+    copy.run("snakemake", "--unlock", "--cores", "1")
+    assert "resuming after step" in copy.snakemake("--", target)
+    assert (copy.folder / target).read_bytes() == weights
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_sentence(copy):
+    other, own = (copy.folder / f"results/tiny/checkpoints/{name}" for name in ("ttsr", "extracter"))
+    for path in own.iterdir():
+        path.unlink()
+    for path in other.iterdir():
+        shutil.copy(path, own)
+    said = copy.snakemake("--", "results/tiny/evaluation/extracter/set14.json", fails=True)
+    sentences = [line for line in said.splitlines() if line.startswith("extracter: ")]
+    assert len(sentences) == 1
+    assert "results/tiny/checkpoints/extracter" in sentences[0]
+    assert "Traceback" not in said
