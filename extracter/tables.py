@@ -78,7 +78,8 @@ def read_kernels(paths: Iterable[Path]) -> list[dict]:
     found: dict[tuple, dict] = {}
     for path in paths:
         result = _read(path, (*keys, "memory_budget_gib"), "kernel-sweep")
-        key = (place(result["set"], list(SETS)), result["kernel"], result["method"] != "dense")
+        method = place(result["method"], ["dense", "chunked", "blocks"])
+        key = (place(result["set"], list(SETS)), result["kernel"], method)
         if key in found:
             raise UserError(f"{path}: this set, kernel and method were given twice; name each result once")
         found[key] = result
