@@ -241,6 +241,19 @@ def collect_metrics(
     collect_metrics(summaries, kernels or [], out)
 
 
+@app.command("collect-plots")
+def collect_plots(
+    logs: Annotated[list[Path], typer.Option("--log", help="train_log.csv of a checkpoint.")],
+    images: Annotated[list[Path], typer.Option("--image", help="CSV that `evaluate` made.")],
+    out: Annotated[Path, typer.Option(help="Folder for training.csv, images.csv, kernel_psnr.csv, kernel_memory.csv.")],
+    kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="Results of `kernel-sweep`.")] = None,
+) -> None:
+    """Gather the curves that `dvc plots diff` compares between two runs."""
+    from extracter.plots import collect_plots
+
+    collect_plots(logs, images, kernels or [], out)
+
+
 @app.command("table-metrics")
 def table_metrics(
     summaries: Annotated[list[Path], typer.Argument(help="Summaries that `evaluate` made.")],

@@ -17,6 +17,7 @@ RULES = {
     "evaluate": 5 * 4,
     "kernel_sweep": 2 * 3 * 3,
     "collect_metrics": 1,
+    "collect_plots": 1,
     "table_metrics": 1,
     "table_parameters": 1,
     "table_kernels": 1,

@@ -13,6 +13,7 @@ ALL = {
     "evaluate": 5,
     "kernel-sweep": 6,
     "collect-metrics": 1,
+    "collect-plots": 1,
     "table-metrics": 1,
     "table-parameters": 1,
     "table-kernels": 1,
@@ -45,7 +46,13 @@ def test_sources_and_parameters_redo_what_uses_them(project):
         "extracter/train.py": TRAININGS,
         "extracter/losses.py": TRAININGS,
         "extracter/evaluate.py": EVALUATIONS,
-        "extracter/kernel_run.py": ["kernel_sweep", "collect_metrics", "table_kernels", "figure_kernels"],
+        "extracter/kernel_run.py": [
+            "kernel_sweep",
+            "collect_metrics",
+            "collect_plots",
+            "table_kernels",
+            "figure_kernels",
+        ],
         "extracter/table_metrics.py": ["table_metrics"],
         "extracter/comparison.py": ["figure_comparison"],
         "extracter/data/prepare.py": ["prepare", *TRAININGS],
@@ -59,7 +66,11 @@ def test_sources_and_parameters_redo_what_uses_them(project):
         project.run("git", "checkout", "--quiet", path)
     for key, value, rules in [
         ("train.lr", 3.0e-4, TRAININGS),
-        ("evaluation.memory_budget_gib", 2.0, ["kernel_sweep", "collect_metrics", "table_kernels", "figure_kernels"]),
+        (
+            "evaluation.memory_budget_gib",
+            2.0,
+            ["kernel_sweep", "collect_metrics", "collect_plots", "table_kernels", "figure_kernels"],
+        ),
         ("evaluation.every", 3, ["download", "prepare", *EVALUATIONS]),
     ]:
         project.set(key, value)

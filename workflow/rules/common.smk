@@ -27,6 +27,7 @@ VARIANTS = ["bicubic", *TRAINED]
 METHODS = ["dense", "chunked", "blocks"]
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
 TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
+PLOTS = ["training", "images", "kernel_psnr", "kernel_memory"]
 FIGURES = ["comparison", "training", "kernels"]
 
 # Jobs share the processor's cores, but not a GPU.
@@ -117,6 +118,14 @@ def get_summaries():
     return expand("results/{preset}/evaluation/{variant}/{test}.json", preset=PRESET, variant=VARIANTS, test=TESTS)
 
 
+def get_image_figures():
+    return expand("results/{preset}/evaluation/{variant}/{test}.csv", preset=PRESET, variant=VARIANTS, test=TESTS)
+
+
+def get_logs():
+    return expand("results/{preset}/checkpoints/{variant}/train_log.csv", preset=PRESET, variant=TRAINED)
+
+
 def get_kernel_results():
     return expand(
         "results/{preset}/kernels/{test}_k{kernel}_{method}.json",
@@ -128,7 +137,11 @@ def get_kernel_results():
 
 
 def get_tabulated():
-    return ["results/metrics.json", *expand("results/tables/{table}.{suffix}", table=TABLES, suffix=["csv", "md"])]
+    return [
+        "results/metrics.json",
+        *expand("results/plots/{plot}.csv", plot=PLOTS),
+        *expand("results/tables/{table}.{suffix}", table=TABLES, suffix=["csv", "md"]),
+    ]
 
 
 def get_drawn():
@@ -140,9 +153,9 @@ def get_artefacts():
     return [
         *expand("data/{state}/{preset}/{set}/manifest.json", state=["raw", "prepared"], preset=PRESET, set=SETS),
         *expand("results/{preset}/checkpoints/{variant}/{file}", preset=PRESET, variant=TRAINED, file=CHECKPOINT),
-        *expand("results/{preset}/checkpoints/{variant}/train_log.csv", preset=PRESET, variant=TRAINED),
+        *get_logs(),
         *get_summaries(),
-        *expand("results/{preset}/evaluation/{variant}/{test}.csv", preset=PRESET, variant=VARIANTS, test=TESTS),
+        *get_image_figures(),
         *expand("results/{preset}/images/{variant}/{test}", preset=PRESET, variant=VARIANTS, test=TESTS),
         *get_kernel_results(),
         *get_tabulated(),

@@ -17,6 +17,32 @@ rule collect_metrics:
         "extracter collect-metrics {input.summaries} {params.kernels} --out {output.metrics} 2>&1 | tee -i {log}"
 
 
+rule collect_plots:
+    input:
+        logs=get_logs(),
+        images=get_image_figures(),
+        kernels=get_kernel_results(),
+        code=CODE["collect-plots"],
+    output:
+        training="results/plots/training.csv",
+        images="results/plots/images.csv",
+        kernel_psnr="results/plots/kernel_psnr.csv",
+        kernel_memory="results/plots/kernel_memory.csv",
+    log:
+        f"logs/{PRESET}/collect_plots.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        version=get_version("collect-plots"),
+        logs=lambda wildcards, input: [f"--log {path}" for path in input.logs],
+        images=lambda wildcards, input: [f"--image {path}" for path in input.images],
+        kernels=lambda wildcards, input: [f"--kernel {path}" for path in input.kernels],
+        folder=subpath(output.training, parent=True),
+    shell:
+        "extracter collect-plots {params.logs} {params.images} {params.kernels} --out {params.folder} 2>&1 | tee -i {log}"
+
+
 rule table_metrics:
     input:
         summaries=get_summaries(),
@@ -92,7 +118,7 @@ rule figure_comparison:
 
 rule figure_training:
     input:
-        logs=expand("results/{preset}/checkpoints/{variant}/train_log.csv", preset=PRESET, variant=TRAINED),
+        logs=get_logs(),
         code=CODE["figure-training"],
     output:
         figure=report("results/figures/training.png", caption="../report/training.rst", category="Figures"),

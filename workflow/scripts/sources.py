@@ -21,6 +21,7 @@ COMMANDS = [
     "evaluate",
     "kernel-sweep",
     "collect-metrics",
+    "collect-plots",
     "table-metrics",
     "table-parameters",
     "table-kernels",
