@@ -24,7 +24,7 @@ def stand_in() -> None:
             inputs.append(word)
 
     def read(path):
-        if "{" in str(path) or not Path(path).exists():
+        if "{" in str(path) or "/" not in str(path):
             return str(path)
         path = Path(path)
         return "".join(map(read, sorted(path.iterdir()))) if path.is_dir() else path.read_bytes().hex()
