@@ -49,9 +49,16 @@ class RefSR(nn.Module, ABC):
 
         Returns:
             N, 3, 4h, 4w in [-1, 1].
+
+        Raises:
+            ValueError: lr_up is not four times the size of lr, or a reference has not the size of its ref_du.
         """
         refs, refs_du = ([x] if isinstance(x, Tensor) else list(x) for x in (ref, ref_du))
         height, width = lr.shape[-2:]
+        if lr_up.shape[-2:] != (4 * height, 4 * width):
+            raise ValueError(f"lr_up is {tuple(lr_up.shape[-2:])}, four times lr is {(4 * height, 4 * width)}")
+        if [x.shape for x in refs] != [x.shape for x in refs_du]:
+            raise ValueError("each ref needs a ref_du of the same size; crop references to multiples of 4 first")
         size = (self.search.padded(height), self.search.padded(width))
         lr = _extend(lr, size)
         lr_up = _extend(lr_up, (4 * size[0], 4 * size[1]))

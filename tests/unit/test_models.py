@@ -76,6 +76,14 @@ def test_any_size_any_reference_any_kernel(height, width, refs, kernel, skip):
         assert sr.abs().max() <= 1
 
 
+def test_images_of_sizes_that_do_not_fit_are_refused():
+    lr, lr_up, refs, refs_du = images(8, 8, (32, 32))
+    with pytest.raises(ValueError, match="four times lr is"):
+        small()(lr, lr_up[..., 1:], refs, refs_du)
+    with pytest.raises(ValueError, match="ref_du of the same size"):
+        small()(lr, lr_up, refs, [refs_du[0][..., 1:]])
+
+
 def test_batch_equals_one_by_one():
     model = small()
     lr, lr_up, refs, refs_du = images(10, 8, (32, 40), batch=3)
