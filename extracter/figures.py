@@ -107,7 +107,7 @@ def figure_kernels(results: list[Path], out: Path) -> None:
         keys.append(Line2D([], [], color=GREY, markerfacecolor=face, label=f"{method} search", **style))
     if not all(result["fits"] for result in found):
         keys.append(Line2D([], [], color=GREY, marker="X", markersize=9, linestyle="", label="out of memory"))
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    figure.legend(handles=keys, loc="outside lower center", ncols=-(-len(keys) // 2), frameon=False)
     save(figure, out)
 
 
