@@ -158,6 +158,7 @@ def get_artefacts():
         *get_image_figures(),
         *expand("results/{preset}/images/{variant}/{test}", preset=PRESET, variant=VARIANTS, test=TESTS),
         *get_kernel_results(),
+        f"results/{PRESET}/table2_parameters",
         *get_tabulated(),
         *get_drawn(),
     ]

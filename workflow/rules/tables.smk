@@ -67,6 +67,9 @@ rule table_parameters:
     output:
         csv=report("results/tables/table2_parameters.csv", caption="../report/table2_parameters.rst", category="Tables"),
         md="results/tables/table2_parameters.md",
+        # Git brings the table into a fresh clone, but not this: there it is made again, since nothing else it is made
+        # from would be missing.
+        made=touch(f"results/{PRESET}/table2_parameters"),
     log:
         f"logs/{PRESET}/table_parameters.log",
     conda:
