@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import Project
+from project import Project
 
 STATE = "results/tiny/state"
 

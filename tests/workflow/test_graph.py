@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 import yaml
-from conftest import ROOT
+from project import ROOT
 
 SETS = ["cufed5", "sun80", "urban100", "set14"]
 RULES = {

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from conftest import wait_for
+from project import wait_for
 
 ALL = {
     "download": 2,

@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 import yaml
-from conftest import ROOT
+from project import ROOT
 
 
 def jobs(project):
