@@ -56,7 +56,9 @@ def test_sources_and_parameters_redo_what_uses_them(project):
         "extracter/table_metrics.py": ["table_metrics"],
         "extracter/comparison.py": ["figure_comparison"],
         "extracter/data/prepare.py": ["prepare", *TRAININGS],
-        "extracter/explain.py": [],
+        "extracter/commands/figures.py": ["figure_comparison", "figure_training", "figure_kernels"],
+        "extracter/commands/status.py": [],
+        "extracter/cli.py": [],
         "workflow/rules/record.smk": [],
     }.items():
         edit(project, path)

@@ -1,7 +1,7 @@
 """Which source files of the package each subcommand of `extracter` runs, for the rules and for DVC's stages.
 
-They are found by following imports from the subcommand in cli.py, so that the lists cannot go stale. As a program this
-writes them into dvc.yaml, where they have to stand as text: `python workflow/scripts/sources.py`.
+They are found by following imports from the subcommand in `extracter/commands`, so that the lists cannot go stale. As a
+program this writes them into dvc.yaml, where they have to stand as text: `python workflow/scripts/sources.py`.
 """
 
 import ast
@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CLI = "extracter/cli.py"
 COMMANDS = [
     "download",
     "prepare",
@@ -34,18 +33,25 @@ COMMANDS = [
 def find_sources(command: str) -> list[str]:
     """Files that `extracter COMMAND` runs, relative to the project's folder, sorted.
 
-    cli.py is among them, but what its other subcommands import is not.
+    The command's own module is among them, but what that module's other commands import is not; nor is cli.py, which
+    only passes on to it.
     """
-    nodes = _parse(CLI)
-    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-    found = {CLI}
-    waiting = _uses(CLI, [functions[command.replace("-", "_")], *(n for n in nodes if n not in functions.values())])
+    name = command.replace("-", "_")
+    home, body = next((path, body) for path, body in _commands() if name in _functions(body))
+    functions, reached, calls = _functions(body), set(), {name}
+    while calls:
+        reached |= calls
+        used = {item.id for called in calls for item in ast.walk(functions[called]) if isinstance(item, ast.Name)}
+        calls = used & functions.keys() - reached
+    others = [functions[other] for other in functions.keys() - reached]
+    found = {home}
+    waiting = _uses(home, [node for node in body if node not in others])
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
             waiting |= _module_uses(path)
-    return sorted(found)
+    return sorted(found | _module_files(home.removesuffix(".py").split("/")))
 
 
 def digest(paths: Iterable[str | Path]) -> str:
@@ -54,6 +60,17 @@ def digest(paths: Iterable[str | Path]) -> str:
     for path in paths:
         content.update(Path(ROOT, path).read_bytes())
     return content.hexdigest()[:16]
+
+
+@cache
+def _commands() -> list[tuple[str, list[ast.stmt]]]:
+    """The modules of commands, parsed."""
+    paths = sorted(str(path.relative_to(ROOT)) for path in Path(ROOT, "extracter/commands").glob("*.py"))
+    return [(path, _parse(path)) for path in paths]
+
+
+def _functions(body: list[ast.stmt]) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
 
 
 @cache
@@ -83,8 +100,14 @@ def _uses(path: str, nodes: Iterable[ast.AST]) -> set[str]:
         elif isinstance(item, ast.Constant) and re.fullmatch(r"\w[\w.-]*", str(item.value)):
             files.update(_data(folder / str(item.value)))
     for parts in (module.split(".") for module in modules if module.split(".")[0] == "extracter"):
-        packages = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
-        files.update([*(f"{package}/__init__.py" for package in packages), f"{packages[-1]}.py"])
+        files |= _module_files(parts)
+    return files
+
+
+def _module_files(parts: list[str]) -> set[str]:
+    """The file of a module, given as the parts of its dotted name, and those of the packages it lies in."""
+    packages = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    files = {*(f"{package}/__init__.py" for package in packages), f"{packages[-1]}.py"}
     return {file for file in files if Path(ROOT, file).exists()}
 
 

@@ -1,0 +1,44 @@
+"""`extracter kernel-sweep`: Table 3's measurements."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extracter import params
+from extracter.commands.options import Device, Params, PresetName
+
+
+class Method(StrEnum):
+    """How the correlation is computed."""
+
+    chunked = "chunked"
+    blocks = "blocks"
+    dense = "dense"
+
+
+def kernel_sweep(
+    images: Annotated[Path, typer.Option(help="Prepared test set.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
+    kernel: Annotated[int, typer.Option(help="Patch side; stride and padding are a third of it.")],
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="dense keeps the whole correlation, as in the paper; chunked a part; blocks is the fast one."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="JSON with PSNR, SSIM, seconds and peak memory, or out of memory.")],
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    device: Device = "auto",
+) -> None:
+    """Measure one cell of Table 3, confined to `evaluation.memory_budget_gib`."""
+    from extracter.kernels import kernel_sweep
+
+    names = ("seed", "model", "search", "evaluation.memory_budget_gib")
+    seed, model, search, budget = params.load_blocks(file, preset, *names)
+    kernel_sweep(
+        images, checkpoint, kernel, method.value, out, seed=seed, model=model, search=search, budget_gib=budget,
+        device=device,
+    )  # fmt: skip
