@@ -175,7 +175,7 @@ class Evaluation(Block):
     kernels: Annotated[list[Annotated[int, Field(ge=3, multiple_of=3)]], Field(min_length=1)] = Field(
         description="of Table 3; stride and padding are a third"
     )
-    kernel_sets: list[Name] = Field(description="sets of Table 3")
+    kernel_sets: Annotated[list[Name], Field(min_length=1)] = Field(description="sets of Table 3")
     memory_budget_gib: Positive = Field(description="what a run of Table 3 may allocate; 24 in the paper")
 
 
@@ -196,6 +196,14 @@ class Preset(Block):
         if unknown:
             raise ValueError(
                 f"`evaluation.kernel_sets` names {', '.join(sorted(unknown))}: allowed are {', '.join(self.data.tests)}"
+            )
+        available = [name for name, test in self.data.tests.items() if test.source != "none"]
+        if not available:
+            raise ValueError("`data.tests` has no set with a source: there would be nothing to measure")
+        if not set(self.evaluation.kernel_sets) & set(available):
+            raise ValueError(
+                f"`evaluation.kernel_sets` names no set that has a source: Table 3 would be empty; available are "
+                f"{', '.join(available)}"
             )
         return self
 

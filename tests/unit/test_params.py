@@ -1,0 +1,34 @@
+"""Parameters that would leave the workflow without something to do are refused before it starts."""
+
+from pathlib import Path
+
+import pytest
+
+from extracter import params
+from extracter.errors import UserError
+
+NONE = {"source": "none", "folder": None, "references": "self"}
+
+
+def changed(change) -> dict:
+    """The demo preset after a change."""
+    demo = params.read(Path(__file__).parents[2] / "params.yaml").presets["demo"].model_dump()
+    change(demo)
+    return {"preset": "demo", "presets": {"demo": demo}}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda demo: demo["evaluation"].update(kernel_sets=[]), r"evaluation\.kernel_sets: .*at least 1 item"),
+        (lambda demo: demo["evaluation"].update(kernel_sets=["set5"]), "names set5: allowed are cufed5, sun80"),
+        (
+            lambda demo: demo["data"]["tests"].update(sun80=NONE, urban100=NONE),
+            "names no set that has a source: .*available are cufed5, set14",
+        ),
+        (lambda demo: demo["data"].update(tests={"sun80": NONE, "urban100": NONE}), "`data.tests` has no set with"),
+    ],
+)
+def test_sets_of_which_nothing_would_come_are_refused(change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        params.validate(changed(change))
