@@ -17,7 +17,7 @@ from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, write_csv, write_json
 from extracter.memory import PeakMemory, is_allocation_failure
 from extracter.metrics import psnr_y, ssim_y
-from extracter.models.checkpoint import load_model
+from extracter.models.checkpoint import UNUSED, load_model
 from extracter.params import Model, Search
 from extracter.pixels import to_uint8
 from extracter.progress import track
@@ -126,7 +126,8 @@ def evaluate(
 def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search: Search) -> dict:
     """Refuse a checkpoint that was not trained as the variant and the parameters say.
 
-    `search.memory` may differ: it is a matter of the machine, not of the weights.
+    `search.memory` may differ: it is a matter of the machine, not of the weights; so may what the network is not made
+    from.
 
     Returns:
         What training.json holds; empty for bicubic.
@@ -149,8 +150,10 @@ def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search
         "family": wanted[0],
         "phase": wanted[1],
         **{f"model.{key}": value for key, value in model.model_dump(mode="json").items()},
-        **{f"search.{key}": value for key, value in search.model_dump(mode="json").items() if key != "memory"},
+        **{f"search.{key}": value for key, value in search.model_dump(mode="json").items()},
     }
+    for path in {"search.memory", *UNUSED[wanted[0]]}:
+        expected.pop(path)
     for path, value in expected.items():
         found = training
         for key in path.split("."):

@@ -16,6 +16,15 @@ from extracter.params import Model, Search
 
 _CLASSES = {cls.__name__: cls for cls in (Extracter, TTSR)}
 
+# Parameters that change nothing in a family's network: checkpoints trained with other values of them serve as well.
+UNUSED = {
+    "extracter": {"model.ttsr_blocks"},
+    "ttsr": {
+        *(f"model.{key}" for key in ("ife_blocks", "csfi_blocks", "gde_blocks", "textures")),
+        *(f"search.{key}" for key in ("kernel", "stride", "padding", "strategy")),
+    },
+}
+
 
 def build_model(family: str, model: Model, search: Search) -> RefSR:
     """A network of `family` (extracter or ttsr) as the parameters describe it, with fresh weights.

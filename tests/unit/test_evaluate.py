@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean
 
@@ -12,8 +13,10 @@ from PIL import Image
 
 from extracter import evaluate as module
 from extracter.errors import UserError
-from extracter.evaluate import VARIANTS, evaluate
+from extracter.evaluate import VARIANTS, check_checkpoint, evaluate
 from extracter.metrics import psnr_y, ssim_y
+from extracter.models.checkpoint import build_model
+from extracter.params import Model, Search
 
 
 def run(variant: str, images: Path, checkpoint: Path | None, out: Path, **changes) -> tuple[list[dict], dict]:
@@ -116,6 +119,25 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, change, says
         run("extracter-rec", write_test_set(tmp_path / "set"), weights, tmp_path)
     assert says in str(refused.value)
     assert not (tmp_path / "rows.csv").exists()
+
+
+@pytest.mark.parametrize("family", ["extracter", "ttsr"])
+def test_only_a_parameter_that_changes_the_network_refuses_a_checkpoint(tmp_path, family):
+    model, search = preset().model, preset().search
+    weights = write_checkpoint(tmp_path / "weights", family=family)
+    config = build_model(family, model, search)._hub_mixin_config
+    for path in [*(f"model.{key}" for key in Model.model_fields), *(f"search.{key}" for key in Search.model_fields)]:
+        block, key = path.split(".")
+        value = {"model": model, "search": search}[block].model_dump()[key]
+        other = {"vgg_weights": "imagenet", "strategy": "direct"}.get(key, [1] * len(value) if isinstance(value, list) else None)
+        other = other or (not value if isinstance(value, bool) else value + 2)
+        changed = {"model": model, "search": search}
+        changed[block] = changed[block].model_copy(update={key: other})
+        differs = build_model(family, **changed)._hub_mixin_config != config
+        if path in ("model.vgg_weights", "search.memory"):  # of the training alone, and of the machine alone
+            differs = path == "model.vgg_weights"
+        with pytest.raises(UserError, match=f"`{path}` is") if differs else nullcontext():
+            check_checkpoint(f"{family}-rec", weights, **changed)
 
 
 def test_wrong_arguments_are_refused(tmp_path):
