@@ -129,8 +129,8 @@ def test_only_a_parameter_that_changes_the_network_refuses_a_checkpoint(tmp_path
     for path in [*(f"model.{key}" for key in Model.model_fields), *(f"search.{key}" for key in Search.model_fields)]:
         block, key = path.split(".")
         value = {"model": model, "search": search}[block].model_dump()[key]
-        other = {"vgg_weights": "imagenet", "strategy": "direct"}.get(key, [1] * len(value) if isinstance(value, list) else None)
-        other = other or (not value if isinstance(value, bool) else value + 2)
+        others = {"vgg_weights": "imagenet", "strategy": "direct", "bicubic_skip": False}
+        other = [1] * len(value) if isinstance(value, list) else others[key] if key in others else value + 2
         changed = {"model": model, "search": search}
         changed[block] = changed[block].model_copy(update={key: other})
         differs = build_model(family, **changed)._hub_mixin_config != config
