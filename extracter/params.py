@@ -19,6 +19,7 @@ Whole = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -162,10 +163,23 @@ class Train(Block):
     critic_lr: Positive = Field(description="learning rate of the critic's Adam")
     critic_beta1: Fraction = Field(description="of the critic's Adam")
     critic_beta2: Fraction = Field(description="of the critic's Adam")
-    swap: Annotated[float, Field(ge=0, le=1)] = Field(description="probability of exchanging input and reference")
+    swap: Share = Field(description="probability of exchanging input and reference")
+    turn_apart: Share = Field(description="probability that the reference is turned and flipped apart from the input")
+    self_reference: Share = Field(description="probability that the reference is the input's own bicubic")
+    other_reference: Share = Field(description="probability that it is the reference of another pair")
+    ema: Fraction = Field(description="decay of the running average of the weights that is kept; 0: the last weights")
+    clip: Positive | None = Field(description="largest norm of a gradient; null: any")
+    channels_last: bool = Field(description="memory format of weights and images; faster on most hardware")
+    compile: bool = Field(description="torch.compile of the convolutional parts; needs a C++ compiler")
     validate_every: Count = Field(description="steps")
     checkpoint_every: Count = Field(description="steps between states that a killed run resumes from")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(description="of Lightning Fabric")
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.self_reference + self.other_reference > 1:
+            raise ValueError("`self_reference` and `other_reference` are more than 1 together")
+        return self
 
 
 class Evaluation(Block):

@@ -19,14 +19,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from extracter import losses
 from extracter.data.datasets import TrainingPairs
 from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, sha256, write_csv
+from extracter.learner import Learner
 from extracter.metrics import psnr_y
 from extracter.models.checkpoint import build_model, load_model, save_model
-from extracter.models.critic import Critic
-from extracter.models.features import VGG19, initialise_vgg
+from extracter.models.features import initialise_vgg
+from extracter.models.refsr import RefSR
 from extracter.params import Loss, Model, Search, Train
 from extracter.pixels import to_uint8
 from extracter.progress import track
@@ -80,16 +80,8 @@ def train(
         initialise_vgg(network.dfe, model_params.vgg_weights, seed)
     else:
         _continue_from(start, network, family, model_params)
-    network.dfe.requires_grad_(params.dfe_lr > 0)
-    model, optimiser = fabric.setup(network, _adam(network, params))
-    vgg = critic = critic_optimiser = None
-    if phase == "full":
-        vgg = VGG19(depth=5, width=model_params.dfe_width)
-        initialise_vgg(vgg, model_params.vgg_weights, seed)
-        vgg = fabric.to_device(vgg.requires_grad_(False).eval())
-        critic = Critic(pairs.size)
-        betas = (params.critic_beta1, params.critic_beta2)
-        critic, critic_optimiser = fabric.setup(critic, torch.optim.Adam(critic.parameters(), params.critic_lr, betas))
+    size = pairs.size if phase == "full" else None
+    learner = Learner(fabric, network, model_params, weights, params, steps=steps, seed=seed, size=size)
 
     training = {
         "family": family,
@@ -104,53 +96,26 @@ def train(
         "start_sha256": None if start is None else sha256(start / "model.safetensors"),
     }
     run = json.dumps(training, sort_keys=True)  # a state is resumed only by the run that saved it
-    parts = {"model": model, "optimiser": optimiser, "critic": critic, "critic_optimiser": critic_optimiser}
-    parts = {key: part for key, part in parts.items() if part is not None}
-    progress = _resume(state_path, run, parts) or {
+    progress = _resume(state_path, run, learner.parts) or {
         "step": 0, "seconds": 0.0, "sums": {}, "log": [], "best_step": 0, "best_psnr": -math.inf, "best_weights": {},
     }  # fmt: skip
 
     started = time.perf_counter() - progress["seconds"]
     with _stop_between_steps() as stop:
-        for step in track(range(progress["step"], steps), name, total=steps, done=progress["step"]):
-            batch = pairs.batch(step, batch=params.batch, seed=seed, swap=params.swap)
-            batch = {key: fabric.to_device(images) for key, images in batch.items()}
-            share = 0.5 * (1 + math.cos(math.pi * step / steps)) if params.schedule == "cosine" else 1.0
-            for group in optimiser.param_groups:
-                group["lr"] = share * group["initial_lr"]
-
-            hr = batch.pop("hr")
-            sr = model(**batch)
-            measured = {"rec": losses.reconstruction_loss(sr, hr)}
-            loss = weights.rec * measured["rec"]
-            if phase == "full":
-                for turn in range(params.critic_steps):
-                    draw = torch.Generator().manual_seed((seed * steps + step) * params.critic_steps + turn)
-                    measured["critic"] = losses.critic_loss(critic, sr, hr, weights.gradient_penalty, draw)
-                    critic_optimiser.zero_grad()
-                    fabric.backward(measured["critic"])
-                    critic_optimiser.step()
-                measured["perc"] = losses.perceptual_loss(vgg, sr, hr, weights.perc_norm)
-                measured["grad"] = losses.gradient_loss(sr, hr)
-                measured["adv"] = losses.adversarial_loss(critic, sr)
-                loss = loss + sum(getattr(weights, key) * measured[key] for key in ("perc", "grad", "adv"))
-            measured["loss"] = loss
-            optimiser.zero_grad()
-            fabric.backward(loss)
-            optimiser.step()
-
-            for key, value in measured.items():
-                progress["sums"].setdefault(key, []).append(value.item())
+        batches = pairs.batches(range(progress["step"], steps), params, seed, pin=target.type == "cuda")
+        for batch in track(batches, name, total=steps, done=progress["step"]):
+            for key, value in learner.step(progress["step"], batch).items():
+                progress["sums"].setdefault(key, []).append(value)
+            progress["step"] += 1
+            progress["seconds"] = time.perf_counter() - started
             if not math.isfinite(progress["sums"]["loss"][-1]):
                 raise UserError(
-                    f"{name}: the loss is not finite at step {step + 1}; lower `train.lr` or the loss weights"
+                    f"{name}: the loss is not finite at step {progress['step']}; lower `train.lr` or the loss weights"
                 )
-            progress["step"] = step + 1
-            progress["seconds"] = time.perf_counter() - started
             if progress["step"] % params.validate_every == 0 or progress["step"] == steps:
-                _validate(model, pairs, fabric, progress, f"{name} {progress['step']}/{steps}")
+                _validate(learner.result, pairs, fabric, progress, f"{name} {progress['step']}/{steps}")
             if progress["step"] % params.checkpoint_every == 0 or progress["step"] == steps or stop:
-                _save(state_path, run, parts, progress)
+                _save(state_path, run, learner.parts, progress)
             if stop:
                 raise KeyboardInterrupt
 
@@ -159,16 +124,6 @@ def train(
     write_csv(out / "train_log.csv", progress["log"], LOG_COLUMNS)
     save_model(network, progress["best_weights"], out, training)
     state_path.unlink(missing_ok=True)
-
-
-def _adam(network: nn.Module, params: Train) -> torch.optim.Adam:
-    """Adam with the DFE at its own rate."""
-    dfe = list(network.dfe.parameters())
-    others = [p for name, p in network.named_parameters() if not name.startswith("dfe.")]
-    groups = [{"params": others, "initial_lr": params.lr}]
-    if params.dfe_lr > 0:
-        groups.append({"params": dfe, "initial_lr": params.dfe_lr})
-    return torch.optim.Adam(groups, lr=params.lr, betas=(params.beta1, params.beta2), eps=params.eps)
 
 
 def _continue_from(start: Path, network: nn.Module, family: str, model_params: Model) -> None:
@@ -185,7 +140,7 @@ def _continue_from(start: Path, network: nn.Module, family: str, model_params: M
 
 
 @torch.no_grad()
-def _validate(model: nn.Module, pairs: TrainingPairs, fabric: Fabric, progress: dict[str, Any], label: str) -> None:
+def _validate(model: RefSR, pairs: TrainingPairs, fabric: Fabric, progress: dict[str, Any], label: str) -> None:
     """Mean PSNR-Y over the validation pairs, a row of the log, and the weights if they are the best."""
     model.eval()
     figures = []

@@ -1,7 +1,9 @@
 """Prepared sets as tensors: training batches that depend on (seed, step) alone, and test sets image by image."""
 
 import csv
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +14,10 @@ import torch
 from PIL import Image
 
 from extracter.data import manifest
-from extracter.data.degradation import SCALE
+from extracter.data.degradation import SCALE, downscale, upscale
 from extracter.data.pairs import ARRAYS
 from extracter.errors import UserError
+from extracter.params import Train
 from extracter.pixels import to_tensor
 
 INPUT_FAMILY = ("lr", "lr_up", "hr")
@@ -84,17 +87,40 @@ class TrainingPairs:
         """Whether the photographs stand in for the paper's."""
         return self.manifest["stand_in"]
 
-    def batch(self, step: int, *, batch: int, seed: int, swap: float) -> dict[str, torch.Tensor]:
+    def batches(self, steps: range, params: Train, seed: int, *, pin: bool) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches of training steps, each made while the step before it runs.
+
+        Args:
+            steps: their numbers.
+            params: as for `batch`.
+            seed: as for `batch`.
+            pin: place them where a GPU copies from fastest.
+        """
+
+        def make(step: int) -> dict[str, torch.Tensor]:
+            batch = self.batch(step, params, seed)
+            return {key: images.pin_memory() for key, images in batch.items()} if pin else batch
+
+        with ThreadPoolExecutor(max_workers=1) as worker:
+            waiting = deque(worker.submit(make, step) for step in steps[:2])
+            for step in steps:
+                yield waiting.popleft().result()
+                if step + 2 < steps.stop:
+                    waiting.append(worker.submit(make, step + 2))
+
+    def batch(self, step: int, params: Train, seed: int) -> dict[str, torch.Tensor]:
         """The batch of one training step, the same whenever and wherever it is asked for.
 
         Each epoch runs through all training pairs in an order drawn from (seed, epoch). Input family (lr, lr_up, hr)
-        and reference family (ref, ref_du) are each turned and flipped in a way of their own, drawn from (seed, step).
+        and reference family (ref, ref_du) are turned and flipped, in ways drawn from (seed, step).
 
         Args:
             step: from 0.
-            batch: pairs in a batch.
+            params: `batch`, pairs in it; `swap`, the probability that input and reference exchange roles;
+                `turn_apart`, that the reference is turned in a way of its own; `self_reference` and
+                `other_reference`, that it is the input's own bicubic, or that of another pair, as happens where
+                nothing better is at hand.
             seed: of the order and of the augmentation.
-            swap: probability that input and reference of a pair exchange roles.
 
         Returns:
             lr (N, 3, S/4, S/4) and lr_up, ref, ref_du, hr (N, 3, S, S), float32 in [-1, 1].
@@ -102,17 +128,26 @@ class TrainingPairs:
         count = len(self.train)
         rng = np.random.default_rng([seed, step, 1])
         columns: dict[str, list[np.ndarray]] = {"lr": [], "lr_up": [], "hr": [], "ref_du": [], "ref": []}
-        for position in range(step * batch, (step + 1) * batch):
+        for position in range(step * params.batch, (step + 1) * params.batch):
             epoch, place = divmod(position, count)
             index = self.train[_epoch_order(seed, epoch, count)[place]]
-            families = (INPUT_FAMILY, REFERENCE_FAMILY)
-            orientations = rng.integers(8, size=2)
-            if rng.random() < swap:
-                families = families[::-1]
-            for name, source in zip(INPUT_FAMILY, families[0], strict=True):
-                columns[name].append(_orient(self._arrays[source][index], orientations[0]))
-            for name, source in zip(REFERENCE_FAMILY[1:], families[1][1:], strict=True):
-                columns[name].append(_orient(self._arrays[source][index], orientations[1]))
+            inputs, references = INPUT_FAMILY, REFERENCE_FAMILY
+            turn, own_turn = rng.integers(8, size=2)
+            reference_turn = own_turn if rng.random() < params.turn_apart else turn
+            if rng.random() < params.swap:
+                inputs, references = references, inputs
+            for name, source in zip(INPUT_FAMILY, inputs, strict=True):
+                columns[name].append(_orient(self._arrays[source][index], turn))
+            kind = rng.random()
+            if kind < params.self_reference:
+                ref = self._arrays[inputs[1]][index]
+                ref_du = np.asarray(upscale(downscale(Image.fromarray(ref))))
+            else:
+                if kind < params.self_reference + params.other_reference:
+                    index = self.train[rng.integers(count)]
+                ref_du, ref = (self._arrays[source][index] for source in references[1:])
+            columns["ref"].append(_orient(ref, reference_turn))
+            columns["ref_du"].append(_orient(ref_du, reference_turn))
         return {name: to_tensor(np.stack(pixels)) for name, pixels in columns.items()}
 
     def validation(self) -> Iterator[dict[str, torch.Tensor]]:

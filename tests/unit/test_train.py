@@ -113,7 +113,7 @@ def test_killed_process_resumes_to_the_same_weights(tiny_preset, tiny_pairs, tmp
             "cpu",
         ]
         command += ["--pairs", tiny_pairs, "--out", out, "--state", out.with_suffix(".state")]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     assert start(tmp_path / "whole").wait() == 0
     cut = tmp_path / "cut"

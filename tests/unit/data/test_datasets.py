@@ -19,6 +19,11 @@ def pairs(raw_set, train_data, tmp_path) -> TrainingPairs:
     return TrainingPairs(tmp_path / "train")
 
 
+@pytest.fixture(scope="session")
+def training(tiny_preset):
+    return lambda **changes: tiny_preset.train.model_copy(update=changes)
+
+
 def orientations(image: torch.Tensor) -> list[torch.Tensor]:
     turned = [torch.rot90(image, k, (1, 2)) for k in range(4)]
     return turned + [t.flip(2) for t in turned]
@@ -33,8 +38,8 @@ def bicubic_consistent(batch: dict[str, torch.Tensor]) -> bool:
     return True
 
 
-def test_shapes_ranges_and_families(pairs):
-    batch = pairs.batch(0, batch=6, seed=3, swap=0.5)
+def test_shapes_ranges_and_families(pairs, training):
+    batch = pairs.batch(0, training(batch=6, swap=0.5), 3)
     sides = {"lr": 8, "lr_up": 32, "hr": 32, "ref_du": 32, "ref": 32}
     assert {name: tuple(value.shape) for name, value in batch.items()} == {n: (6, 3, s, s) for n, s in sides.items()}
     assert all(value.dtype == torch.float32 and value.abs().max() <= 1 for value in batch.values())
@@ -43,20 +48,20 @@ def test_shapes_ranges_and_families(pairs):
     assert (low - batch["lr"]).abs().mean() < 0.08
 
 
-def test_a_batch_depends_on_seed_and_step_alone(pairs):
-    first = pairs.batch(5, batch=4, seed=3, swap=0.5)
+def test_a_batch_depends_on_seed_and_step_alone(pairs, training):
+    first = pairs.batch(5, training(batch=4, swap=0.5), 3)
     torch.manual_seed(99)
-    pairs.batch(1, batch=4, seed=8, swap=0.5)
-    again = TrainingPairs(pairs.folder).batch(5, batch=4, seed=3, swap=0.5)
+    pairs.batch(1, training(batch=4, swap=0.5), 8)
+    again = TrainingPairs(pairs.folder).batch(5, training(batch=4, swap=0.5), 3)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["hr"], pairs.batch(5, batch=4, seed=4, swap=0.5)["hr"])
-    assert not torch.equal(first["hr"], pairs.batch(6, batch=4, seed=3, swap=0.5)["hr"])
+    assert not torch.equal(first["hr"], pairs.batch(5, training(batch=4, swap=0.5), 4)["hr"])
+    assert not torch.equal(first["hr"], pairs.batch(6, training(batch=4, swap=0.5), 3)["hr"])
 
 
 @pytest.mark.parametrize("size", [3, 4, 7])
-def test_an_epoch_shows_every_training_pair_once_and_no_validation_pair(pairs, size):
+def test_an_epoch_shows_every_training_pair_once_and_no_validation_pair(pairs, size, training):
     wanted = [to_tensor(np.load(pairs.folder / "hr.npy")[index][None])[0] for index in pairs.train]
-    seen = torch.cat([pairs.batch(step, batch=size, seed=3, swap=0.0)["hr"] for step in range(size * len(wanted))])
+    seen = torch.cat([pairs.batch(step, training(batch=size, swap=0.0), 3)["hr"] for step in range(size * len(wanted))])
     for epoch in range(2):
         shown = seen[epoch * len(wanted) : (epoch + 1) * len(wanted)]
         for image in wanted:
@@ -64,11 +69,11 @@ def test_an_epoch_shows_every_training_pair_once_and_no_validation_pair(pairs, s
             assert count == 1
 
 
-def test_input_and_reference_are_turned_apart_and_in_all_eight_ways(pairs):
+def test_input_and_reference_are_turned_apart_and_in_all_eight_ways(pairs, training):
     arrays = {name: np.load(pairs.folder / f"{name}.npy") for name in ("hr", "ref", "lr", "ref_du")}
     together = set()
     for step in range(60):
-        batch = pairs.batch(step, batch=2, seed=11, swap=0.0)
+        batch = pairs.batch(step, training(batch=2, swap=0.0), 11)
         for place in range(2):
             ways = {}
             for name, partner in (("hr", "lr"), ("ref", "ref_du")):
@@ -84,9 +89,40 @@ def test_input_and_reference_are_turned_apart_and_in_all_eight_ways(pairs):
     assert len(together) > 30
 
 
+def test_references_that_are_not_turned_apart_keep_their_place_beside_the_input(pairs, training):
+    arrays = {name: np.load(pairs.folder / f"{name}.npy") for name in ("hr", "ref")}
+    batch = pairs.batch(0, training(batch=8, swap=0.0, turn_apart=0.0), 11)
+    for hr, ref in zip(batch["hr"], batch["ref"], strict=True):
+        turned = {name: [orientations(to_tensor(array[None])[0]) for array in arrays[name]] for name in arrays}
+        places = [(i, k) for i in pairs.train for k in range(8) if torch.equal(turned["hr"][i][k], hr)]
+        assert any(torch.equal(turned["ref"][i][k], ref) for i, k in places)
+
+
+def test_a_reference_is_the_inputs_own_bicubic_or_another_pairs_as_often_as_asked(pairs, training):
+    own = pairs.batch(0, training(batch=8, self_reference=1.0, turn_apart=0.0), 3)
+    assert torch.equal(own["ref"], own["lr_up"])
+    assert not torch.equal(own["ref_du"], own["lr_up"])
+    assert (own["ref_du"] - own["lr_up"]).abs().mean() < 0.1
+    settings = training(batch=40, self_reference=0.3, other_reference=0.3, turn_apart=0.0, swap=0.0)
+    mixed = [pairs.batch(step, settings, 3) for step in range(10)]
+    share = np.mean([torch.equal(up, ref) for b in mixed for up, ref in zip(b["lr_up"], b["ref"], strict=True)])
+    assert 0.2 < share < 0.4
+    other = pairs.batch(0, training(batch=40, other_reference=1.0, turn_apart=0.0, swap=0.0), 3)
+    paired = pairs.batch(0, training(batch=40, turn_apart=0.0, swap=0.0), 3)
+    assert sum(torch.equal(a, b) for a, b in zip(other["ref"], paired["ref"], strict=True)) < 20
+
+
+def test_prefetched_batches_are_the_batches(pairs, training):
+    settings = training(batch=3)
+    fetched = list(pairs.batches(range(2, 7), settings, 5, pin=False))
+    assert len(fetched) == 5
+    for step, batch in zip(range(2, 7), fetched, strict=True):
+        assert all(torch.equal(images, pairs.batch(step, settings, 5)[name]) for name, images in batch.items())
+
+
 @given(st.floats(0, 1), st.integers(0, 1000))
 @settings(max_examples=5, deadline=None)
-def test_swap_happens_as_often_as_asked(tmp_path_factory, swap, seed):
+def test_swap_happens_as_often_as_asked(training, tmp_path_factory, swap, seed):
     folder = tmp_path_factory.mktemp("pairs")
     for name in ("hr", "lr_up", "lr", "ref", "ref_du", "ref_lr"):
         side = 8 if name in ("lr", "ref_lr") else 32
@@ -97,7 +133,7 @@ def test_swap_happens_as_often_as_asked(tmp_path_factory, swap, seed):
     files = [manifest.describe(folder, path.name) for path in folder.iterdir()]
     manifest.write(folder, "train", "demo", stand_in=True, files=files)
     pairs = TrainingPairs(folder)
-    batches = [pairs.batch(step, batch=10, seed=seed, swap=swap) for step in range(40)]
+    batches = [pairs.batch(step, training(batch=10, swap=swap), seed) for step in range(40)]
     swapped = torch.cat([batch["hr"][:, 0, 0, 0] > 0 for batch in batches])
     for first, second in (("lr", "hr"), ("lr_up", "hr"), ("ref_du", "ref")):
         assert all(torch.equal(batch[first][:, 0, 0, 0], batch[second][:, 0, 0, 0]) for batch in batches)

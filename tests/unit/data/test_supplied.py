@@ -112,7 +112,7 @@ def memory():
         yield Path(folder)
 
 
-def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data):
+def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data, tiny_preset):
     archived = memory / "CUFED.tar"
     with tarfile.open(archived, "w") as archive:
         full, narrow = ([png(number, width, 32) for number in range(100)] for width in (32, 24))
@@ -128,7 +128,7 @@ def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data):
     prepare_train(source, memory / "raw", memory / "prepared", seed=1)
     pairs = TrainingPairs(memory / "prepared")
     assert (len(pairs.train), len(pairs.held_out)) == (11871 - 128, 128)
-    assert pairs.batch(0, batch=9, seed=1, swap=0.5)["hr"].shape == (9, 3, 32, 32)
+    assert pairs.batch(0, tiny_preset.train.model_copy(update={"batch": 9}), 1)["hr"].shape == (9, 3, 32, 32)
 
 
 def test_cufed_that_is_not_whole_is_refused(tmp_path, train_data, monkeypatch):
