@@ -80,6 +80,12 @@ class RefSR(nn.Module, ABC):
         sides = (-(-side // 4) for side in image.shape[-2:])
         return _extend(image, tuple(4 * self.search.padded(side) for side in sides))
 
+    def compile_parts(self) -> None:
+        """Let `torch.compile` fuse the convolutional parts; the search has loops of its own and stays as it is."""
+        for name, part in self.named_children():
+            if name != "stm":
+                part.compile()
+
     def start_from_bicubic(self, last: nn.Conv2d) -> None:
         """Zero the last convolution if there is a bicubic skip, so that training starts at bicubic."""
         if self.bicubic_skip:
