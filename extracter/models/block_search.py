@@ -35,18 +35,18 @@ def search_blocks(
         tile_bytes: memory of one tile of float32 scores; five of them exist at once.
         two_stage: restrict the top u to the keys that are some query's best.
     """
-    found = _walk(query, keys, 1 if two_stage else u, stride, tile_bytes, None)
+    found = walk(query, keys, 1 if two_stage else u, stride, tile_bytes, None)
     if two_stage:
         count = sum(rows * columns for rows, columns in (grid_of(key, stride) for key in keys))
         kept = torch.zeros(query.shape[0], count, dtype=torch.bool, device=query.device)
         kept.scatter_(1, found[1].flatten(1), True)
-        found = _walk(query, keys, u, stride, tile_bytes, kept)
+        found = walk(query, keys, u, stride, tile_bytes, kept)
     values, indices = (x.permute(0, 3, 1, 2).flatten(2) for x in found)  # N, u, rows columns
     inverse = inverse_norms(query, stride).flatten(1).unsqueeze(1)
     return values * inverse, indices
 
 
-def _walk(
+def walk(
     query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The best u of all keys or of those `kept`: scores (without the query's norm) and indices, N, rows, columns, u."""

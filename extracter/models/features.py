@@ -39,14 +39,15 @@ class VGG19(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor, levels: int | None = None) -> list[Tensor]:
         """The ReLU behind each stage's first convolution.
 
         Args:
             image: N, 3, H, W in [-1, 1].
+            levels: how many of them to compute; None for all.
 
         Returns:
-            `depth` tensors: N, width, H, W; N, 2 width, H // 2, W // 2; ...
+            `depth` or `levels` tensors: N, width, H, W; N, 2 width, H // 2, W // 2; ...
         """
         x = ((image + 1) / 2 - self.mean) / self.std
         outputs = []
@@ -56,6 +57,8 @@ class VGG19(nn.Module):
             if first and isinstance(layer, nn.ReLU):
                 outputs.append(x)
                 first = False
+                if len(outputs) == levels:
+                    break
             first = first or isinstance(layer, nn.MaxPool2d)
         return outputs
 
