@@ -149,7 +149,7 @@ def test_vgg_levels_and_published_layout():
     assert list(network.state_dict())[-1] == "features.28.bias"
     shapes = [tuple(x.shape) for x in VGG19(depth=3)(torch.zeros(1, 3, 21, 16))]
     assert shapes == [(1, 64, 21, 16), (1, 128, 10, 8), (1, 256, 5, 4)]
-    image = torch.rand(1, 3, 8, 8)
+    image = torch.rand(1, 3, 16, 16)
     assert torch.equal(network(image, levels=2)[1], network(image)[1])
     assert len(network(image, levels=2)) == 2
     a, b, c = VGG19(depth=3), VGG19(depth=3), VGG19(depth=3)
