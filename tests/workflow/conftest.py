@@ -6,8 +6,24 @@ from project import Project, make_project
 
 @pytest.fixture
 def project(tmp_path) -> Project:
-    """A copy whose subcommands take milliseconds: see stand_in.py."""
+    """A copy in which nothing ran, with subcommands that take milliseconds: see stand_in.py."""
     return make_project(tmp_path / "project", stand_in=True)
+
+
+@pytest.fixture(scope="session")
+def completed(tmp_path_factory) -> Project:
+    """The same after one complete run of Snakemake, committed; not to be changed."""
+    project = make_project(tmp_path_factory.mktemp("completed") / "project", stand_in=True)
+    project.snakemake()
+    project.ran_in_all = project.ran()
+    project.commit("first")
+    return project
+
+
+@pytest.fixture
+def complete(completed, tmp_path) -> Project:
+    """A copy of that, to be changed."""
+    return completed.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")

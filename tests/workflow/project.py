@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ["Snakefile", "params.yaml", "dvc.yaml", "profiles", "workflow", "extracter", ".dvc/config", ".dvc/.gitignore"]
 COPIED += [".dvcignore", ".gitignore"]
 
-# One test set of one small photograph, networks of a few weights, trainings of a few steps.
+# One test set of one small photograph and one without a source, networks of a few weights, trainings of a few steps.
 TINY = {
     "data": {"train": {"size": 32, "pairs": 8, "validation": 2}},
     "model": {
@@ -74,6 +74,10 @@ class Project:
     def restore(self, **options) -> str:
         return self.run("python", "workflow/scripts/restore.py", **options)
 
+    def make_stages(self) -> None:
+        """What `make stages` does."""
+        self.run("python", "workflow/scripts/sources.py")
+
     def commit(self, message: str) -> None:
         """Commit all that git does not ignore."""
         self.run("git", "add", "--all")
@@ -106,6 +110,15 @@ class Project:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def copy(self, folder: Path) -> "Project":
+        """The same working copy elsewhere, with all that git ignores; DVC's links lead into its own cache."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        for path in folder.rglob("*"):
+            if path.is_symlink() and self.folder in (target := path.readlink()).parents:
+                path.unlink()
+                path.symlink_to(folder / target.relative_to(self.folder))
+        return Project(folder)
 
     def clone(self, name: str) -> "Project":
         """A fresh clone of the committed state, beside this one."""
@@ -161,8 +174,10 @@ def make_project(folder: Path, stand_in: bool) -> Project:
     for name, block in TINY.items():
         for key, value in block.items():
             tiny[name][key] = {**tiny[name][key], **value} if isinstance(value, dict) else value
-    tests = {name: {"source": "none", "folder": None, "references": "own"} for name in tiny["data"]["tests"]}
-    tiny["data"]["tests"] = {**tests, "set14": {"source": "demo", "folder": None, "references": "self"}}
+    tiny["data"]["tests"] = {
+        "sun80": {"source": "none", "folder": None, "references": "own"},
+        "set14": {"source": "demo", "folder": None, "references": "self"},
+    }
     content |= {"preset": "tiny", "presets": {"tiny": tiny, **content["presets"]}}
     content["presets"]["demo"] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["presets"]["demo"]
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -171,6 +186,7 @@ def make_project(folder: Path, stand_in: bool) -> Project:
         body = Path(__file__).with_name("stand_in.py").read_text(encoding="utf-8")
         (folder / "extracter/cli.py").write_text(f"{body}\n\n{cli}", encoding="utf-8")
     project = Project(folder)
+    project.make_stages()
     project.run("git", "init", "--quiet")
     project.commit("start")
     return project

@@ -12,8 +12,7 @@ STATE = "results/tiny/state"
 @pytest.fixture
 def copy(finished, tmp_path) -> Project:
     """A copy of the finished project."""
-    shutil.copytree(finished.folder, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    return finished.copy(tmp_path / "project")
 
 
 def test_everything_is_made_and_recorded(finished):

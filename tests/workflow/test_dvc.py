@@ -13,14 +13,12 @@ def results(project):
     return [project.read(path) for path in ("results/metrics.json", CHECKPOINT, "results/tables/table1_metrics.md")]
 
 
-def test_agreement_in_either_order_and_back_again(project):
-    project.snakemake()
-    project.commit("first")
+def test_agreement_in_either_order_and_back_again(complete):
+    project = complete
+    project.assert_settled()
     first = results(project)
-    project.ran()
 
-    project.set("train.lr", 5.0e-4)
-    project.dvc("repro")
+    project.dvc("exp", "run", "-S", f"{LR}=5.0e-4")
     assert project.ran() == {**RETRAINED, **REPORTED}
     project.assert_settled()
     second = results(project)
@@ -56,9 +54,8 @@ def test_agreement_in_either_order_and_back_again(project):
     assert project.ran() == {}
 
 
-def test_an_edited_source_redoes_what_uses_it(project):
-    project.snakemake()
-    project.ran()
+def test_an_edited_source_redoes_what_uses_it(complete):
+    project = complete
     project.write("extracter/evaluate.py", project.read("extracter/evaluate.py") + "\n# edited\n")
     project.dvc("repro")
     assert project.ran() == {"evaluate": 5, "kernel-sweep": 6}, "their results are the same: nothing else has to run"
@@ -69,11 +66,9 @@ def test_an_edited_source_redoes_what_uses_it(project):
     project.assert_settled()
 
 
-def test_a_clone_with_edited_parameters_reports_its_own_figures(project):
-    project.snakemake()
-    project.commit("first")
-    first = results(project)
-    clone = project.clone("clone")
+def test_a_clone_with_edited_parameters_reports_its_own_figures(complete):
+    first = results(complete)
+    clone = complete.clone("clone")
     clone.set("train.lr", 5.0e-4)
     assert "failed" in clone.restore(fails=True)
     clone.snakemake()
@@ -81,7 +76,7 @@ def test_a_clone_with_edited_parameters_reports_its_own_figures(project):
     clone.assert_settled()
     assert all(one != other for one, other in zip(first, results(clone), strict=True))
 
-    other = project.clone("other")
+    other = complete.clone("other")
     other.dvc("exp", "run", "--temp", "-S", f"{LR}=5.0e-4")
     assert other.ran()["train-rec"] == 2
     assert other.run("git", "status", "--porcelain") == ""
@@ -95,13 +90,11 @@ def test_a_clone_with_edited_parameters_reports_its_own_figures(project):
     assert measured == {json.loads(results(clone)[0])["set14"]["extracter_rec"]["psnr"]}
 
 
-def test_queued_experiments_leave_the_workspace_alone(project):
-    project.snakemake()
-    project.commit("first")
+def test_queued_experiments_leave_the_workspace_alone(complete):
+    project = complete
     before = results(project)
     for value in ("5.0e-4", "7.0e-4"):
         project.dvc("exp", "run", "--queue", "-S", f"{LR}={value}")
-    project.ran()
     project.dvc("exp", "run", "--run-all", "--jobs", "2")
     assert project.ran()["train-rec"] == 4
     assert results(project) == before
@@ -113,16 +106,17 @@ def test_queued_experiments_leave_the_workspace_alone(project):
     assert max(map(len, shown.splitlines())) < 140
 
 
-def test_two_clones_share_results_through_a_folder(project, tmp_path):
-    project.dvc("remote", "add", "--default", "shared", str(tmp_path / "remote"))
-    project.snakemake()
-    project.dvc("push")
-    project.commit("first")
-    project.ran()
-    clone = project.clone("clone")
-    clone.restore()
-    assert results(clone) == results(project)
+def test_two_clones_share_results_through_a_folder(complete, tmp_path):
+    complete.dvc("remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    complete.dvc("push")
+    complete.commit("remote")
+    clone = complete.clone("clone")
+    assert "data, checkpoints and results are those of dvc.lock" in clone.restore()
+    assert results(clone) == results(complete)
     clone.assert_settled()
+    clone.dvc("repro")
+    clone.snakemake()
+    assert clone.ran() == {}, "the second clone trains nothing"
     clone.set("train.lr", 5.0e-4)
     clone.dvc("repro")
     assert clone.ran() == {**RETRAINED, **REPORTED}

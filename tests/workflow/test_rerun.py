@@ -37,11 +37,9 @@ def edit(project, path):
     project.write(path, project.read(path) + "\n# edited\n")
 
 
-def test_sources_and_parameters_redo_what_uses_them(project):
-    project.snakemake()
-    assert project.ran() == ALL
-    project.assert_settled()
-    project.commit("run")
+def test_sources_and_parameters_redo_what_uses_them(completed, complete):
+    project = complete
+    assert completed.ran_in_all == ALL
     for path, rules in {
         "extracter/train.py": TRAININGS,
         "extracter/losses.py": TRAININGS,
@@ -105,8 +103,8 @@ def test_an_edit_during_the_run_is_not_missed(project):
     project.assert_settled()
 
 
-def test_a_damaged_data_file_is_noticed_by_both_tools(project):
-    project.snakemake()
+def test_a_damaged_data_file_is_noticed_by_both_tools(complete):
+    project = complete
     path = project.folder / "data/prepared/tiny/set14/hr/a.png"
     text = path.read_text()
     for damaged in (text.swapcase()[::-1], text[:10], None):
@@ -124,9 +122,8 @@ def test_a_damaged_data_file_is_noticed_by_both_tools(project):
     project.assert_settled()
 
 
-def test_a_preset_from_the_command_line_is_not_recorded(project):
-    said = project.snakemake("--config", "preset=tiny")
-    assert "DVC holds this run" in said
+def test_a_preset_from_the_command_line_is_not_recorded(complete):
+    project = complete
     project.set("train.lr", 5.0e-4)
     project.write("other.yaml", "presets: {tiny: {train: {lr: 2.0e-4}}}")
     said = project.snakemake("--configfile", "other.yaml")
@@ -147,14 +144,16 @@ def test_a_partial_run_records_nothing(project):
     project.assert_settled()
 
 
-def test_without_git_the_run_ends_well_and_says_what_is_missing(project):
+def test_without_git_the_run_ends_well_and_says_what_is_missing(complete):
+    project = complete
     project.run("rm", "-rf", ".git")
+    edit(project, "extracter/table_metrics.py")
     assert "this folder is no git repository" in project.snakemake()
     assert project.planned() == {}
 
 
-def test_files_that_snakemake_did_not_make_are_not_taken_for_current(project):
-    project.snakemake()
+def test_files_that_snakemake_did_not_make_are_not_taken_for_current(complete):
+    project = complete
     project.run("rm", "-r", ".snakemake")
     project.set("train.lr", 5.0e-4)
     said = project.snakemake(fails=True).splitlines()[-1]
@@ -163,6 +162,5 @@ def test_files_that_snakemake_did_not_make_are_not_taken_for_current(project):
     assert "presets.tiny.train modified" in said
     project.run("git", "checkout", "--quiet", "params.yaml")
     project.restore()
-    project.ran()
     project.assert_settled()
     assert project.ran() == {}

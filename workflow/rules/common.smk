@@ -11,7 +11,7 @@ from pathlib import Path
 from extracter import params
 from extracter.files import sha256
 from snakemake.io import IOFile
-from sources import COMMANDS, digest, find_sources
+from sources import COMMANDS, digest, find_sources, is_current
 
 # What is in use: params.yaml and what the command line changes in it.
 SETTINGS = check(params.validate, config).selected
@@ -29,6 +29,12 @@ CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
 TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
 PLOTS = ["training", "images", "kernel_psnr", "kernel_memory"]
 FIGURES = ["comparison", "training", "kernels"]
+
+# DVC's stages stand as text: it cannot run, nor hold, a set for which there is none.
+STAGED = is_current(Path("dvc.yaml").read_text(encoding="utf-8"), WRITTEN.model_dump())
+UNSTAGED = "the sets in dvc.yaml are not those of params.yaml; run `make stages`, then this command again"
+if "DVC_STAGE" in os.environ and not STAGED:
+    sys.exit(UNSTAGED)
 
 # Jobs share the processor's cores, but not a GPU.
 GPUS = 1 if shutil.which("nvidia-smi") else 0
@@ -173,6 +179,8 @@ def get_objection():
         )
     if WRITTEN.selected != SETTINGS:
         return "it has parameters from the command line; write them in params.yaml and run again to record it"
+    if not STAGED:
+        return UNSTAGED
     return ""
 
 

@@ -1,7 +1,8 @@
 """Which source files of the package each subcommand of `extracter` runs, for the rules and for DVC's stages.
 
 They are found by following imports from the subcommand in `extracter/commands`, so that the lists cannot go stale. As a
-program this writes them into dvc.yaml, where they have to stand as text: `python workflow/scripts/sources.py`.
+program this writes them into dvc.yaml, where they have to stand as text, and the sets of params.yaml with them:
+`make stages`.
 """
 
 import ast
@@ -11,7 +12,10 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = "extracter/data/checksums"
 COMMANDS = [
     "download",
     "prepare",
@@ -89,16 +93,16 @@ def _uses(path: str, nodes: Iterable[ast.AST]) -> set[str]:
     They are what the nodes import, a module named in a text (to be run with `python -m`), and data beside the module
     whose name stands in a text.
     """
-    folder, modules, files = Path(path).parent, set(), set()
+    data, modules, files = _data(Path(path).parent), set(), set()
     for item in (item for node in nodes for item in ast.walk(node)):
         if isinstance(item, ast.Import):
             modules.update(alias.name for alias in item.names)
         elif isinstance(item, ast.ImportFrom):
             modules.update([f"{item.module}", *(f"{item.module}.{alias.name}" for alias in item.names)])
-        elif isinstance(item, ast.Constant) and re.fullmatch(r"extracter(\.\w+)+", str(item.value)):
-            modules.add(item.value)
-        elif isinstance(item, ast.Constant) and re.fullmatch(r"\w[\w.-]*", str(item.value)):
-            files.update(_data(folder / str(item.value)))
+        elif isinstance(item, ast.Constant) and isinstance(item.value, str):
+            files.update(data.get(item.value, ()))
+            if item.value.startswith("extracter.") and item.value.replace(".", "").isidentifier():
+                modules.add(item.value)
     for parts in (module.split(".") for module in modules if module.split(".")[0] == "extracter"):
         files |= _module_files(parts)
     return files
@@ -111,15 +115,54 @@ def _module_files(parts: list[str]) -> set[str]:
     return {file for file in files if Path(ROOT, file).exists()}
 
 
-def _data(path: Path) -> list[str]:
-    """The files of a folder or the file at `path`, relative to the project; none where it is of Python or not there."""
-    found = Path(ROOT, path)
-    files = [found] if found.is_file() else [] if (found / "__init__.py").exists() else sorted(found.rglob("*"))
-    return [str(file.relative_to(ROOT)) for file in files if file.is_file() and file.suffix not in (".py", ".pyc")]
+@cache
+def _data(folder: Path) -> dict[str, list[str]]:
+    """What is not Python beside the modules of a folder, by name: a file, or all the files of a folder."""
+    found = {}
+    for entry in Path(ROOT, folder).iterdir():
+        inside = [] if (entry / "__init__.py").exists() else [entry] if entry.is_file() else sorted(entry.rglob("*"))
+        files = [file for file in inside if file.is_file() and file.suffix not in (".py", ".pyc")]
+        found[entry.name] = [str(file.relative_to(ROOT)) for file in files]
+    return found
 
 
-def write_stages(text: str) -> str:
-    """The text of dvc.yaml with each stage's sources brought up to date, by the rules that its command allows."""
+def list_sets(params: dict) -> dict[str, dict[str, dict[str, str]]]:
+    """What `foreach` of the stages `download` and `prepare` holds for the sets of the selected preset.
+
+    Args:
+        params: what params.yaml holds.
+
+    Returns:
+        By stage and set: the parameters that describe the set, and for `download` from where it comes: a path of the
+        user, or the checksums of the published files.
+    """
+    data = params["presets"][params["preset"]]["data"]
+    paths = {"train": "data.train", **{name: f"data.tests.{name}" for name in data["tests"]}}
+    folders = {name: block["folder"] for name, block in [("train", data["train"]), *data["tests"].items()]}
+    return {
+        "download": {
+            name: {"block": path, "from": data["local"].get(name) or folders[name] or PUBLISHED}
+            for name, path in paths.items()
+        },
+        "prepare": {name: {"block": path} for name, path in paths.items()},
+    }
+
+
+def is_current(stages: str, params: dict) -> bool:
+    """Whether dvc.yaml, given as text, has a stage for each set of params.yaml and no others."""
+    written = yaml.safe_load(stages)["stages"]
+    return all(written[stage]["foreach"] == sets for stage, sets in list_sets(params).items())
+
+
+def write_stages(text: str, params: dict) -> str:
+    """The text of dvc.yaml brought up to date: its sets, and the sources of each stage by the rules that it allows."""
+    sets = list_sets(params)
+    for stage, items in sets.items():
+        flow = {"default_flow_style": True, "sort_keys": False, "width": float("inf")}
+        lines = "".join(f"      {name}: {yaml.safe_dump(item, **flow)}" for name, item in items.items())
+        text = re.sub(rf"(  {stage}:\n    foreach:\n)(?:      .*\n)+", lambda old, lines=lines: old[1] + lines, text)
+    lines = "".join(f"      - data/prepared/${{preset}}/{name}\n" for name in sets["prepare"] if name != "train")
+    text = re.sub(r"(?m)(?:^      - data/prepared/\$\{preset\}/\w+\n)+", lambda _: lines, text)
     stages = re.split(r"(?m)^(?=  [a-z_]+:$)", text)
     for number, stage in enumerate(stages):
         rules = re.search(r"--allowed-rules\s([a-z_\s]+)\s--", stage)
@@ -136,7 +179,8 @@ def write_stages(text: str) -> str:
 def main() -> None:
     """Bring dvc.yaml up to date."""
     path = ROOT / "dvc.yaml"
-    path.write_text(write_stages(path.read_text(encoding="utf-8")), encoding="utf-8")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    path.write_text(write_stages(path.read_text(encoding="utf-8"), params), encoding="utf-8")
 
 
 if __name__ == "__main__":
