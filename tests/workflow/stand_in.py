@@ -31,6 +31,9 @@ def stand_in() -> None:
 
     written = ("out", "state", "sr", "summary")
     used = [*inputs, *(value for key, values in options.items() if key not in written for value in values)]
+    if command == "download":
+        blocks = json.loads(options["params"][0]).values()
+        used += [block["folder"] for block in blocks if isinstance(block, dict) and block.get("folder")]
     seed = hashlib.sha256("".join([command, *map(read, used)]).encode()).hexdigest()
 
     def write(path, text=seed):

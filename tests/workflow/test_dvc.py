@@ -2,10 +2,13 @@
 
 import json
 
+import yaml
+
 LR = "presets.tiny.train.lr"
 RETRAINED = {"train-rec": 2, "train-full": 2, "evaluate": 5, "kernel-sweep": 6}
 TABLES = ["collect-metrics", "collect-plots", "table-metrics", "table-parameters", "table-kernels"]
 REPORTED = dict.fromkeys([*TABLES, "figure-comparison", "figure-training", "figure-kernels"], 1)
+UNSTAGED = "the sets in dvc.yaml are not those of params.yaml; run `make stages`, then this command again"
 CHECKPOINT = "results/tiny/checkpoints/extracter/model.safetensors"
 
 
@@ -70,7 +73,9 @@ def test_a_clone_with_edited_parameters_reports_its_own_figures(complete):
     first = results(complete)
     clone = complete.clone("clone")
     clone.set("train.lr", 5.0e-4)
-    assert "failed" in clone.restore(fails=True)
+    said = clone.restore(fails=True)
+    assert "set a remote with `dvc remote add" in said
+    assert "Traceback" not in said
     clone.snakemake()
     assert clone.ran()["train-rec"] == 2
     clone.assert_settled()
@@ -121,6 +126,31 @@ def test_two_clones_share_results_through_a_folder(complete, tmp_path):
     clone.dvc("repro")
     assert clone.ran() == {**RETRAINED, **REPORTED}
     clone.assert_settled()
+
+
+def test_a_set_of_ones_own_takes_part_in_both_tools(complete, tmp_path):
+    project = complete
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    (photographs / "a.png").write_text("one")
+    mine = {"source": "folder", "folder": str(photographs), "references": "random"}
+    sets = yaml.safe_load(project.read("params.yaml"))["presets"]["tiny"]["data"]["tests"]
+    project.set("data.tests", {**sets, "mine": mine})
+    assert UNSTAGED in project.dvc("repro", fails=True)
+    assert f"nothing is recorded in DVC, since {UNSTAGED}" in project.snakemake()
+    assert "`dvc checkout` failed" in project.restore(fails=True), "results that are recorded nowhere are kept"
+    assert project.ran()["evaluate"] == 5
+
+    project.make_stages()
+    project.snakemake()
+    assert project.ran() == {}, "only recorded"
+    project.assert_settled()
+    (photographs / "b.png").write_text("two")
+    assert project.planned()["download"] == 1
+    assert str(photographs) in project.dvc("status")
+    project.dvc("repro")
+    assert project.ran() == {"download": 1, "prepare": 1, "evaluate": 10, "kernel-sweep": 6, **REPORTED}
+    project.assert_settled()
 
 
 def unlocked(project, *command):

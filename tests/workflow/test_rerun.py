@@ -136,6 +136,7 @@ def test_a_preset_from_the_command_line_is_not_recorded(complete):
 
 
 def test_a_partial_run_records_nothing(project):
+    assert "there is no dvc.lock" in project.restore(fails=True)
     project.snakemake("results/tiny/checkpoints/ttsr-rec/model.safetensors")
     assert not (project.folder / "dvc.lock").exists()
     project.snakemake("tabulated", "drawn")

@@ -1,5 +1,6 @@
 """dvc.yaml against the rules: the two descriptions of the workflow cannot drift apart."""
 
+import hashlib
 import json
 import re
 import runpy
@@ -87,3 +88,14 @@ def test_dvc_yaml_is_up_to_date():
     write = runpy.run_path(str(ROOT / "workflow/scripts/sources.py"))["write_stages"]
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert write(text, params) == text, "run `make stages`"
+
+
+def test_the_results_in_git_are_those_that_dvc_lock_names():
+    if not (ROOT / "dvc.lock").exists():
+        pytest.skip("no dvc.lock: no run is recorded at this revision")
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    kept = [path for path in outs if path.startswith(("results/metrics", "results/plots/", "results/tables/"))]
+    assert len(kept) == 11
+    for path in kept:
+        assert hashlib.md5((ROOT / path).read_bytes()).hexdigest() == outs[path], f"{path}: commit it with dvc.lock"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+SHOWN = 5
+
 
 def dvc(*arguments: str) -> str:
     """Run DVC and return what it printed; end with a sentence if it fails, its own message above."""
@@ -21,8 +23,25 @@ def dvc(*arguments: str) -> str:
     return done.stdout
 
 
+def bring_back() -> None:
+    """Take from the remote, or from the cache where there is none, what dvc.lock names."""
+    if not Path("dvc.lock").exists():
+        sys.exit(
+            "restore: there is no dvc.lock, so nothing was recorded at this revision; make the results with "
+            "`snakemake --cores all`, or go to a revision that has one"
+        )
+    if dvc("remote", "list").strip():
+        dvc("pull")
+    elif subprocess.run(["dvc", "checkout"], check=False).returncode:
+        sys.exit(
+            "restore: `dvc checkout` failed (its message stands above), and nothing else was touched; for files that "
+            "this clone's cache does not have, set a remote with `dvc remote add --default shared PATH`, or make the "
+            "results with `snakemake --cores all`; files here that are recorded nowhere, delete or record first"
+        )
+
+
 def describe(status: dict) -> str:
-    """The differences that `dvc status --json` found, as text: stage, then what changed."""
+    """The first differences that `dvc status --json` found, as text: stage, then what changed."""
     problems = []
     for stage, changes in status.items():
         for change in changes:
@@ -31,7 +50,7 @@ def describe(status: dict) -> str:
             else:
                 for kind, paths in change.items():
                     problems += [f"{stage}: {kind} {path} ({_flatten(how)})" for path, how in paths.items()]
-    return "; ".join(problems)
+    return "; ".join(problems[:SHOWN] + [f"and {len(problems) - SHOWN} more"] * (len(problems) > SHOWN))
 
 
 def _flatten(how: str | dict) -> str:
@@ -44,16 +63,15 @@ def main() -> None:
     parser.add_argument("--stage", action="store_true", help="inside DVC's stage `record`: check the others")
     options = parser.parse_args()
 
-    stages = []
+    others = []
     if options.stage:
-        names = dvc("stage", "list", "--all", "--name-only").split()
-        stages = [name for name in names if name != os.environ["DVC_STAGE"]]
-    elif dvc("remote", "list").strip():
-        dvc("pull")
+        written = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        names = [f"{name}@{item}" for name, stage in written.items() for item in stage.get("foreach", [])]
+        names += [name for name, stage in written.items() if "foreach" not in stage]
+        others = [name for name in names if name != os.environ["DVC_STAGE"]]
     else:
-        dvc("checkout")
-
-    problems = describe(json.loads(dvc("status", "--json", *stages)))
+        bring_back()
+    problems = describe(json.loads(dvc("status", "--json", *others)))
     if problems and options.stage:
         print(f"restore: Snakemake's records are left alone, since other stages are not up to date ({problems})")
         return
