@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from extracter.commands import data, evaluate, figures, kernels, params, status, tables, train
+from extracter.commands import data, evaluate, figures, kernels, params, status, tables, train, upscale
 from extracter.errors import UserError
 
 # Threads that wait in sleep, not in a loop: beside another busy process a training step is several times faster so.
@@ -44,6 +44,7 @@ for command in (
     figures.figure_training,
     figures.figure_kernels,
     tables.show,
+    upscale.upscale,
 ):
     app.command()(command)
 

@@ -29,6 +29,16 @@ def _status(key: str) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
+def available() -> int:
+    """Bytes of memory that the system can still give, without swapping; elsewhere than on Linux 4 GiB, a guess."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return 4 * GIB
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 4 * GIB
+
+
 def return_freed_memory() -> None:
     """Have the C library give large freed blocks back to the system at once, for the rest of this process's life.
 
