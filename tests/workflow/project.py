@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ["Snakefile", "params.yaml", "dvc.yaml", "profiles", "workflow", "extracter", ".dvc/config", ".dvc/.gitignore"]
-COPIED += [".dvcignore", ".gitignore"]
+COPIED += [".dvc/plots", ".dvcignore", ".gitignore"]
 
 # One test set of one small photograph and one without a source, networks of a few weights, trainings of a few steps.
 TINY = {

@@ -1,6 +1,8 @@
 """The workflow with the real commands, once, and what a user may do to it."""
 
 import json
+import math
+import re
 import shutil
 
 import pytest
@@ -32,6 +34,25 @@ def test_everything_is_made_and_recorded(finished):
         assert (finished.folder / f"results/figures/{figure}.png").stat().st_size > 1000
     assert not [path for path in finished.folder.rglob("*.part*") if ".venv" not in path.parts]
     assert not list((finished.folder / STATE).glob("*"))
+
+
+def test_every_plot_has_points_to_draw(finished, tmp_path):
+    """What stands where numbers belong is not drawn, or drawn as 0."""
+    finished.dvc("plots", "diff", "--out", str(tmp_path))
+    specifications = re.findall(r"var spec = (\{.*\});", (tmp_path / "index.html").read_text(encoding="utf-8"))
+    drawn = {}
+    for spec in map(json.loads, specifications):
+        assert spec["transform"] == [{"filter": "datum.dvc_inferred_y_value !== ''"}]
+        points = [point for point in spec["data"]["values"] if point["dvc_inferred_y_value"] != ""]
+        axes = [(axis["field"], axis["type"]) for name, axis in spec["encoding"].items() if name in "xy"]
+        for field in [field for field, kind in axes if kind == "quantitative"]:
+            assert all(math.isfinite(float(point[field])) for point in points), field
+        drawn[spec["title"]["text"]] = {point["field"] for point in points}
+    trained = {"ttsr-rec", "ttsr", "extracter-rec", "extracter"}
+    assert drawn["Validation PSNR by training step"] == trained
+    assert drawn["PSNR by image"] == {"bicubic", *trained}
+    assert drawn["PSNR by set and kernel size"] == {"blocks", "chunked", "dense"}
+    assert drawn["Peak memory by set and kernel size"] == {"blocks", "chunked", "dense"}
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(copy):
