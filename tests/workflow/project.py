@@ -60,7 +60,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=1200,
         )
         assert (done.returncode != 0) == fails, f"{command} ended with {done.returncode}:\n{done.stdout[-6000:]}"
         return done.stdout
