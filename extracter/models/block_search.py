@@ -13,19 +13,34 @@ range of deltas. The sum over rows then adds three consecutive tiles at the same
 three of them are all that is kept.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from extracter.models.block_kernel import merge_row
 from extracter.models.grid import grid_of, inverse_norms, neighbours_of, to_blocks
+
+# Keys beyond u that the first stage keeps for the second.
+_SPARE = 5
+# Scores in a tile from which on it is shared among threads.
+_WORTH_A_THREAD = 20_000
 
 
 def search_blocks(
     query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, two_stage: bool
 ) -> tuple[Tensor, Tensor]:
     """Scores and indices of the best `u` keys of each query, N, u, Q; -inf where there are fewer keys.
+
+    Two stages take one walk as a rule. It keeps more than u keys for each query; those among them that are some query's
+    best are, in their order, the first that the second stage would find. Queries that are left with fewer than u are
+    scored against the kept keys alone, patch by patch.
 
     Args:
         query: N, C, h, w; sides are multiples of `stride`.
@@ -35,49 +50,179 @@ def search_blocks(
         tile_bytes: memory of one tile of float32 scores; five of them exist at once.
         two_stage: restrict the top u to the keys that are some query's best.
     """
-    found = walk(query, keys, 1 if two_stage else u, stride, tile_bytes, None)
-    if two_stage:
-        count = sum(rows * columns for rows, columns in (grid_of(key, stride) for key in keys))
-        kept = torch.zeros(query.shape[0], count, dtype=torch.bool, device=query.device)
-        kept.scatter_(1, found[1].flatten(1), True)
-        found = walk(query, keys, u, stride, tile_bytes, kept)
-    values, indices = (x.permute(0, 3, 1, 2).flatten(2) for x in found)  # N, u, rows columns
-    inverse = inverse_norms(query, stride).flatten(1).unsqueeze(1)
-    return values * inverse, indices
+    wanted = u + _SPARE if two_stage and u > 1 else u
+    values, indices = (x.flatten(1, 2) for x in walk(query, keys, wanted, stride, tile_bytes, None))  # N, Q, wanted
+    if wanted > u:
+        kept = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
+        kept.scatter_(1, indices[..., 0], True)
+        values, indices, short = _first_kept(values, indices, kept, u)
+        if short.any():
+            _complete(query, keys, stride, tile_bytes, kept, short, values, indices)
+    inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
+    return (values * inverse).mT, indices.mT
+
+
+def _count(images: Sequence[Tensor], stride: int) -> int:
+    return sum(rows * columns for rows, columns in (grid_of(image, stride) for image in images))
+
+
+def _first_kept(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first u of each query's candidates that are `kept`, and which queries have fewer though there may be more.
+
+    Args:
+        values: N, Q, candidates: scores in falling order, -inf where there is none.
+        indices: N, Q, candidates.
+        kept: N, keys.
+        u: how many.
+
+    Returns:
+        Values N, Q, u; indices N, Q, u; and bool N, Q.
+    """
+    found = kept.gather(1, indices.flatten(1)).view(indices.shape) & ~values.isneginf()
+    order = (~found).to(torch.uint8).sort(dim=2, stable=True).indices[..., :u]
+    short = (found.sum(2) < u) & ~values[..., -1].isneginf()
+    return values.masked_fill(~found, -torch.inf).gather(2, order), indices.gather(2, order), short
+
+
+def _complete(
+    query: Tensor,
+    keys: Sequence[Tensor],
+    stride: int,
+    tile_bytes: float,
+    kept: Tensor,
+    short: Tensor,
+    values: Tensor,
+    indices: Tensor,
+) -> None:
+    """Search the kept keys for the queries that are short, and write what is found into values and indices, N, Q, u."""
+    query_table, query_neighbours = _lay_out([query], stride)
+    key_table, key_neighbours = _lay_out(keys, stride)
+    weights = torch.cat([inverse_norms(key, stride).flatten(1) for key in keys], 1)
+    # Patches of some queries and of some keys are laid out at a time, two tiles of each.
+    rows = max(1, int(2 * tile_bytes / (9 * key_table.shape[2] * 4)))
+    for n in range(query.shape[0]):
+        allowed = kept[n].nonzero().squeeze(1)
+        for wanting in short[n].nonzero().squeeze(1).split(rows):
+            patches = _patches(query_table[n], query_neighbours, wanting)
+            best = torch.full((1, len(wanting), values.shape[2]), -torch.inf, dtype=values.dtype, device=values.device)
+            where = torch.zeros(best.shape, dtype=torch.long, device=best.device)
+            for start in range(0, len(allowed), rows):
+                part = allowed[start : start + rows]
+                scores = (patches @ _patches(key_table[n], key_neighbours, part).mT) * weights[n, part]
+                _insert(scores.unsqueeze(0), best, where, start)
+            values[n, wanting], indices[n, wanting] = best[0], allowed[where[0]]
+
+
+def _lay_out(images: Sequence[Tensor], stride: int) -> tuple[Tensor, Tensor]:
+    """All blocks as rows, N, blocks + 1, D, the last of zeros; and each patch's nine rows, 9, patches."""
+    table = torch.cat([to_blocks(image, stride).flatten(1, 2) for image in images], 1)
+    table = torch.cat((table, torch.zeros_like(table[:, :1])), 1)
+    return table, neighbours_of([grid_of(image, stride) for image in images], table.device)
+
+
+def _patches(table: Tensor, neighbours: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen patches, n, 9 D, at least in float32."""
+    patches = table[neighbours[:, chosen].mT].flatten(1)
+    return patches.to(torch.promote_types(patches.dtype, torch.float32))
 
 
 def walk(
     query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The best u of all keys or of those `kept`: scores (without the query's norm) and indices, N, rows, columns, u."""
-    batch = query.shape[0]
-    rows, columns = grid_of(query, stride)
-    shape = (batch, rows, columns, u)
     # Sums of nine half-precision products would lose what tells neighbours apart.
     dtype = torch.promote_types(query.dtype, torch.float32)
+    shape = (query.shape[0], *grid_of(query, stride), u)
     best = torch.full(shape, -torch.inf, dtype=dtype, device=query.device)
     indices = torch.zeros(shape, dtype=torch.long, device=query.device)
     blocks = to_blocks(query, stride)  # N, rows, columns, D
+    fused = merge_row is not None and query.device.type == "cpu" and query.dtype == torch.float32
+    merge = _merge_fused if fused else _merge
     start = 0
     for key in keys:
-        key_rows, key_columns = grid_of(key, stride)
-        key_blocks = to_blocks(key, stride).flatten(1, 2).mT  # N, D, key_rows key_columns
-        weights = inverse_norms(key, stride)  # N, key_rows, key_columns
-        count = key_rows * key_columns
-        barred = None if kept is None else ~kept[:, start : start + count].view(batch, key_rows, key_columns)
-        height = max(1, int(tile_bytes / (4 * batch * columns * key_columns)))
-        for first in range(1 - rows, key_rows, height):
-            deltas = range(first, min(first + height, key_rows))
-            for row, scores in _diagonal(blocks, key_blocks, key_columns, deltas):
-                # scores: N, columns, key rows from row + deltas, key_columns; those outside the key are cut off here.
-                top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
-                inside = scores[:, :, top - row - deltas.start : bottom - row - deltas.start]
-                inside = inside * weights[:, None, top:bottom]
-                if barred is not None:
-                    inside.masked_fill_(barred[:, None, top:bottom], -torch.inf)
-                _insert(inside.flatten(2), best[:, row], indices[:, row], start + top * key_columns)
+        weights = inverse_norms(key, stride)
+        count = weights[0].numel()
+        barred = None if kept is None else ~kept[:, start : start + count].view(weights.shape)
+        scored = _Keys(to_blocks(key, stride).flatten(1, 2).mT, weights, barred, start)
+        merge(blocks, scored, tile_bytes, best, indices)
         start += count
     return best, indices
+
+
+class _Keys(NamedTuple):
+    """One reference, prepared for a walk.
+
+    Attributes:
+        blocks: N, D, rows * columns.
+        weights: N, rows, columns: 1 / norm of each key.
+        barred: N, rows, columns: keys to leave out; None for none.
+        start: index of the first key.
+    """
+
+    blocks: Tensor
+    weights: Tensor
+    barred: Tensor | None
+    start: int
+
+
+def _merge(blocks: Tensor, keys: _Keys, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
+    """Merge all scores of one reference into the running best, N, rows, columns, u, in place."""
+    batch, rows, columns, _ = blocks.shape
+    _, key_rows, key_columns = keys.weights.shape
+    height = max(1, int(tile_bytes / (4 * batch * columns * key_columns)))
+    for first in range(1 - rows, key_rows, height):
+        deltas = range(first, min(first + height, key_rows))
+        for row, scores in _diagonal(blocks, keys.blocks, key_columns, deltas):
+            # scores: N, columns, key rows from row + deltas, key_columns; those outside the key are cut off here.
+            top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
+            inside = scores[:, :, top - row - deltas.start : bottom - row - deltas.start]
+            inside = inside * keys.weights[:, None, top:bottom]
+            if keys.barred is not None:
+                inside.masked_fill_(keys.barred[:, None, top:bottom], -torch.inf)
+            _insert(inside.flatten(2), best[:, row], indices[:, row], keys.start + top * key_columns)
+
+
+def _merge_fused(blocks: Tensor, keys: _Keys, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
+    """`_merge` on the CPU in float32: one pass over each tile, see `block_kernel`."""
+    batch, rows, columns, _ = blocks.shape
+    _, key_rows, key_columns = keys.weights.shape
+    height = min(max(1, int(tile_bytes / (4 * columns * key_columns))), rows + key_rows - 1)
+    bias = torch.zeros_like(keys.weights)
+    if keys.barred is not None:
+        bias.masked_fill_(keys.barred, -torch.inf)
+    # Block products of three query rows; query row r has place r % 3.
+    products = torch.empty(3, columns * min(height, key_rows) * key_columns)
+    lows, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    threads = torch.get_num_threads() if columns * height * key_columns > _WORTH_A_THREAD else 1
+    edges = [columns * part // threads for part in range(threads + 1)]
+    with ThreadPoolExecutor(max_workers=threads) as workers:
+        for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
+            # The key rows that each query row meets in this range of diagonals.
+            last = min(first + height, key_rows)
+            met = range(max(0, 1 - last), min(rows, key_rows - first))
+            spans = {row: (max(first + row, 0), min(last + row, key_rows)) for row in met}
+            for coming in range(met.start, met.stop + 1):
+                place = coming % 3
+                counts[place] = 0
+                if coming in spans:
+                    top, bottom = spans[coming]
+                    lows[place], counts[place] = top - coming - first, bottom - top
+                    tile = products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
+                    torch.mm(blocks[n, coming], keys.blocks[n, :, top * key_columns : bottom * key_columns], out=tile)
+                row = coming - 1
+                if row not in spans:
+                    counts[(row - 1) % 3] = counts[row % 3] = 0
+                    continue
+                top, bottom = spans[row]
+                arguments = (
+                    products.numpy(), lows, counts, top - row - first, bottom - top, key_columns,
+                    keys.weights[n, top:bottom].flatten().numpy(), bias[n, top:bottom].flatten().numpy(),
+                    best[n, row].numpy(), indices[n, row].numpy(), keys.start + top * key_columns,
+                )  # fmt: skip
+                if threads == 1:
+                    merge_row(*arguments, 0, columns)
+                else:
+                    list(workers.map(partial(merge_row, *arguments), edges[:-1], edges[1:]))
 
 
 def _diagonal(blocks: Tensor, key_blocks: Tensor, key_columns: int, deltas: range) -> Iterator[tuple[int, Tensor]]:
@@ -152,9 +297,7 @@ def block_scores(query: Tensor, keys: Sequence[Tensor], indices: Tensor, stride:
         indices: N, u, Q.
         stride: s, side of a block.
     """
-    table = torch.cat([to_blocks(key, stride).flatten(1, 2) for key in keys], 1)
-    table = torch.cat((table, torch.zeros_like(table[:, :1])), 1)  # the last row lies outside
-    neighbours = neighbours_of([grid_of(key, stride) for key in keys], query.device)
+    table, neighbours = _lay_out(keys, stride)
     blocks = torch.nn.functional.pad(to_blocks(query, stride), (0, 0, 1, 1, 1, 1))  # N, rows + 2, columns + 2, D
     rows, columns = grid_of(query, stride)
 

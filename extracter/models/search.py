@@ -24,8 +24,9 @@ class SearchConfig:
         padding: p.
         strategy: `two_stage` keeps each query's best key and takes the top u among those keys (Eq. 5); `direct`
             takes the top u among all keys (Eq. 4).
-        method: `dense` holds the whole correlation at once; `chunked` holds as many rows of it as `memory` allows;
-            `blocks` takes the block search, which gives the same answer faster, wherever k = 3s and p = s.
+        method: `dense` holds the whole correlation at once and transfers by unfold and fold, as the method is usually
+            written; `chunked` holds as many rows of the correlation as `memory` allows; `blocks` takes the block
+            search, which gives the same answer faster, wherever k = 3s and p = s.
         memory: MiB for correlation scores; None sizes it from the device.
     """
 

@@ -25,7 +25,7 @@ def transfer(
     Returns:
         N, C, scale * h, scale * w.
     """
-    if config.has_blocks:
+    if config.has_blocks and config.method != "dense":
         return _transfer_blocks(values, indices, size, scale, config)
     return transfer_patches(values, indices, size, scale, config)
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from extracter.models import block_search
 from extracter.models.search import SearchConfig, search
 from extracter.models.transfer import transfer, transfer_patches
 
@@ -59,9 +60,25 @@ def cases(draw):
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases(), st.sampled_from([1e-4, 0.01, 64.0]))
-def test_every_method_equals_the_definition(case, memory):
+@given(cases(), st.sampled_from([1e-4, 0.01, 64.0]), st.sampled_from(["fused", "shared", "plain"]))
+def test_every_method_equals_the_definition(case, memory, inner):
     config, query, keys, u = case
+    with pytest.MonkeyPatch.context() as patch:
+        choose_inner_loop(patch, inner)
+        check_against_definition(config, query, keys, u, memory)
+
+
+def choose_inner_loop(patch: pytest.MonkeyPatch, inner: str) -> None:
+    """Of the block search: by Numba, the same with a thread for each part of a row, or by PyTorch's operations."""
+    if inner == "plain":
+        patch.setattr(block_search, "merge_row", None)
+    else:
+        assert block_search.merge_row is not None
+        patch.setattr(block_search, "_WORTH_A_THREAD", 0 if inner == "shared" else 10**9)
+        patch.setattr(torch, "get_num_threads", lambda: 3)
+
+
+def check_against_definition(config, query, keys, u, memory):
     scores = correlation(query, keys, config)
     if config.strategy == "two_stage":
         kept = scores.argmax(1).unique()
@@ -94,6 +111,38 @@ def test_every_method_equals_dense_with_ties(kernel, strategy):
             torch.testing.assert_close(found.scores, dense.scores, atol=1e-5, rtol=0)
     # The second copy of a key scores the same as the first: the first one wins.
     assert (dense.indices[:, 0] < dense.keys // 2).all()
+
+
+@pytest.mark.parametrize("inner", ["fused", "shared", "plain"])
+@pytest.mark.parametrize("memory", [1e-4, 1.0])
+def test_second_stage_is_completed_where_the_first_kept_too_few(inner, memory, monkeypatch):
+    choose_inner_loop(monkeypatch, inner)
+    completed = []
+    complete = block_search._complete
+    monkeypatch.setattr(block_search, "_complete", lambda *args: completed.append(args[5].sum()) or complete(*args))
+    for stride in (1, 2):
+        config = SearchConfig(3 * stride, stride, stride, "two_stage", memory=memory)
+        query = features(1, 4, 12 * stride, 10 * stride, batch=2)
+        keys = [features(2, 4, 20 * stride, 16 * stride, batch=2), features(3, 4, 3 * stride, 9 * stride, batch=2)]
+        wanted = search(query, keys, 4, dataclasses.replace(config, method="dense"))
+        found = search(query, keys, 4, config)
+        assert torch.equal(found.indices, wanted.indices)
+        torch.testing.assert_close(found.scores, wanted.scores, atol=1e-5, rtol=0)
+    assert len(completed) == 2
+    assert min(completed) > 10
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("strategy", ["two_stage", "direct"])
+def test_half_precision_finds_scores_as_good(dtype, strategy):
+    config = SearchConfig(strategy=strategy)
+    query, key = (features(seed, 8, 20, 24).to(dtype) for seed in (1, 2))
+    scores = correlation(query, [key], config)
+    for method in METHODS:
+        found = search(query, [key], 3, dataclasses.replace(config, method=method))
+        at_found = scores.gather(1, found.indices[0].T).T
+        torch.testing.assert_close(found.scores[0].double(), at_found, atol=0.02, rtol=0)
+        assert (at_found[0] > scores.max(1).values - 0.02).all()
 
 
 def test_ties_go_to_the_lower_index_and_missing_ranks_score_zero():
