@@ -109,6 +109,11 @@ def test_queued_experiments_leave_the_workspace_alone(complete):
     assert "0.0005" in shown
     assert "0.0007" in shown
     assert max(map(len, shown.splitlines())) < 120
+    project.dvc("exp", "apply", project.dvc("exp", "list", "--name-only").split()[0])
+    project.restore()
+    assert results(project) != before
+    project.assert_settled()
+    assert project.ran() == {}
 
 
 def test_two_clones_share_results_through_a_folder(complete, tmp_path):
