@@ -36,12 +36,10 @@ class SearchTransfer(nn.Module):
         """
         matches = search(query, keys, self.u, self.config)
         size = (query.shape[-2], query.shape[-1])
-        textures = []
-        for level, scale in ((2, 1), (1, 2), (0, 4)):
-            of_level = [value[level] for value in values]
-            textures.append(
-                [transfer(of_level, chosen, size, scale, self.config) for chosen in matches.indices.unbind(1)]
-            )
+        textures = [
+            transfer([value[level] for value in values], matches.indices, size, scale, self.config)
+            for level, scale in ((2, 1), (1, 2), (0, 4))
+        ]
         return matches, textures
 
     def soft_attention(self, matches: Matches, size: tuple[int, int]) -> list[Tensor]:

@@ -6,34 +6,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extracter.models.grid import grid_of, neighbours_of, to_blocks
+from extracter.models.grid import grid_of, neighbours_of
 from extracter.models.search import SearchConfig
 
 
 def transfer(
     values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
-) -> Tensor:
-    """Textures T = V_H at one level: hard attention with overlap-averaging by the true coverage.
+) -> list[Tensor]:
+    """Textures T_1 ... T_u = V_H at one level: hard attention with overlap-averaging by the true coverage.
 
     Args:
         values: features V of each reference at this level, N, C, scale * h_ref, scale * w_ref.
-        indices: int64, N, Q: the key that each query matched, counted as in `Matches`.
+        indices: int64, N, u, Q: the keys that each query matched, counted as in `Matches`.
         size: h, w of the query features at the search level.
         scale: pixels of this level for one of the search level: 1, 2 or 4.
         config: patches of the search level; they are `scale` times as large here.
 
     Returns:
-        N, C, scale * h, scale * w.
+        For each rank N, C, scale * h, scale * w.
     """
     if config.has_blocks and config.method != "dense":
         return _transfer_blocks(values, indices, size, scale, config)
-    return transfer_patches(values, indices, size, scale, config)
+    return [transfer_patches(values, chosen, size, scale, config) for chosen in indices.unbind(1)]
 
 
 def transfer_patches(
     values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
 ) -> Tensor:
-    """The definition of `transfer`: unfold, gather, fold; any kernel, stride and padding."""
+    """The definition of `transfer` for one rank, N, Q: unfold, gather, fold; any kernel, stride and padding."""
     window = {
         "kernel_size": scale * config.kernel,
         "padding": scale * config.padding,
@@ -48,38 +48,55 @@ def transfer_patches(
 
 def _transfer_blocks(
     values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
-) -> Tensor:
+) -> list[Tensor]:
     """`transfer` for k = 3s, p = s, where a patch is a 3 x 3 neighbourhood of s x s blocks.
 
     Each output block is the mean of up to nine blocks of V, found from the matches of the neighbouring queries: a
-    gather-sum without the nine-fold copies of unfold and fold.
+    gather-sum without the nine-fold copies of unfold and fold. The results are channels-last in memory.
     """
     block = scale * config.stride
-    batch = values[0].shape[0]
+    batch, ranks, _ = indices.shape
+    channels = values[0].shape[1]
     rows, columns = (side // config.stride for side in size)
-    # Every block of every reference as one row, and a row of zeros for what lies outside.
-    tables = [to_blocks(value, block).flatten(1, 2) for value in values]  # N, blocks, C block block
-    zero = torch.zeros_like(tables[0][:, :1])
-    table = torch.cat([*tables, zero], dim=1)
-    neighbours = neighbours_of(
-        [grid_of(value, block) for value in values], indices.device
-    )  # 9, keys: row of `table` at each offset from a key
-    sources = torch.full((batch, 9, rows + 2, columns + 2), table.shape[1] - 1, device=indices.device)
-    picked = neighbours[:, indices].movedim(0, 1).view(batch, 9, rows, columns)
-    # A query at b - d lends its block d to output block b: shift each offset's map by d.
-    for d in range(9):
-        dy, dx = divmod(d, 3)
-        sources[:, d, dy : dy + rows, dx : dx + columns] = picked[:, d]
-    sources = sources[:, :, 1 : rows + 1, 1 : columns + 1].flatten(2).mT  # N, Q, 9
+    grids = [grid_of(value, block) for value in values]
+    table = _lay_out(values, grids, block)
+    outside = table.shape[1] - 1
+    neighbours = neighbours_of(grids, indices.device)  # 9, keys: row of `table` at each offset from a key
     weights = 1 / _coverage(rows, columns, table).view(1, -1, 1).expand(batch, -1, 9)
     offsets = torch.arange(batch, device=indices.device).view(-1, 1, 1) * table.shape[1]
-    blocks = F.embedding_bag(
-        (sources + offsets).reshape(-1, 9),
-        table.reshape(-1, table.shape[2]),
-        per_sample_weights=weights.reshape(-1, 9),
-        mode="sum",
-    )
-    return F.pixel_shuffle(blocks.view(batch, rows, columns, -1).permute(0, 3, 1, 2), block)
+    textures = []
+    for rank in range(ranks):
+        picked = neighbours[:, indices[:, rank]].movedim(0, 1).view(batch, 9, rows, columns)
+        sources = torch.full((batch, 9, rows + 2, columns + 2), outside, device=indices.device)
+        # A query at b - d lends its block d to output block b: shift each offset's map by d.
+        for d in range(9):
+            dy, dx = divmod(d, 3)
+            sources[:, d, dy : dy + rows, dx : dx + columns] = picked[:, d]
+        sources = sources[:, :, 1 : rows + 1, 1 : columns + 1].flatten(2).mT  # N, Q, 9
+        blocks = F.embedding_bag(
+            (sources + offsets).reshape(-1, 9),
+            table.flatten(0, 1),
+            per_sample_weights=weights.reshape(-1, 9),
+            mode="sum",
+        )
+        image = blocks.view(batch, rows, columns, block, block, channels).transpose(2, 3)
+        image = image.reshape(batch, rows * block, columns * block, channels)
+        textures.append(image.permute(0, 3, 1, 2))
+    return textures
+
+
+def _lay_out(values: Sequence[Tensor], grids: Sequence[tuple[int, int]], block: int) -> Tensor:
+    """Every block of every reference as one row, pixel by pixel, and a row of zeros for what lies outside: N, rows, D."""
+    batch, channels = values[0].shape[:2]
+    count = sum(rows * columns for rows, columns in grids)
+    table = values[0].new_empty(batch, count + 1, block * block * channels)
+    table[:, count] = 0
+    start = 0
+    for value, (rows, columns) in zip(values, grids, strict=True):
+        part = table[:, start : start + rows * columns].view(batch, rows, columns, block, block, channels)
+        part.copy_(value.view(batch, channels, rows, block, columns, block).permute(0, 2, 4, 3, 5, 1))
+        start += rows * columns
+    return table
 
 
 def _coverage(rows: int, columns: int, like: Tensor) -> Tensor:

@@ -203,7 +203,8 @@ def test_transfer_equals_its_definition(kernel, scale, height, width, references
     keys = sum(config.count(v.shape[-2] // scale) * config.count(v.shape[-1] // scale) for v in values)
     rows, columns = (config.count(side) for side in size)
     indices = torch.randint(0, keys, (2, rows * columns), generator=torch.Generator().manual_seed(seed))
-    found = transfer(values, indices, size, scale, config)
+    found, again = transfer(values, torch.stack((indices, indices), 1), size, scale, config)
+    assert torch.equal(found, again)
 
     k, s, p = (scale * x for x in (config.kernel, config.stride, config.padding))
     patches = torch.cat([F.unfold(v, k, padding=p, stride=s) for v in values], 2)
@@ -227,7 +228,7 @@ def test_gradient_of_transfer(kernel):
     count = config.count(config.padded(4)) * config.count(config.padded(5))
     queries = config.count(size[0]) * config.count(size[1])
     indices = torch.randint(0, count, (1, queries), generator=torch.Generator().manual_seed(9))
-    assert torch.autograd.gradcheck(lambda v: transfer([v], indices, size, 2, config), (value,))
+    assert torch.autograd.gradcheck(lambda v: transfer([v], indices.unsqueeze(1), size, 2, config)[0], (value,))
 
 
 def test_identity_reference_copies_itself():
@@ -235,4 +236,4 @@ def test_identity_reference_copies_itself():
     x = features(10, 4, 12, 16)
     found = search(x, [x], 1, config)
     assert found.indices[0, 0].tolist() == list(range(48))
-    torch.testing.assert_close(transfer([x], found.indices[:, 0], (12, 16), 1, config), x)
+    torch.testing.assert_close(transfer([x], found.indices, (12, 16), 1, config)[0], x)
