@@ -47,7 +47,7 @@ test: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
-	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup tests/workflow tests/unit
+	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/workflow tests/unit
 
 graph: setup
 	@$(IN_VENV) python workflow/scripts/graph.py

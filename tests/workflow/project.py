@@ -31,6 +31,13 @@ TINY = {
     "evaluation": {"every": 4, "kernels": [6, 12], "kernel_sets": ["set14"]},
 }
 
+# What a complete run of the preset `tiny` runs after a change of the training's parameters, by subcommand.
+RETRAINED = {"train-rec": 2, "train-full": 2, "evaluate": 5, "kernel-sweep": 6}
+TABLES = ["collect-metrics", "collect-plots", "table-metrics", "table-parameters", "table-kernels"]
+REPORTED = dict.fromkeys([*TABLES, "figure-comparison", "figure-training", "figure-kernels"], 1)
+
+LR = "presets.tiny.train.lr"
+CHECKPOINT = "results/tiny/checkpoints/extracter/model.safetensors"
 
 # An ordinary user may not write what is read-only; root without capabilities may not either.
 ORDINARY = (
@@ -131,6 +138,10 @@ class Project:
 
     def write(self, path: str, text: str) -> None:
         (self.folder / path).write_text(text, encoding="utf-8")
+
+    def results(self) -> list[str]:
+        """What a run comes to: its metrics, a checkpoint, a table."""
+        return [self.read(path) for path in ("results/metrics.json", CHECKPOINT, "results/tables/table1_metrics.md")]
 
     def ran(self) -> Counter:
         """How often each subcommand ran since this was last asked; counted by the stand-in."""

@@ -8,8 +8,6 @@ import shutil
 import pytest
 from project import Project
 
-# The complete run takes a while: with several processes, one of them makes it and runs all tests that need it.
-pytestmark = pytest.mark.xdist_group("complete run")
 STATE = "results/tiny/state"
 
 
