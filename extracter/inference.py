@@ -23,8 +23,8 @@ from extracter.tiles.engine import Inputs, Report, super_resolve, with_kernel
 
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-# What PyTorch's libraries take when they first compute: buffers of threads, compiled kernels.
-_RUNTIME = 96 * MIB
+# What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels.
+_RUNTIME = 144 * MIB
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
 

@@ -11,8 +11,10 @@ def choose_device(name: str) -> torch.device:
     """The device that `name` (auto, cpu, cuda) means on this machine.
 
     Raises:
-        UserError: cuda is wanted and there is none.
+        UserError: cuda is wanted and there is none, or the name is another.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {name}: allowed are auto, cpu and cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():

@@ -17,6 +17,7 @@ from extracter.tiles.search import Search
 from extracter.tiles.textures import Textures
 from extracter.tiles.windows import Picture, Window, from_signed
 
+_BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
 Report = Callable[[str, int, int], None]
 
 
@@ -101,13 +102,14 @@ def super_resolve(
 
 
 def plan_tiles(model: Extracter | TTSR, margins: Margins, whole: Window, memory: float) -> tuple[list[Window], float]:
-    """The fewest tiles that fit the memory, and the bytes that they leave over.
+    """The fewest tiles that fit the memory, and the bytes that are left for features of the reference.
 
     Args:
         model: the network.
         margins: of the network.
         whole: the padded image.
-        memory: bytes; three quarters of them at most are for a tile, the rest keeps features of the reference.
+        memory: bytes; three quarters of them at most are for a tile, and of the rest three quarters keep features of
+            the reference.
     """
     stride = model.search.stride
     longest = max(whole.height, whole.width)
@@ -116,7 +118,7 @@ def plan_tiles(model: Extracter | TTSR, margins: Margins, whole: Window, memory:
         edge = -(-longest // count // stride) * stride if count > 1 else longest
         needed = tile_bytes(model, margins, edge, whole)
         if needed <= 0.75 * memory:
-            return whole.split(edge, edge), memory - needed
+            return whole.split(edge, edge), 0.75 * (memory - needed)
         if edge <= stride:
             raise UserError(
                 f"--memory: too little for this network, whose least tile takes {needed / MIB:,.0f} MiB; it needs at "
@@ -137,7 +139,7 @@ def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Wind
     fusion = 16 * entered[2] * (10 * channels + (u + 3) * width)
     coarse = entered[0] * (10 * channels + (u + 3) * 4 * width)
     levels = 16 * area(margins.synthesised[2]) * 8 * channels
-    return 4 * max(fusion, coarse, levels + 16 * area(2) * channels)
+    return _BESIDE + 4 * max(fusion, coarse, levels + 16 * area(2) * channels)
 
 
 def with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchConfig:
