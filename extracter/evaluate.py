@@ -45,6 +45,8 @@ def evaluate(
     seed: int,
     model: Model,
     search: Search,
+    precision: str = "32-true",
+    compiled: bool = False,
     device: str,
 ) -> None:
     """Super-resolve a test set, keep the images, and measure them.
@@ -58,6 +60,8 @@ def evaluate(
         sr: folder for the SR images, PNG.
         seed: of PyTorch's generators.
         model, search: parameters that the checkpoint must have been trained with.
+        precision: 32-true, or bf16-mixed for what lies outside the search.
+        compiled: let torch.compile fuse the convolutional parts.
         device: auto, cpu or cuda.
 
     Raises:
@@ -73,9 +77,11 @@ def evaluate(
         target = torch.device("cpu")
     else:
         network = load_network(checkpoint, search, target)
+        if compiled:
+            network.compile_parts()
 
         def super_resolve(inputs: TestImage) -> np.ndarray:
-            return run_network(network, inputs, target)
+            return run_network(network, inputs, target, precision)
 
     memory = PeakMemory(target)
     rows = []
@@ -118,6 +124,7 @@ def evaluate(
             "vgg_weights": training.get("vgg_weights"),
             "bicubic_skip": training.get("model", {}).get("bicubic_skip"),
             "best_step": training.get("best_step"),
+            "precision": precision,
             "device": target.type,
         },
     )
@@ -170,7 +177,7 @@ def load_network(checkpoint: Path, search: Search, device: torch.device) -> nn.M
     """The network of a checkpoint on a device, with the `search.memory` of the parameters."""
     network = load_model(checkpoint)
     network.search = replace(network.search, memory=search.memory)
-    return network.to(device)
+    return network.to(device, memory_format=torch.channels_last)
 
 
 def enlarge(inputs: TestImage) -> np.ndarray:
@@ -179,11 +186,12 @@ def enlarge(inputs: TestImage) -> np.ndarray:
 
 
 @torch.inference_mode()
-def run_network(network: nn.Module, inputs: TestImage, device: torch.device) -> np.ndarray:
+def run_network(network: nn.Module, inputs: TestImage, device: torch.device, precision: str = "32-true") -> np.ndarray:
     """SR of one image, rounded to what a PNG holds.
 
     Returns:
         uint8, (H, W, 3), on the CPU, so that the device has finished.
     """
     tensors = (tensor.to(device) for tensor in (inputs.lr, inputs.lr_up, inputs.ref, inputs.ref_du))
-    return to_uint8(network(*tensors))
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        return to_uint8(network(*tensors))

@@ -33,7 +33,7 @@ def run(job: dict) -> None:
     """
     make_deterministic(job["seed"])
     device = torch.device(job["device"])
-    network = load_model(Path(job["checkpoint"])).to(device)
+    network = load_model(Path(job["checkpoint"])).to(device, memory_format=torch.channels_last)
     third = job["kernel"] // 3
     network.search = replace(
         network.search,

@@ -99,7 +99,7 @@ class Learner:
         """
         self._set_rate(number)
         with clock("data"):
-            batch = {key: self._place(images) for key, images in batch.items()}
+            batch = {key: self.fabric.to_device(images) for key, images in batch.items()}
             hr = batch.pop("hr")
         with clock("network"):
             sr = self.model(**batch)
@@ -130,10 +130,6 @@ class Learner:
             share = 0.5 * (1 + math.cos(math.pi * number / self.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = share * group["initial_lr"]
-
-    def _place(self, images: Tensor) -> Tensor:
-        images = self.fabric.to_device(images)
-        return images.contiguous(memory_format=torch.channels_last) if self.params.channels_last else images
 
     def _teach_critic(self, number: int, sr: Tensor, hr: Tensor) -> Tensor:
         turns = self.params.critic_steps

@@ -190,6 +190,10 @@ class Evaluation(Block):
         description="of Table 3; stride and padding are a third"
     )
     kernel_sets: Annotated[list[Name], Field(min_length=1)] = Field(description="sets of Table 3")
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        description="of the networks under test; the search stays exact"
+    )
+    compile: bool = Field(description="torch.compile of the networks under test; needs a C++ compiler")
     memory_budget_gib: Positive = Field(description="what a run of Table 3 may allocate; 24 in the paper")
 
 

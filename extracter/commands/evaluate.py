@@ -26,5 +26,9 @@ def evaluate(
     """
     from extracter.evaluate import evaluate
 
-    seed, model, search = params.load_blocks(file, preset, "seed", "model", "search")
-    evaluate(variant, images, checkpoint, out, summary, sr, seed=seed, model=model, search=search, device=device)
+    names = ("seed", "model", "search", "evaluation.precision", "evaluation.compile")
+    seed, model, search, precision, compiled = params.load_blocks(file, preset, *names)
+    evaluate(
+        variant, images, checkpoint, out, summary, sr, seed=seed, model=model, search=search, precision=precision,
+        compiled=compiled, device=device,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,11 +81,11 @@ class RefSR(nn.Module, ABC):
         sides = (-(-side // 4) for side in image.shape[-2:])
         return _extend(image, tuple(4 * self.search.padded(side) for side in sides))
 
-    def compile_parts(self) -> None:
-        """Let `torch.compile` fuse the convolutional parts; the search has loops of its own and stays as it is."""
+    def compile_parts(self, **options: Any) -> None:
+        """Let `torch.compile`, with its options, fuse the convolutional parts; the search stays as it is."""
         for name, part in self.named_children():
             if name != "stm":
-                part.compile()
+                part.compile(**options)
 
     def start_from_bicubic(self, last: nn.Conv2d) -> None:
         """Zero the last convolution if there is a bicubic skip, so that training starts at bicubic."""

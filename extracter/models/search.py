@@ -83,6 +83,8 @@ def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) 
         u: matches for each query.
         config: patches and strategy.
     """
+    if query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16):
+        query, keys = query.float(), [key.float() for key in keys]  # products of the same numbers, faster and finer
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (query, *keys))
     if config.method == "blocks" and config.has_blocks:
         tile_bytes = _memory(query.device, config.memory) / 5

@@ -86,7 +86,7 @@ def _transfer_blocks(
 
 
 def _lay_out(values: Sequence[Tensor], grids: Sequence[tuple[int, int]], block: int) -> Tensor:
-    """Every block of every reference as one row, pixel by pixel, and a row of zeros for what lies outside: N, rows, D."""
+    """Every block of every reference as a row, and a row of zeros for what lies outside: N, rows, block block C."""
     batch, channels = values[0].shape[:2]
     count = sum(rows * columns for rows, columns in grids)
     table = values[0].new_empty(batch, count + 1, block * block * channels)

@@ -16,6 +16,7 @@ from extracter.errors import UserError
 from extracter.evaluate import VARIANTS, check_checkpoint, evaluate
 from extracter.metrics import psnr_y, ssim_y
 from extracter.models.checkpoint import build_model
+from extracter.models.refsr import RefSR
 from extracter.params import Model, Search
 
 
@@ -138,6 +139,18 @@ def test_only_a_parameter_that_changes_the_network_refuses_a_checkpoint(tmp_path
             differs = path == "model.vgg_weights"
         with pytest.raises(UserError, match=f"`{path}` is") if differs else nullcontext():
             check_checkpoint(f"{family}-rec", weights, **changed)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16-mixed"}, {"compiled": True}])
+def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
+    # The graphs are taken and run as they are: generating code for them takes minutes.
+    compile_parts = RefSR.compile_parts
+    monkeypatch.setattr(RefSR, "compile_parts", lambda self: compile_parts(self, backend="eager"))
+    images, checkpoint = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "model")
+    _, plain = run("extracter-rec", images, checkpoint, tmp_path / "plain")
+    _, fast = run("extracter-rec", images, checkpoint, tmp_path / "fast", **changes)
+    assert fast["precision"] == changes.get("precision", "32-true")
+    assert fast["psnr_y"] == pytest.approx(plain["psnr_y"], abs=0.02)
 
 
 def test_wrong_arguments_are_refused(tmp_path):

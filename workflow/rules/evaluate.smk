@@ -17,7 +17,7 @@ rule evaluate:
     resources:
         gpu=GPUS,
     params:
-        blocks=get_blocks("seed", "model", "search"),
+        blocks=get_blocks("seed", "model", "search", "evaluation.precision", "evaluation.compile"),
         version=get_version("evaluate"),
         images=subpath(input.images, parent=True),
         checkpoint=lambda wildcards, input: (
