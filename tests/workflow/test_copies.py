@@ -41,7 +41,9 @@ def test_queued_experiments_leave_the_workspace_alone(complete):
     assert project.results() == before
     assert project.run("git", "status", "--porcelain") == ""
     project.assert_settled()
-    shown = project.dvc("exp", "show", "--drop", ".*", "--keep", "Experiment|set14.extracter.*psnr|.*train.lr", "--md")
+    shown = project.dvc(
+        "exp", "show", "--drop", ".*", "--keep", "Experiment|set14.extracter.*psnr|.*tiny.train.lr", "--md"
+    )
     assert "0.0005" in shown
     assert "0.0007" in shown
     assert max(map(len, shown.splitlines())) < 120

@@ -10,7 +10,7 @@ ALL = {
     "train-rec": 2,
     "train-full": 2,
     "evaluate": 5,
-    "kernel-sweep": 6,
+    "kernel-sweep": 3,
     "collect-metrics": 1,
     "collect-plots": 1,
     "table-metrics": 1,
