@@ -3,7 +3,7 @@
 # make restore    bring back the data, checkpoints and results that dvc.lock of this revision names
 # make test       set up, check style and workflow, run the tests
 # make graph      draw the rule graph in README.md
-# make stages     bring the sources listed in dvc.yaml up to date
+# make stages     bring the sets and sources listed in dvc.yaml up to date with params.yaml and the imports
 # make lock       bring requirements.lock up to date with pyproject.toml (needs uv and network)
 
 SHELL := bash
