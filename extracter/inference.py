@@ -19,7 +19,11 @@ from extracter.models.search import Matches
 from extracter.models.ttsr import TTSR
 from extracter.photos import Photo, from_pillow, to_pillow
 from extracter.runtime import choose_device
-from extracter.tiles.engine import Inputs, Report, super_resolve, with_kernel
+from extracter.tiles.engine import Inputs, Report, super_resolve, tile_bytes, with_kernel
+from extracter.tiles.features import LEVELS
+from extracter.tiles.network import Margins
+from extracter.tiles.search import least_bytes
+from extracter.tiles.windows import Window
 
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -126,13 +130,12 @@ class Upscaler:
         inputs = Inputs(photo.rgb, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
         memory = self.memory
         if self.device.type == "cpu":
-            weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-            held = (2 * lr_up.nbytes + 3 * photo.rgb.nbytes + sum(3 * ref.nbytes for ref in refs)) + 2 * weights
-            memory -= held + _RUNTIME
+            held = _held(self.model, lr_up.nbytes, [ref.nbytes for ref in refs])
+            memory -= held
             if memory <= 0:
                 raise UserError(
-                    f"--memory: the images, the weights and PyTorch alone take {(held + _RUNTIME) / MIB:,.0f} MiB; "
-                    "raise it, or take smaller images"
+                    f"--memory: the images, the weights and PyTorch alone take {held / MIB:,.0f} MiB; raise it, or "
+                    "take smaller images"
                 )
         self.model.search, own = self.config, self.model.search
         try:
@@ -143,6 +146,29 @@ class Upscaler:
             self.model.search = own
         alpha = None if photo.alpha is None else enlarge(photo.alpha)
         return Result(replace(photo, rgb=rgb, alpha=alpha), inputs, matches, self.config.stride)
+
+
+def _held(model: Extracter | TTSR, lr_up: float, refs: Sequence[float]) -> float:
+    """Bytes on the CPU beside the computation: images and their copies, weights twice while they load, libraries."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME
+
+
+def memory_needed(model: Extracter | TTSR, side: int) -> tuple[float, float]:
+    """Bytes on the CPU for an 8-bit result of `side` x `side` pixels with a reference as large.
+
+    Returns:
+        The least with which it works, and what it takes with one tile and all features of the reference kept.
+    """
+    cells = model.search.padded(-(-side // SCALE))
+    whole = Window(0, cells, 0, cells)
+    width = model.dfe.features[0].out_channels
+    margins = Margins.of(model)
+    held = _held(model, 3.0 * side**2, [3.0 * side**2])
+    search = least_bytes(width, model.search.stride, whole, [whole])
+    least = max(tile_bytes(model, margins, model.search.stride, whole) / 0.75, search)
+    features = 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
+    return held + least, held + tile_bytes(model, margins, cells, whole) + features
 
 
 def parse_memory(text: str | float) -> float:

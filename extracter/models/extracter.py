@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from extracter.models.blocks import ShallowExtractor, conv1x1, conv3x3
 from extracter.models.csfi import CSFI
-from extracter.models.gde import GDE
+from extracter.models.gde import GDE, Gradient
 from extracter.models.refsr import RefSR, texture_channels
 from extracter.models.search import Matches, SearchConfig
 
@@ -31,6 +31,9 @@ class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
         padding: of the patches.
         strategy: `two_stage` (Eq. 5) or `direct` (Eq. 4).
         memory: MiB for correlation scores; None sizes it from the device.
+        gfe_blocks: residual blocks of GFE, where they are not those of IFE.
+        gde_closing, gradient: see `GDE`; the defaults are ours, other values those of the authors' released networks.
+        constant_coverage, repeats: see `SearchTransfer`; likewise.
     """
 
     def __init__(
@@ -47,12 +50,17 @@ class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
         padding: int = 2,
         strategy: Literal["two_stage", "direct"] = "two_stage",
         memory: float | None = None,
+        gfe_blocks: int | None = None,
+        gde_closing: bool = True,
+        gradient: Gradient = "unit",
+        constant_coverage: bool = False,
+        repeats: bool = False,
     ):
         search = SearchConfig(kernel, stride, padding, strategy, memory=memory)
-        super().__init__(dfe_width, textures, bicubic_skip, search)
+        super().__init__(dfe_width, textures, bicubic_skip, search, constant_coverage, repeats)
         self.ife = ShallowExtractor(features, ife_blocks)
         self.csfi = CSFI(features, csfi_blocks, texture_channels(dfe_width), textures)
-        self.gde = GDE(features, ife_blocks, gde_blocks)
+        self.gde = GDE(features, ife_blocks if gfe_blocks is None else gfe_blocks, gde_blocks, gde_closing, gradient)
         self.fuse = conv3x3(2 * features, features)
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
         self.start_from_bicubic(self.tail[-1])

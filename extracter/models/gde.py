@@ -1,6 +1,7 @@
 """Gradient density and the module that enhances the result with it (section 3.4)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -8,32 +9,47 @@ from torch.nn import functional as F
 
 from extracter.models.blocks import ResidualStage, ShallowExtractor, conv3x3, upsample
 
+Gradient = Literal["unit", "bytes", "normalised"]
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
-def gradient_density(image: Tensor) -> Tensor:
+def gradient_density(image: Tensor, gradient: Gradient = "unit") -> Tensor:
     """GD(I) = sqrt((K_x * I)^2 + (K_y * I)^2 + 1e-6) for each channel, with 3 x 3 Sobel kernels.
 
     Args:
         image: N, 3, H, W in [-1, 1]; taken to [0, 1] first. Zero outside.
+        gradient: `unit` as said; `bytes` and `normalised` take the image to [0, 255], as the authors' code does.
 
     Returns:
         N, 3, H, W, at least 1e-3 (the 1e-6 keeps the root differentiable where the image is flat).
     """
+    image = (image + 1) / 2 if gradient == "unit" else (image + 1) * 127.5
     channels = image.shape[1]
     horizontal = torch.tensor(_SOBEL, dtype=image.dtype, device=image.device)
     kernels = torch.stack((horizontal, horizontal.mT)).unsqueeze(1).repeat(channels, 1, 1, 1)  # 2 channels, 1, 3, 3
-    slopes = F.conv2d((image + 1) / 2, kernels, padding=1, groups=channels)
+    slopes = F.conv2d(image, kernels, padding=1, groups=channels)
     return slopes.unflatten(1, (channels, 2)).square().sum(2).add(1e-6).sqrt()
+
+
+def gradient_bounds(density: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest gradient density of each image and channel, N, 3, 1, 1."""
+    return density.amin((2, 3), keepdim=True), density.amax((2, 3), keepdim=True)
+
+
+def normalise(density: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
+    """Each channel taken from its bounds to [0, 1], for `gradient="normalised"`."""
+    low, high = bounds
+    return (density - low) / (high - low).clamp(min=1e-12)
 
 
 class GDELevel(nn.Module):
     """Concatenate with the texture of this scale, conv, ReLU, residual stage, skip."""
 
-    def __init__(self, features: int, blocks: int):
+    def __init__(self, features: int, blocks: int, closing: bool = True):
         super().__init__()
         self.head = conv3x3(2 * features, features)
-        self.stage = ResidualStage(features, blocks)
+        stage = ResidualStage(features, blocks)
+        self.stage = stage if closing else nn.Sequential(*list(stage)[:-1])
 
     def forward(self, x: Tensor, texture: Tensor) -> Tensor:
         """Map two N, features, H, W to one."""
@@ -48,12 +64,22 @@ class GDE(nn.Module):
         features: channels throughout.
         extractor_blocks: residual blocks of GFE: 4 in the paper.
         blocks: residual blocks of the three levels: 9, 9, 9 in the paper.
+        closing: a convolution behind each level's blocks; not in the authors' code.
+        gradient: range of the gradient density; see `gradient_density`. `normalised` takes each channel to [0, 1].
     """
 
-    def __init__(self, features: int, extractor_blocks: int, blocks: Sequence[int]):
+    def __init__(
+        self,
+        features: int,
+        extractor_blocks: int,
+        blocks: Sequence[int],
+        closing: bool = True,
+        gradient: Gradient = "unit",
+    ):
         super().__init__()
         self.extractor = ShallowExtractor(features, extractor_blocks)
-        self.levels = nn.ModuleList(GDELevel(features, n) for n in blocks)
+        self.levels = nn.ModuleList(GDELevel(features, n, closing) for n in blocks)
+        self.gradient = gradient
 
     def forward(self, lr: Tensor, textures: Sequence[Tensor]) -> Tensor:
         """x_3g of section 3.4.
@@ -65,7 +91,10 @@ class GDE(nn.Module):
         Returns:
             N, features, 4h, 4w.
         """
-        x = self.extractor(gradient_density(lr))
+        density = gradient_density(lr, self.gradient)
+        if self.gradient == "normalised":
+            density = normalise(density, gradient_bounds(density))
+        x = self.extractor(density)
         for level, (module, texture) in enumerate(zip(self.levels, textures, strict=True)):
             x = module(upsample(x, 2) if level else x, texture)
         return x

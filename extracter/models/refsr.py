@@ -20,12 +20,21 @@ class RefSR(nn.Module, ABC):
         textures: u, matches for each query.
         bicubic_skip: the network predicts the difference from LR_up.
         search: patches and strategy.
+        constant_coverage, repeats: see `SearchTransfer`.
     """
 
-    def __init__(self, dfe_width: int, textures: int, bicubic_skip: bool, search: SearchConfig):
+    def __init__(
+        self,
+        dfe_width: int,
+        textures: int,
+        bicubic_skip: bool,
+        search: SearchConfig,
+        constant_coverage: bool = False,
+        repeats: bool = False,
+    ):
         super().__init__()
         self.dfe = VGG19(depth=3, width=dfe_width)
-        self.stm = SearchTransfer(textures, search)
+        self.stm = SearchTransfer(textures, search, constant_coverage, repeats)
         self.bicubic_skip = bicubic_skip
 
     @property

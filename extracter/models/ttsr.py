@@ -25,6 +25,7 @@ class TTSR(RefSR, PyTorchModelHubMixin, license="mit"):
         stride: of the patches.
         padding: of the patches.
         memory: MiB for correlation scores; None sizes it from the device.
+        constant_coverage: see `SearchTransfer`; its published code has it.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class TTSR(RefSR, PyTorchModelHubMixin, license="mit"):
         stride: int = 1,
         padding: int = 1,
         memory: float | None = None,
+        constant_coverage: bool = False,
     ):
         search = SearchConfig(kernel, stride, padding, "direct", memory=memory)
-        super().__init__(dfe_width, 1, bicubic_skip, search)
+        super().__init__(dfe_width, 1, bicubic_skip, search, constant_coverage)
         self.ife = ShallowExtractor(features, blocks[0])
         self.csfi = CSFI(features, blocks[1:], texture_channels(dfe_width), 1, weigh=False)
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))

@@ -10,9 +10,10 @@ from extracter.errors import UserError
 from extracter.memory import MIB
 from extracter.models.extracter import Extracter
 from extracter.models.search import Matches, SearchConfig
+from extracter.models.stm import with_repeats
 from extracter.models.ttsr import TTSR
 from extracter.tiles.features import Features
-from extracter.tiles.network import Margins, Tile
+from extracter.tiles.network import Margins, Tile, density_bounds
 from extracter.tiles.search import Search
 from extracter.tiles.textures import Textures
 from extracter.tiles.windows import Picture, Window, from_signed
@@ -84,15 +85,20 @@ def super_resolve(
         lambda done, total: report("search", done, total),
     )  # fmt: skip
     matches = search.run()
+    if model.stm.repeats:
+        matches = with_repeats(matches)
     rows, columns = (side // config.stride for side in padded)
     indices, scores = (x[0].view(-1, rows, columns) for x in (matches.indices, matches.scores))
     margins = Margins.of(model)
     tiles, rest = plan_tiles(model, margins, lr.whole, memory)
-    textures = Textures([features(image) for image in inputs.refs], indices, config.stride, rest)
+    textures = Textures(
+        [features(image) for image in inputs.refs], indices, config.stride, rest, model.stm.constant_coverage
+    )
+    bounds = density_bounds(lr) if isinstance(model, Extracter) and model.gde.gradient == "normalised" else None
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            result = Tile(model, margins, lr, textures.cut, scores, inner).run().float()
+            result = Tile(model, margins, lr, textures.cut, scores, inner, bounds).run().float()
         if model.bicubic_skip:
             result += lr_up.cut(inner)
         part = sr[4 * inner.top : 4 * inner.bottom, 4 * inner.left : 4 * inner.right]

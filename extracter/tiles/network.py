@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from extracter.models.blocks import ResidualStage, upsample
 from extracter.models.extracter import Extracter
-from extracter.models.gde import gradient_density
+from extracter.models.gde import Gradient, gradient_bounds, gradient_density, normalise
 from extracter.models.ttsr import TTSR
 from extracter.tiles.windows import Patch, Picture, Window
 
@@ -97,6 +97,7 @@ class Tile:
         textures: gives the textures of a window at a level, finest 0.
         scores: S_i over the whole image, u, rows, columns.
         inner: the tile; its edges are multiples of the stride, or the image's.
+        bounds: of the whole image's gradient density, for networks that normalise it.
     """
 
     def __init__(
@@ -107,9 +108,10 @@ class Tile:
         textures: Callable[[Window, int], list[Tensor]],
         scores: Tensor,
         inner: Window,
+        bounds: tuple[Tensor, Tensor] | None = None,
     ):
         self.model, self.margins, self.lr, self.textures, self.scores = model, margins, lr, textures, scores
-        self.inner, self.whole = inner, lr.whole
+        self.inner, self.whole, self.bounds = inner, lr.whole, bounds
         self.stride = model.search.stride
 
     def run(self) -> Tensor:
@@ -192,10 +194,8 @@ class Tile:
         """GDE: x_3g, one cell beyond the tile."""
         gde = self.model.gde
         window = self._grown(self.margins.gradient)
-        # One cell more for the Sobel kernels; beyond the image they see zeros, as in the whole.
-        outer = window.grow(1, self.whole)
-        density = Patch(gradient_density(self.lr.cut(outer)), outer, 1).crop(window)
-        x = Patch(gde.extractor(density.x), window, 1)
+        density = _density(self.lr, window, gde.gradient)
+        x = Patch(gde.extractor(density if self.bounds is None else normalise(density, self.bounds)), window, 1)
         for level, texture, inputs, outputs in zip(
             gde.levels, scales, self.margins.inputs, self.margins.levels, strict=True
         ):
@@ -204,3 +204,16 @@ class Tile:
             window = self._grown(inputs)
             x = Patch(level(x.crop(window).x, texture.crop(window).x), window, x.scale).crop(self._grown(outputs))
         return x.x
+
+
+def density_bounds(lr: Picture) -> tuple[Tensor, Tensor]:
+    """Bounds of the gradient density of a whole LR."""
+    parts = [gradient_bounds(_density(lr, part, "normalised")) for part in lr.whole.split(512, 512)]
+    low, high = (torch.stack(values) for values in zip(*parts, strict=True))
+    return low.amin(0), high.amax(0)
+
+
+def _density(lr: Picture, window: Window, gradient: Gradient) -> Tensor:
+    """Gradient density of a window, 1, 3, height, width; beyond the image the Sobel kernels see zeros."""
+    outer = window.grow(1, lr.whole)
+    return window.of(gradient_density(lr.cut(outer), gradient), outer, 1)

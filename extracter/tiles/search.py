@@ -52,19 +52,18 @@ class Search:
         on_cpu = self.device.type == "cpu"
         self.score_bytes = min(memory / 10, 2**20) if on_cpu else min(memory / 40, 2**28)
         free = memory - bytes_at_once(query.width) - 5 * self.score_bytes
-        block_row = _COPIES * 16 * query.width * self.stride  # bytes for each column of cells
-        columns = min(_QUERY_COLUMNS * self.stride, query.whole.width)
-        rows = [block_row * key.whole.width for key in keys] + [block_row * (columns + 2 * self.stride)]
-        least = (_LEAST_ROWS + 2) * max(max(rows[:-1]) / _KEY_SHARE, rows[-1] / (1 - _KEY_SHARE))
-        if free < least:
-            wanted = 1.12 * (memory - free + least) / MIB
+        wholes = [key.whole for key in keys]
+        *key_rows, query_row = _row_bytes(query.width, self.stride, query.whole, wholes)
+        if free < _least(key_rows, query_row):
+            wanted = least_bytes(query.width, self.stride, query.whole, wholes) / MIB + 1
             raise UserError(f"--memory: too little for the search; it needs at least {wanted:,.0f} MiB of its own")
         # Beside its rows of blocks each part has a margin of one on each side.
-        heights = [int(_KEY_SHARE * free / row) - 2 for row in rows[:-1]]
+        heights = [int(_KEY_SHARE * free / row) - 2 for row in key_rows]
         self.strips = [
             key.whole.split(height * self.stride, key.whole.width) for key, height in zip(keys, heights, strict=True)
         ]
-        self.tiles = query.whole.split((int((1 - _KEY_SHARE) * free / rows[-1]) - 2) * self.stride, columns)
+        columns = _QUERY_COLUMNS * self.stride
+        self.tiles = query.whole.split((int((1 - _KEY_SHARE) * free / query_row) - 2) * self.stride, columns)
         stages = 2 if config.strategy == "two_stage" else 1
         self.total = stages * len(self.tiles) * sum(len(strips) for strips in self.strips)
         self.done = 0
@@ -141,3 +140,29 @@ class Search:
         merged, order = torch.cat((best[place], found), 2).sort(dim=2, descending=True, stable=True)
         best[place] = merged[..., :u]
         indices[place] = torch.cat((indices[place], where + first), 2).gather(2, order)[..., :u]
+
+
+def least_bytes(width: int, stride: int, query: Window, keys: Sequence[Window]) -> float:
+    """The least memory for a search on the CPU.
+
+    Args:
+        width: of the DFE.
+        stride: s.
+        query: the padded LR.
+        keys: the padded references.
+    """
+    *key_rows, query_row = _row_bytes(width, stride, query, keys)
+    free = _least(key_rows, query_row)
+    # Scores take half of the memory, and 5 MiB at most.
+    return bytes_at_once(width) + free + min(5 * MIB, free + bytes_at_once(width))
+
+
+def _row_bytes(width: int, stride: int, query: Window, keys: Sequence[Window]) -> list[int]:
+    """Bytes that a row of blocks takes: of each reference over its whole width, last of a tile of queries."""
+    row = _COPIES * 16 * width * stride  # for each column of cells
+    return [*(row * key.width for key in keys), row * (min(_QUERY_COLUMNS * stride, query.width) + 2 * stride)]
+
+
+def _least(key_rows: Sequence[int], query_row: int) -> float:
+    """Bytes for the least strips and tiles, with their margins."""
+    return (_LEAST_ROWS + 2) * max(max(key_rows) / _KEY_SHARE, query_row / (1 - _KEY_SHARE))

@@ -24,9 +24,18 @@ class Textures:
         indices: int64, u, rows, columns: the key that each query matched, counting on from one reference to the next.
         stride: s, cells of a block's side; patches are 3 x 3 blocks.
         memory: bytes for kept features.
+        constant_coverage: see `SearchTransfer`.
     """
 
-    def __init__(self, references: Sequence[Features], indices: Tensor, stride: int, memory: float):
+    def __init__(
+        self,
+        references: Sequence[Features],
+        indices: Tensor,
+        stride: int,
+        memory: float,
+        constant_coverage: bool = False,
+    ):
+        self.constant_coverage = constant_coverage
         self.references, self.indices, self.stride = references, indices, stride
         self.whole = Window(0, stride * indices.shape[1], 0, stride * indices.shape[2])
         self.side = max(SIDE // stride, 1) * stride
@@ -68,10 +77,10 @@ class Textures:
                 for part in chosen.split(max(1, _AT_ONCE // (4 * size))):
                     _add(total, table, part, places, weights)
         shape = (1, rows, columns, size)
-        while_full = []
-        while sums:
-            while_full.append(F.pixel_shuffle(sums.pop(0).view(shape).permute(0, 3, 1, 2), block))
-        return while_full
+        textures = []
+        while sums:  # each sum is freed once it is laid out
+            textures.append(F.pixel_shuffle(sums.pop(0).view(shape).permute(0, 3, 1, 2), block))
+        return textures
 
     def _features(self, number: int, level: int) -> Tensor:
         if (number, level) in self.kept:
@@ -101,6 +110,8 @@ class Textures:
         query_row, query_column = row - down, column - right
         inside = (query_row >= 0) & (query_row < rows) & (query_column >= 0) & (query_column < columns)
         coverage = inside.sum(2, keepdim=True)
+        if self.constant_coverage:
+            coverage = torch.full_like(coverage, 9)
         key = indices[query_row.clamp(0, rows - 1), query_column.clamp(0, columns - 1)]
         tiles, places = torch.full_like(key, -1), torch.zeros_like(key)
         start = first_tile = 0

@@ -14,6 +14,7 @@ from extracter.models.block_search import block_scores
 from extracter.models.extracter import Extracter
 from extracter.models.search import Matches
 from extracter.models.search import search as search_whole
+from extracter.models.stm import with_repeats
 from extracter.models.ttsr import TTSR
 from extracter.tiles import engine, search
 from extracter.tiles.network import Margins
@@ -58,6 +59,9 @@ def whole(model, inputs: engine.Inputs, matches: Matches) -> torch.Tensor:
 
     def compare(query, keys, u, config):
         own = search_whole(query, keys, u, config)
+        if model.stm.repeats:
+            torch.testing.assert_close(with_repeats(own).scores, matches.scores, atol=2e-6, rtol=0)
+            return own
         assert own.keys == matches.keys
         real = own.scores != 0
         at_found = block_scores(query, keys, matches.indices, config.stride)
@@ -143,6 +147,17 @@ def test_smaller_margins_would_show(monkeypatch, field):
     except (RuntimeError, AssertionError):
         return  # maps that no longer cover one another
     assert shown > 1e-4
+
+
+@pytest.mark.parametrize("gradient", ["bytes", "normalised"])
+def test_networks_of_the_authors_structure(gradient):
+    model = network(
+        strategy="two_stage", gfe_blocks=2, gde_closing=False, gradient=gradient, constant_coverage=True, repeats=True
+    )
+    assert difference(model, images(1, (40, 26), [(60, 80)]), 300e6, 8) <= 1e-4
+    ttsr = network(ttsr=True)
+    ttsr.stm.constant_coverage = True
+    assert difference(ttsr, images(1, (40, 26), [(60, 80)]), 300e6, 8) <= 1e-4
 
 
 def test_paper_margins():

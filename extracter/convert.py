@@ -1,0 +1,275 @@
+"""The authors' released state dicts, turned into checkpoints that compute what their networks compute.
+
+Tables of their keys and of what differs in structure stand in docs/checkpoints.md.
+"""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extracter.errors import UserError
+from extracter.files import sha256
+from extracter.models.checkpoint import save_model
+from extracter.models.extracter import Extracter
+from extracter.models.gde import Gradient
+from extracter.models.ttsr import TTSR
+
+# Names of the authors' parts, each with ours; N is a number that stays, LAST the place behind the stage's blocks.
+_SHALLOW = {"conv_head": "head", "RBs.N": "stage.N", "conv_tail": "stage.LAST"}
+_CSFI = {
+    **{f"SFE.{theirs}": f"ife.{ours}" for theirs, ours in _SHALLOW.items()},
+    "conv12": "csfi.ups.0.conv",
+    "conv23": "csfi.ups.1.conv",
+    "RB11.N": "csfi.stages.0.0.N",
+    "conv11_tail": "csfi.stages.0.0.LAST",
+    "ex12.conv12": "csfi.exchanges.0.ups.0_1",
+    "ex12.conv21": "csfi.exchanges.0.downs.1_0.0",
+    "ex12.conv_merge1": "csfi.exchanges.0.merges.0",
+    "ex12.conv_merge2": "csfi.exchanges.0.merges.1",
+    "RB21.N": "csfi.stages.1.0.N",
+    "RB22.N": "csfi.stages.1.1.N",
+    "conv21_tail": "csfi.stages.1.0.LAST",
+    "conv22_tail": "csfi.stages.1.1.LAST",
+    "ex123.conv12": "csfi.exchanges.1.ups.0_1",
+    "ex123.conv13": "csfi.exchanges.1.ups.0_2",
+    "ex123.conv23": "csfi.exchanges.1.ups.1_2",
+    "ex123.conv21": "csfi.exchanges.1.downs.1_0.0",
+    "ex123.conv31_1": "csfi.exchanges.1.downs.2_0.0",
+    "ex123.conv31_2": "csfi.exchanges.1.downs.2_0.2",
+    "ex123.conv32": "csfi.exchanges.1.downs.2_1.0",
+    "ex123.conv_merge1": "csfi.exchanges.1.merges.0",
+    "ex123.conv_merge2": "csfi.exchanges.1.merges.1",
+    "ex123.conv_merge3": "csfi.exchanges.1.merges.2",
+    "RB31.N": "csfi.stages.2.0.N",
+    "RB32.N": "csfi.stages.2.1.N",
+    "RB33.N": "csfi.stages.2.2.N",
+    "conv31_tail": "csfi.stages.2.0.LAST",
+    "conv32_tail": "csfi.stages.2.1.LAST",
+    "conv33_tail": "csfi.stages.2.2.LAST",
+    "merge_tail.conv13": "csfi.merge_ups.0",
+    "merge_tail.conv23": "csfi.merge_ups.1",
+    "merge_tail.conv_merge": "csfi.merge",
+}
+EXTRACTER = {
+    **_CSFI,
+    "conv11_head.N": "csfi.fusions.0.convs.N",
+    "conv22_head.N": "csfi.fusions.1.convs.N",
+    "conv33_head.N": "csfi.fusions.2.convs.N",
+    **{f"SFE_GRAD.{theirs}": f"gde.extractor.{ours}" for theirs, ours in _SHALLOW.items()},
+    "conv12_grad": "gde.levels.0.head",
+    "conv23_grad": "gde.levels.1.head",
+    "conv33_grad": "gde.levels.2.head",
+    "grad_12.N": "gde.levels.0.stage.N",
+    "grad_23.N": "gde.levels.1.stage.N",
+    "grad_33.N": "gde.levels.2.stage.N",
+    "fuse": "fuse",
+    "fuse_tail1": "tail.0",
+    "fuse_tail2": "tail.1",
+}
+TTSR_KEYS = {
+    **_CSFI,
+    "conv11_head": "csfi.fusions.0.convs.0",
+    "conv22_head": "csfi.fusions.1.convs.0",
+    "conv33_head": "csfi.fusions.2.convs.0",
+    "merge_tail.conv_tail1": "tail.0",
+    "merge_tail.conv_tail2": "tail.1",
+}
+# Their modules, which stand before the names above.
+_NETWORK = ("SR.", "MainNet.", "CSFI.", "GDE.")
+_EXTRACTOR = re.compile(r"(?:FE|LTE)\.slice\d\.(\d+\.(?:weight|bias))")
+# A copy of the extractor that only their training used.
+_COPY = re.compile(r"LTE_copy\.")
+# Constants that their modules keep as weights: Sobel kernels and the mean and deviation of ImageNet.
+_SOBEL = re.compile(r"(?:.+\.)?[gG]radient\.weight_([hv])")
+_SHIFT = re.compile(r"(?:FE|LTE)\.sub_mean\.(weight|bias)")
+_HORIZONTAL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+_MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+
+def convert(source: Path, out: Path, *, kernel: int | None = None, gradient: Gradient | None = None) -> dict[str, Any]:
+    """Write a checkpoint folder from a released state dict.
+
+    Args:
+        source: .pt or .pth file, read without running anything in it.
+        out: checkpoint folder.
+        kernel: of the search, which the file does not tell; None means 6 for EXTRACTER, 3 for TTSR.
+        gradient: range of the gradient density, where the file's keys do not tell it rightly; see `infer`.
+
+    Returns:
+        The configuration that was inferred.
+
+    Raises:
+        UserError: the file is no state dict, or a key is missing, unknown, or of a shape that fits nothing.
+    """
+    theirs = read_state(source)
+    network, config = infer(theirs, source)
+    if kernel is not None:
+        if kernel < 3 or kernel % 3:
+            raise UserError(f"--kernel {kernel}: stride and padding are a third of it; allowed are multiples of 3")
+        config |= {"kernel": kernel, "stride": kernel // 3, "padding": kernel // 3}
+    if gradient is not None and network is Extracter:
+        config["gradient"] = gradient
+    try:
+        model = network(**config)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{source}: no network has these shapes ({error}); is it another model's file?") from None
+    tensors = translate(theirs, model, source)
+    model.load_state_dict(tensors)
+    family = network.__name__.lower()
+    provenance = {
+        "family": family,
+        "phase": "converted",
+        "source": {"file": Path(source).name, "sha256": sha256(source)},
+    }
+    save_model(model, model.state_dict(), out, {**provenance, "model": config})
+    return {"architecture": network.__name__, **config}
+
+
+def read_state(source: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict by their names, without what training wraps around it.
+
+    Raises:
+        UserError: it cannot be read, or holds something else than tensors.
+    """
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror or error}); name the downloaded file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{source}: not a state dict that is safe to read ({reason}); download it again") from None
+    for wrapper in ("state_dict", "model", "params"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content or not all(isinstance(x, Tensor) for x in content.values()):
+        raise UserError(f"{source}: holds no state dict; name the file of the released weights")
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | type[TTSR], dict[str, Any]]:
+    """Network and configuration that a state dict belongs to.
+
+    Block counts and u are counted. What keys do not say goes by the version of the authors' code that had them: keys
+    `SR.` belong to the one top-u search with averages over the patches that really meet, `CSFI.`, `GDE.` and `MainNet.`
+    to the search in two stages with repetitions and averages over nine. A gradient module that has weights normalises
+    the gradient density; one without takes it as it is.
+
+    Raises:
+        UserError: it is neither EXTRACTER's nor TTSR's.
+    """
+    names = {_strip(name): tensor for name, tensor in theirs.items()}
+
+    def blocks(name: str) -> int:
+        return len({key.split(".")[name.count(".") + 1] for key in names if key.startswith(f"{name}.")})
+
+    head = names.get("SFE.conv_head.weight")
+    first = next((x for key, x in theirs.items() if re.fullmatch(r"(?:FE|LTE)\.slice1\.0\.weight", key)), None)
+    if head is None or first is None:
+        wanted = "SFE.conv_head.weight" if head is None else "FE.slice1.0.weight or LTE.slice1.0.weight"
+        raise UserError(f"{source}: no key {wanted}, which EXTRACTER's and TTSR's state dicts have; name one of those")
+    csfi = [blocks("RB11"), blocks("RB22"), blocks("RB33")]
+    common = {"features": head.shape[0], "dfe_width": first.shape[0]}
+    if "conv11_head.weight" in names:
+        return TTSR, {**common, "blocks": [blocks("SFE.RBs"), *csfi], "constant_coverage": True}
+    early = not any(name.startswith("SR.") for name in theirs)
+    return Extracter, {
+        **common,
+        "ife_blocks": blocks("SFE.RBs"),
+        "gfe_blocks": blocks("SFE_GRAD.RBs"),
+        "csfi_blocks": csfi,
+        "gde_blocks": [blocks("grad_12"), blocks("grad_23"), blocks("grad_33")],
+        "textures": blocks("conv11_head"),
+        "strategy": "two_stage" if early else "direct",
+        "repeats": early,
+        "constant_coverage": early,
+        "gde_closing": False,
+        "gradient": "normalised" if any(_SOBEL.fullmatch(name) for name in theirs) else "bytes",
+    }
+
+
+def translate(theirs: dict[str, Tensor], model: Extracter | TTSR, source: Path) -> dict[str, Tensor]:
+    """Our tensors by our names.
+
+    Raises:
+        UserError: names the keys that are missing, unknown, or of another shape.
+    """
+    wanted = model.state_dict()
+    table = EXTRACTER if isinstance(model, Extracter) else TTSR_KEYS
+    ours: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    unknown = []
+    for name, tensor in theirs.items():
+        if _is_constant(name, tensor, source) or _COPY.match(name):
+            continue
+        found = _EXTRACTOR.fullmatch(name)
+        target = f"dfe.features.{found[1]}" if found else _rename(_strip(name), table, wanted)
+        if target not in wanted:
+            unknown.append(name)
+            continue
+        ours[target], origin[target] = tensor.float(), name
+    missing = [name for name in wanted if name not in ours]
+    shapes = [f"{origin[n]} {tuple(x.shape)}" for n, x in ours.items() if x.shape != wanted[n].shape]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''})"
+        for what, keys in (("unknown keys", unknown), ("keys missing, in our names", missing), ("other shapes", shapes))
+        if keys
+    ]
+    if problems:
+        raise UserError(f"{source}: {'; '.join(problems)}; it is another network's, or damaged: download it again")
+    if "fuse.weight" in ours:
+        # Theirs takes x_TT before x_3g.
+        x_tt, x_3g = ours["fuse.weight"].chunk(2, dim=1)
+        ours["fuse.weight"] = torch.cat((x_3g, x_tt), 1)
+    return ours
+
+
+def _strip(name: str) -> str:
+    for module in _NETWORK:
+        if name.startswith(module):
+            return name.removeprefix(module)
+    return name
+
+
+def _rename(name: str, table: dict[str, str], wanted: dict[str, Tensor]) -> str | None:
+    """Our name of a key, or None."""
+    part, _, kind = name.rpartition(".")
+    suffix = kind
+    inside = re.fullmatch(r"(.+)\.(conv[12])", part)  # of a residual block
+    if inside and part not in table:
+        part, suffix = inside[1], f"{inside[2]}.{kind}"
+    number = re.fullmatch(r"(.+)\.(\d+)", part)
+    if part in table:
+        target = table[part]
+    elif number and f"{number[1]}.N" in table:
+        target = table[f"{number[1]}.N"].replace("N", number[2])
+    else:
+        return None
+    if target.endswith(".LAST"):
+        stage = target.removesuffix("LAST")
+        target = stage + str(max(int(key[len(stage) :].split(".")[0]) for key in wanted if key.startswith(stage)))
+    return f"{target}.{suffix}"
+
+
+def _is_constant(name: str, tensor: Tensor, source: Path) -> bool:
+    """Whether a key is a constant that our networks have built in.
+
+    Raises:
+        UserError: it has another value, so that our network would compute something else.
+    """
+    sobel, shift = _SOBEL.fullmatch(name), _SHIFT.fullmatch(name)
+    if sobel:
+        value = tensor.float().reshape(-1)
+        expected = (_HORIZONTAL if sobel[1] == "h" else _HORIZONTAL.mT).reshape(-1)
+        same = value.shape == expected.shape and (torch.equal(value, expected) or torch.equal(value, -expected))
+    elif shift:
+        expected = torch.diag(1 / _STD).view(3, 3, 1, 1) if shift[1] == "weight" else -_MEAN / _STD
+        same = tensor.shape == expected.shape and torch.allclose(tensor.float(), expected, atol=1e-5)
+    else:
+        return False
+    if not same:
+        raise UserError(f"{source}: {name} is not the constant it was in the authors' code; download the file again")
+    return True

@@ -1,0 +1,117 @@
+"""`extracter info`: what a checkpoint is, and what running it takes."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from extracter.files import read_json
+from extracter.inference import Upscaler, memory_needed
+from extracter.memory import GIB, MIB
+from extracter.model_files import find_model, open_model
+from extracter.models.extracter import Extracter
+from extracter.models.refsr import count_parameters
+from extracter.models.ttsr import TTSR
+from extracter.photos import Photo
+from extracter.progress import track
+
+# Sides of the result, pixels; the reference is as large.
+SIZES = (512, 1024, 2048, 4096)
+_MEASURED = (128, 256)  # sides of the results that are timed
+_PARTS = {
+    "dfe": "DFE, deep features",
+    "ife": "IFE, of LR",
+    "csfi": "CSFI, integration",
+    "gde": "GDE, gradient density",
+    "fuse": "fusion of both",
+    "tail": "tail",
+}
+
+
+def info(path: Path | None, *, measure: bool) -> None:
+    """Print on stdout.
+
+    Args:
+        path: as of `open_model`.
+        measure: run the network to tell seconds.
+
+    Raises:
+        UserError: no such model, or a damaged one.
+    """
+    if path is None:
+        path = find_model()
+        print(f"extracter: model {path}", file=sys.stderr)
+    model = open_model(path)
+    folder = path.parent if path.is_file() else path
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(f"[bold]{folder}[/bold]", markup=True)
+    console.print(_table("configuration", read_json(folder / "config.json").items()), markup=False)
+    counts = [
+        (text, f"{count_parameters(getattr(model, name)):,}") for name, text in _PARTS.items() if hasattr(model, name)
+    ]
+    console.print(_table("parameters", [*counts, ("together", f"{count_parameters(model):,}")]), markup=False)
+    console.print(_table("training", _provenance(folder)), markup=False)
+    console.print(_cost(model, _rates(model) if measure else None), markup=False)
+
+
+def _provenance(folder: Path) -> list[tuple[str, Any]]:
+    """What training.json says beyond the configuration, which stands above."""
+    training = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
+    rows = [(key, value) for key, value in training.items() if key not in ("model", "search")]
+    return rows or [("", "unknown: there is no training.json")]
+
+
+def _table(title: str, rows) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
+    for key, value in rows:
+        plain = value if isinstance(value, str) else json.dumps(value)
+        table.add_row(f"  {key}", plain)
+    return table
+
+
+def _rates(model: Extracter | TTSR) -> tuple[float, float]:
+    """Seconds for a pixel of the result, and for a pair of query and key.
+
+    Two sizes tell the two apart: the network's time rises with the area, the search's with its square.
+    """
+    rng = np.random.default_rng(0)
+    seconds, pixels, pairs = [], [], []
+    upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
+    warm = Photo(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    upscaler.run(warm)
+    for side in track(_MEASURED, "timing", len(_MEASURED)):
+        photo = Photo(rng.integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8))
+        start = time.perf_counter()
+        matches = upscaler.run(photo).matches
+        seconds.append(time.perf_counter() - start)
+        pixels.append(side**2)
+        pairs.append(matches.indices.shape[2] * matches.keys)
+    per_pair = (seconds[1] - seconds[0] * pixels[1] / pixels[0]) / (pairs[1] - pairs[0] * pixels[1] / pixels[0])
+    per_pair = max(per_pair, 0.0)
+    return max(seconds[1] - per_pair * pairs[1], 0.0) / pixels[1], per_pair
+
+
+def _cost(model: Extracter | TTSR, rates: tuple[float, float] | None) -> Table:
+    title = "memory on the CPU, the reference as large as the result"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    for column in ("  result", "at least", "in one piece", "about"):
+        table.add_column(column, justify="right")
+    for side in SIZES:
+        least, most = memory_needed(model, side)
+        about = "-"
+        if rates is not None:
+            queries = (side // 4 // model.search.stride) ** 2
+            about = _duration(rates[0] * side**2 + rates[1] * queries**2)
+        table.add_row(f"  {side} x {side}", f"{least / MIB:,.0f} MiB", f"{most / MIB:,.0f} MiB", about)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
