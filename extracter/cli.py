@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from extracter.commands import data, evaluate, figures, kernels, params, status, tables, train, upscale
+from extracter.commands import bench, data, evaluate, figures, kernels, models, params, status, tables, train, upscale
 from extracter.errors import UserError
 
 # Threads that wait in sleep, not in a loop: beside another busy process a training step is several times faster so.
@@ -45,11 +45,18 @@ for command in (
     figures.figure_kernels,
     tables.show,
     upscale.upscale,
+    models.convert,
+    models.info,
 ):
     app.command()(command)
 
 for command in (status.status, status.verify):
     data_app.command()(command)
+
+bench_app = typer.Typer(no_args_is_help=True, help="What search, transfer, network and training cost on this machine.")
+app.add_typer(bench_app, name="bench")
+for command in (bench.search, bench.forward, bench.memory, bench.figure):
+    bench_app.command()(command)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def figure_training(logs: list[Path], out: Path) -> None:
             axes.plot(steps, curve[key][measured], **style, marker="o", markersize=3, linewidth=1.8, label=label)
     left.set(xlabel="step", ylabel="reconstruction loss (L1)")
     right.set(xlabel="step", ylabel="validation PSNR (dB)")
-    _tidy(left, right)
+    tidy(left, right)
     right.legend(frameon=False)
     save(figure, out)
 
@@ -99,7 +99,7 @@ def figure_kernels(results: list[Path], out: Path) -> None:
         right.text(1, budget, "budget ", color=GREY, ha="right", va="bottom", transform=right.get_yaxis_transform())
     left.set_ylabel("PSNR on Y (dB)")
     right.set(ylabel="peak memory (MiB)", ylim=(0, None))
-    _tidy(left, right)
+    tidy(left, right)
     stand_in = {result["set"]: " (stand-in)" if result["stand_in"] else "" for result in found}
     keys = [Line2D([], [], color=colours[name], linewidth=3, label=title(name) + stand_in[name]) for name in sets]
     for method, style in _METHODS.items():
@@ -117,7 +117,8 @@ def save(figure: Figure, out: Path) -> None:
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
 
 
-def _tidy(*all_axes: Axes) -> None:
+def tidy(*all_axes: Axes) -> None:
+    """The axes of all figures: no frame at the top and right, a light grid."""
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)

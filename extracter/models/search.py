@@ -124,19 +124,19 @@ def _chosen(best: Tensor, count: int) -> Tensor:
 
 
 def _top(scores: Tensor, u: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scores and indices of the best u, N, u, Q, from N, Q, K; -inf where none is left.
+    """Scores and indices of the best u, N, u, Q, from N, Q, K, which is used up; -inf where none is left.
 
     Repeated `max` takes the first of equal scores on every device, which `topk` does not promise.
     """
     if allowed is not None:
-        scores = scores.masked_fill(~allowed, -torch.inf)
+        scores = scores.masked_fill_(~allowed, -torch.inf)
     values, indices = [], []
     for rank in range(u):
         best = scores.max(2)
         values.append(best.values)
         indices.append(best.indices)
         if rank + 1 < u:
-            scores = scores.scatter(2, best.indices.unsqueeze(2), -torch.inf)
+            scores = scores.scatter_(2, best.indices.unsqueeze(2), -torch.inf)
     return torch.stack(values, 1), torch.stack(indices, 1)
 
 
@@ -153,8 +153,7 @@ def _search_chunked(queries: Tensor, keys: Tensor, u: int, config: SearchConfig)
 
 
 def _rows_in_memory(queries: Tensor, keys: Tensor, memory: float | None) -> int:
-    # Three copies of a row of scores exist at once: the product, its masked form, and the one being struck out.
-    row = 3 * queries.shape[0] * keys.shape[2] * queries.element_size()
+    row = queries.shape[0] * keys.shape[2] * queries.element_size()
     return max(1, int(_memory(queries.device, memory) / row))
 
 

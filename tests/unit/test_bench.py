@@ -1,0 +1,77 @@
+"""The benchmark measures what it says; no assertion here depends on speed."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from extracter import bench_run
+from extracter.bench import bench
+from extracter.bench_figure import figure_bench
+from extracter.errors import UserError
+
+
+def measure(tmp_path, **changes) -> list[dict]:
+    arguments = {"sizes": [64], "kernels": [6], "methods": ["blocks"], "repeats": 2, "device": "cpu", **changes}
+    parts, out = arguments.pop("parts", ["search"]), tmp_path / "bench.csv"
+    bench(parts, arguments.pop("sizes"), arguments.pop("kernels"), arguments.pop("methods"), out, **arguments)
+    with out.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_cell_has_a_row_and_the_figure_shows_it(tmp_path, capsys):
+    rows = measure(tmp_path, sizes=[64], methods=["dense", "blocks"], parts=["search", "transfer"])
+    cells = [(row["part"], row["size"], row["method"]) for row in rows]
+    assert cells == [(p, "64", m) for p in ("search", "transfer") for m in ("dense", "blocks")]
+    assert all(row["result"] == "measured" and float(row["seconds"]) > 0 and row["runs"] == "2" for row in rows)
+    # 64 queries and keys of 9216 and of 1024 numbers: a ninth of the arithmetic, give or take the queries completed.
+    counted = [float(row["gflops"]) * float(row["seconds"]) for row in rows if row["part"] == "search"]
+    assert counted[0] == pytest.approx(2 * 64**2 * 9216 / 1e9, rel=0.3)
+    assert counted[1] < 0.5 * counted[0]
+    assert "transfer" in capsys.readouterr().out
+    figure_bench(tmp_path / "bench.csv", tmp_path / "bench.png", "transfer")
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "bench.png").convert("RGB")).reshape(-1, 3), axis=0)) > 10
+
+
+def test_what_does_not_fit_or_takes_too_long_says_so(tmp_path):
+    (row,) = measure(tmp_path, methods=["dense"], sizes=[512], kernels=[3], budget_gib=0.25)
+    assert (row["result"], row["seconds"]) == ("out of memory", "")
+    (row,) = measure(tmp_path, methods=["chunked"], sizes=[4096], kernels=[3], limit=60)
+    assert row["result"].startswith("left out: about ")
+
+
+def test_the_whole_network_in_both_precisions(tmp_path):
+    rows = measure(tmp_path, parts=["forward"], precisions=["32-true", "bf16-mixed"], repeats=1)
+    assert [row["precision"] for row in rows] == ["32-true", "bf16-mixed"]
+    assert all(row["result"] == "measured" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kernels": [5]}, "--kernel 5: allowed are multiples of 3"),
+        ({"sizes": [8]}, "--size 8: 32 pixels are the least"),
+        ({"methods": ["annoy"]}, "--method annoy: allowed are dense, chunked, blocks, blocks-torch, faiss"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(tmp_path, changes, said):
+    with pytest.raises(UserError, match=said):
+        measure(tmp_path, **changes)
+
+
+def test_tables_of_another_kind_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        figure_bench(tmp_path / "none.csv", tmp_path / "x.png")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="not a table of `extracter bench`"):
+        figure_bench(tmp_path / "other.csv", tmp_path / "x.png")
+    (tmp_path / "other.csv").write_text("part,result\nforward,measured\n")
+    with pytest.raises(UserError, match="nothing of `search` was measured"):
+        figure_bench(tmp_path / "other.csv", tmp_path / "x.png")
+
+
+def test_memory_of_results_is_counted():
+    import torch
+
+    assert bench_run.bytes_of((torch.zeros(3), [torch.zeros(2, dtype=torch.long)], 7)) == 28
