@@ -24,9 +24,7 @@ def explain(file: Path, preset: str | None) -> None:
     Raises:
         UserError: the file or the preset is not as it should be; the message names each key.
     """
-    checked = params.read(file)
-    if preset is not None:
-        checked = params.validate({**checked.model_dump(), "preset": preset}, str(file))
+    checked = params.select(file, preset)
     table = Table(title=f"{file}, preset {checked.preset}", title_justify="left", title_style="bold", box=None)
     for column in ("key", "value", "meaning"):
         table.add_column(column, overflow="fold")

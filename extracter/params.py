@@ -308,6 +308,20 @@ def read(path: Path) -> Params:
     return validate(config, str(path))
 
 
+def select(path: Path, preset: str | None) -> Params:
+    """Read and check a parameter file, and have another preset in use than the file says.
+
+    Args:
+        path: parameter file.
+        preset: name; None for the one that the file selects.
+
+    Raises:
+        UserError: as `read`, and where there is no such preset.
+    """
+    checked = read(path)
+    return checked if preset is None else validate({**checked.model_dump(), "preset": preset}, str(path))
+
+
 def dump_blocks(preset: Preset, *names: str) -> str:
     """The named blocks as one line of JSON, for `--params`.
 
@@ -337,10 +351,7 @@ def load_blocks(source: str, preset: str | None, *names: str) -> list[Any]:
         UserError: something is missing or not allowed; the message names it.
     """
     if not source.lstrip().startswith("{"):
-        params = read(Path(source))
-        if preset is not None:
-            params = validate({**params.model_dump(), "preset": preset}, source)
-        source = dump_blocks(params.selected, *names)
+        source = dump_blocks(select(Path(source), preset).selected, *names)
     try:
         values = json.loads(source)
     except json.JSONDecodeError as error:

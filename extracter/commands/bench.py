@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from extracter.commands.options import Device
+from extracter import params
+from extracter.commands.options import Device, Params, PresetName
 
 # Defaults, in lists as Typer wants them.
 ALL_SIZES = [160, 320, 512, 1024, 2048, 4096]
@@ -112,3 +113,22 @@ def figure(
     from extracter.bench_figure import figure_bench
 
     figure_bench(table, out, part)
+
+
+def train(
+    pairs: Annotated[Path, typer.Option(help="Prepared training pairs, such as data/prepared/demo/train.")],
+    out: Out = Path("bench-train.csv"),
+    full: Annotated[bool, typer.Option("--full", help="With all losses, not the reconstruction loss alone.")] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each setting.")] = 10,
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    device: Device = "auto",
+) -> None:
+    """Time training as the preset says against float32, contiguous, with dense search, and say where time goes.
+
+    Example: `extracter bench train --pairs data/prepared/demo/train`
+    """
+    from extracter.bench_train import NAMES, bench_train
+
+    blocks = params.dump_blocks(params.select(Path(file), preset).selected, *NAMES)
+    bench_train(pairs, blocks, out, full=full, steps=steps, device=device)

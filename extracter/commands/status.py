@@ -39,7 +39,5 @@ def verify(
 
 def _data_of(file: str, preset: str | None) -> tuple[params.Data, str]:
     """The data block of a preset, and the preset's name."""
-    read = params.read(Path(file))
-    if preset is not None:
-        read = params.validate({**read.model_dump(), "preset": preset}, file)
+    read = params.select(Path(file), preset)
     return read.selected.data, read.preset

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extracter import bench_run
+from extracter import bench_run, params
 from extracter.bench import bench
 from extracter.bench_figure import figure_bench
+from extracter.bench_train import NAMES, PARTS, bench_train
 from extracter.errors import UserError
 
 
@@ -75,3 +76,23 @@ def test_memory_of_results_is_counted():
     import torch
 
     assert bench_run.bytes_of((torch.zeros(3), [torch.zeros(2, dtype=torch.long)], 7)) == 28
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_training_in_both_settings_has_the_same_losses(tiny_preset, tiny_pairs, tmp_path, full):
+    fast = tiny_preset.model_copy(
+        update={"train": tiny_preset.train.model_copy(update={"channels_last": True, "lr": 1e-3})}
+    )
+    blocks = params.dump_blocks(fast, *NAMES)
+    out = tmp_path / "train.csv"
+    bench_train(tiny_pairs, blocks, out, full=full, steps=2 if full else 47, device="cpu")
+    with out.open() as file:
+        reference, preset = csv.DictReader(file)
+    assert (reference["setting"], preset["setting"]) == ("reference", "preset")
+    for row in (reference, preset):
+        assert float(row["images_per_second"]) > 0
+        assert sum(float(row[f"share_{part}"]) for part in PARTS) == pytest.approx(1, abs=1e-3)
+        assert all(float(row[f"share_{part}"]) > 0 for part in PARTS)
+    assert reference["first_loss"] != reference["last_loss"]
+    for key in ("first_loss", "last_loss"):
+        assert float(preset[key]) == pytest.approx(float(reference[key]), abs=1e-4)
