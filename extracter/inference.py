@@ -168,7 +168,7 @@ def memory_needed(model: Extracter | TTSR, side: int) -> tuple[float, float]:
     search = least_bytes(width, model.search.stride, whole, [whole])
     least = max(tile_bytes(model, margins, model.search.stride, whole) / 0.75, search)
     features = 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
-    return held + least, held + tile_bytes(model, margins, cells, whole) + features
+    return held + least, held + max(least, tile_bytes(model, margins, cells, whole) + features)
 
 
 def parse_memory(text: str | float) -> float:
