@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from extracter.memory import MIB, PeakMemory, confine, is_allocation_failure
-from extracter.models import block_search
+from extracter.models import block_walk
 from extracter.models.extracter import Extracter
 from extracter.models.search import SearchConfig, search
 from extracter.models.stm import SearchTransfer
@@ -68,13 +68,17 @@ def make_search(job: dict, size: int, device: torch.device) -> Callable[[], obje
     third = job["kernel"] // 3
     config = SearchConfig(job["kernel"], third, third, job["strategy"], job["method"], job["memory"])
     side = config.padded(size // 4)
-    query, key = (picture((CHANNELS[2], side, side), seed, device).relu_().to(dtype) for seed in (1, 2))
+    # The networks are channels-last where they are evaluated; the usual way is contiguous.
+    layout = torch.channels_last if job["method"] == "blocks" else torch.contiguous_format
+    query, key = (
+        picture((CHANNELS[2], side, side), seed, device).relu_().to(dtype, memory_format=layout) for seed in (1, 2)
+    )
     if job["method"] == "faiss":
         return faiss_search(query, key, config)
     if not job["transfer"]:
         return lambda: search(query, [key], 3, config)
     levels = [
-        picture((channels, side * scale, side * scale), 3, device).to(dtype)
+        picture((channels, side * scale, side * scale), 3, device).to(dtype, memory_format=layout)
         for channels, scale in zip(CHANNELS, (4, 2, 1), strict=True)
     ]
     module = SearchTransfer(3, config)
@@ -129,7 +133,7 @@ def run(job: dict) -> None:
     """Measure one cell: median seconds, arithmetic as executed, peak memory above inputs and outputs."""
     make_deterministic(0)
     if job["method"] == "blocks-torch":
-        block_search.merge_row = None
+        block_walk.merge_row = None
         job = {**job, "method": "blocks"}
     device = torch.device(job["device"])
     peak = measure_peak(device, DTYPES[job["precision"]])

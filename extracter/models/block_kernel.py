@@ -1,6 +1,6 @@
 """The inner loop of the block search on the CPU: sum block products along diagonals and keep the best, in one pass.
 
-The same arithmetic in PyTorch's own operations (`block_search`) reads and writes each tile about nine times; here it is
+The same arithmetic in PyTorch's own operations (`block_walk`) reads and writes each tile about nine times; here it is
 read once, in the cache. Compiled by Numba at the first use and kept on disk where that is possible.
 """
 

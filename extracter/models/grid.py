@@ -17,6 +17,20 @@ def to_blocks(x: Tensor, block: int) -> Tensor:
     return F.pixel_unshuffle(x, block).permute(0, 2, 3, 1).contiguous()
 
 
+def block_row(image: Tensor, row: int, block: int, pixels_first: bool) -> Tensor:
+    """One row of blocks of C, h, w, laid out as rows, columns, C block block.
+
+    Args:
+        image: C, h, w.
+        row: number of the row of blocks.
+        block: side of a block.
+        pixels_first: order within a block: pixel by pixel, which is fast where the image is channels-last, or channel
+            by channel.
+    """
+    cut = image[:, row * block : (row + 1) * block].unflatten(2, (-1, block))  # C, block, columns, block
+    return cut.permute((2, 1, 3, 0) if pixels_first else (2, 0, 1, 3)).flatten(1)
+
+
 def inverse_norms(x: Tensor, block: int) -> Tensor:
     """1 / norm of each patch, N, rows, columns; an all-zero patch has 1e12, so that it scores 0 like `normalize`'s."""
     precise = x if x.dtype == torch.float64 else x.float()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from extracter.errors import UserError
 from extracter.memory import MIB
-from extracter.models.block_search import walk
+from extracter.models.block_walk import walk
 from extracter.models.grid import inverse_norms
 from extracter.models.search import Matches, SearchConfig
 from extracter.tiles.features import Features, bytes_at_once

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from extracter.models import block_search
+from extracter.models import block_search, block_walk
 from extracter.models.search import SearchConfig, search
 from extracter.models.transfer import transfer, transfer_patches
 
@@ -71,10 +71,10 @@ def test_every_method_equals_the_definition(case, memory, inner):
 def choose_inner_loop(patch: pytest.MonkeyPatch, inner: str) -> None:
     """Of the block search: by Numba, the same with a thread for each part of a row, or by PyTorch's operations."""
     if inner == "plain":
-        patch.setattr(block_search, "merge_row", None)
+        patch.setattr(block_walk, "merge_row", None)
     else:
-        assert block_search.merge_row is not None
-        patch.setattr(block_search, "_WORTH_A_THREAD", 0 if inner == "shared" else 10**9)
+        assert block_walk.merge_row is not None
+        patch.setattr(block_walk, "_WORTH_A_THREAD", 0 if inner == "shared" else 10**9)
         patch.setattr(torch, "get_num_threads", lambda: 3)
 
 
@@ -143,6 +143,21 @@ def test_half_precision_finds_scores_as_good(dtype, strategy):
         at_found = scores.gather(1, found.indices[0].T).T
         torch.testing.assert_close(found.scores[0].double(), at_found, atol=0.02, rtol=0)
         assert (at_found[0] > scores.max(1).values - 0.02).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.booleans())
+def test_walk_is_the_same_whatever_the_tiles_and_the_memory_format(rows, key_rows, columns, key_columns, s, last):
+    query, key = (features(n, 4, s * h, s * w) for n, h, w in ((1, rows, columns), (2, key_rows, key_columns)))
+    if last:
+        query = query.contiguous(memory_format=torch.channels_last)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(block_walk, "merge_row", None)
+        wanted = block_walk.walk(query, [key], 3, s, 1e9, None)
+    for tile_bytes in (1, 200, 1000, 5000, 1e9):
+        values, indices = block_walk.walk(query, [key], 3, s, tile_bytes, None)
+        torch.testing.assert_close(values, wanted[0], atol=1e-4, rtol=1e-5)
+        assert torch.equal(indices, wanted[1])
 
 
 def test_ties_go_to_the_lower_index_and_missing_ranks_score_zero():
