@@ -25,7 +25,12 @@ _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 # What Pillow, torchvision and tifffile raise for damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, tifffile.TiffFileError, zlib.error)
+_READABLE = (1, 8, 32946, 32773)  # TIFF compressions that need no further library: none, deflate, PackBits
 _REMEDY = "replace the file or leave it out"
+
+
+class _Unsupported(UserError):
+    """A whole file of a kind that is not read; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ def read_photo(path: Path) -> Photo:
             # Other warnings of Pillow are about metadata.
             warnings.filterwarnings("ignore", category=UserWarning)
             return _decode(data)
+    except _Unsupported as error:
+        raise UserError(f"{name}: {error}") from None
     except UnidentifiedImageError:
         raise UserError(f"{name}: not an image ({len(data):,} bytes); {_REMEDY}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -111,7 +118,7 @@ def from_pillow(image: Image.Image) -> Photo:
     """A Pillow image of any mode, brought upright.
 
     Raises:
-        ValueError: 32-bit floating-point pixels, whose range is not known.
+        UserError: 32-bit floating-point pixels, whose range is not known.
     """
     icc = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
@@ -121,7 +128,7 @@ def from_pillow(image: Image.Image) -> Photo:
     if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         image, icc = _to_srgb(image, icc)
     if image.mode == "F":
-        raise ValueError("32-bit floating-point pixels: convert it to 16 bits")
+        raise _Unsupported("32-bit floating-point pixels, whose range is unknown; save it with 16 bits")
     transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     grey = image.mode in ("1", "L", "LA", "La") and not (image.mode == "L" and transparent)
     image = image.convert("RGBA" if transparent else "RGB")
@@ -137,6 +144,10 @@ def _deep_samples(image: Image.Image, data: bytes) -> np.ndarray | None:
     if image.format == "TIFF" and max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,))) == 16 and image.mode in ("RGB", "RGBA"):
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
+            if page.compression not in _READABLE:
+                raise _Unsupported(
+                    f"16-bit TIFF compressed by {page.compression.name}; save it uncompressed or with deflate"
+                )
             return page.asarray() if page.axes == "YXS" else page.asarray().transpose(1, 2, 0)
     return None
 

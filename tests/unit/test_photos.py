@@ -1,6 +1,7 @@
 """Reading and writing photographs: what is kept, and what cannot be read."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -169,3 +170,17 @@ def test_formats_that_cannot_hold_the_image(tmp_path):
 
 def test_names_stay_on_one_line():
     assert shown("a\nb\u200b\U0001f600.png") == "a\\nb\\u200b\U0001f600.png"
+
+
+def test_kinds_that_are_not_read(tmp_path):
+    Image.fromarray(np.zeros((3, 4), np.float32)).save(tmp_path / "float.tif")
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, noise(3, 4, 3, dtype=np.uint16), photometric="rgb")
+    data = bytearray(buffer.getvalue())
+    # The tag of the compression (259, a short, one of it) with the value of LZW.
+    place = data.index(struct.pack("<HHI", 259, 3, 1))
+    data[place + 8 : place + 10] = struct.pack("<H", 5)
+    (tmp_path / "lzw.tif").write_bytes(data)
+    for name, message in (("float.tif", "32-bit floating-point.*16 bits"), ("lzw.tif", "LZW; save it uncompressed")):
+        with pytest.raises(UserError, match=message):
+            read_photo(tmp_path / name)
