@@ -33,8 +33,9 @@ def block_row(image: Tensor, row: int, block: int, pixels_first: bool) -> Tensor
 
 def inverse_norms(x: Tensor, block: int) -> Tensor:
     """1 / norm of each patch, N, rows, columns; an all-zero patch has 1e12, so that it scores 0 like `normalize`'s."""
-    precise = x if x.dtype == torch.float64 else x.float()
-    squares = F.avg_pool2d(precise.square().sum(1, keepdim=True), block) * block**2
+    # By a norm, since it reduces without a copy of x.
+    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    squares = F.avg_pool2d(norms.square(), block) * block**2
     # Clamped before the root, whose slope at 0 would be infinite.
     return (F.avg_pool2d(squares, 3, stride=1, padding=1) * 9).clamp(min=1e-24).rsqrt().squeeze(1)
 
