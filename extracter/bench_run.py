@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from statistics import median
 
@@ -25,6 +26,8 @@ from extracter.runtime import make_deterministic
 
 # Channels of the three levels of VGG19 that the paper searches and transfers, finest first.
 CHANNELS = (64, 128, 256)
+# Seconds of a run that need no warm-up.
+_LONG = 20
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 
@@ -143,21 +146,23 @@ def run(job: dict) -> None:
     work = make(job, job["size"], device)
     if job["compile"]:
         work()
+    counter = FlopCounterMode(display=False)
     memory = PeakMemory(device)
     if job["budget_gib"] is not None:
         say(confined=confine(device, job["budget_gib"]))
     seconds, peaks = [], []
     try:
         while len(seconds) < job["repeats"] and sum(seconds) < job["limit"]:
+            counting = nullcontext() if peaks else counter
             memory.reset()
-            elapsed, result = timed(work, device)
-            seconds.append(elapsed)
+            with counting:
+                elapsed, result = timed(work, device)
             peaks.append(max(0.0, memory.read() - bytes_of(result) / MIB))
             del result
-            say(done=len(seconds))
-        # Counted apart, as counting takes time.
-        with FlopCounterMode(display=False) as counter:
-            work()
+            # Counting arithmetic takes time, which is nothing beside a long run and much beside a short one.
+            if len(peaks) > 1 or elapsed > _LONG:
+                seconds.append(elapsed)
+                say(done=len(seconds))
     except Exception as error:
         if is_allocation_failure(error):
             say(fits=False)

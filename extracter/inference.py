@@ -19,11 +19,10 @@ from extracter.models.search import Matches
 from extracter.models.ttsr import TTSR
 from extracter.photos import Photo, from_pillow, to_pillow
 from extracter.runtime import choose_device
-from extracter.tiles.engine import Inputs, Report, super_resolve, tile_bytes, with_kernel
+from extracter.tiles.engine import Inputs, Report, least_needed, super_resolve, tile_bytes, with_kernel
 from extracter.tiles.features import LEVELS
 from extracter.tiles.network import Margins
-from extracter.tiles.search import least_bytes
-from extracter.tiles.windows import Window
+from extracter.tiles.windows import TooLittleMemory, Window
 
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -128,20 +127,20 @@ class Upscaler:
         lr_up = enlarge(photo.rgb)
         refs = [_whole_cells(reference.rgb) for reference in references] or [lr_up]
         inputs = Inputs(photo.rgb, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
-        memory = self.memory
+        memory, held = self.memory, 0.0
         if self.device.type == "cpu":
             held = _held(self.model, lr_up.nbytes, [ref.nbytes for ref in refs])
             memory -= held
-            if memory <= 0:
-                raise UserError(
-                    f"--memory: the images, the weights and PyTorch alone take {held / MIB:,.0f} MiB; raise it, or "
-                    "take smaller images"
-                )
         self.model.search, own = self.config, self.model.search
         try:
             rgb, matches = super_resolve(
                 self.model, inputs, memory=memory, precision=self.precision, report=report or (lambda *_: None)
             )
+        except TooLittleMemory as error:
+            raise UserError(
+                f"--memory: {self.memory / MIB:,.0f} MiB are too little for this image and its references; the "
+                f"least is {(held + error.needed) / MIB + 1:,.0f} MiB"
+            ) from None
         finally:
             self.model.search = own
         alpha = None if photo.alpha is None else enlarge(photo.alpha)
@@ -165,8 +164,7 @@ def memory_needed(model: Extracter | TTSR, side: int) -> tuple[float, float]:
     width = model.dfe.features[0].out_channels
     margins = Margins.of(model)
     held = _held(model, 3.0 * side**2, [3.0 * side**2])
-    search = least_bytes(width, model.search.stride, whole, [whole])
-    least = max(tile_bytes(model, margins, model.search.stride, whole) / 0.75, search)
+    least = least_needed(model, margins, whole, [whole])
     features = 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
     return held + least, held + max(least, tile_bytes(model, margins, cells, whole) + features)
 

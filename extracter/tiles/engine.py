@@ -14,10 +14,11 @@ from extracter.models.stm import with_repeats
 from extracter.models.ttsr import TTSR
 from extracter.tiles.features import Features
 from extracter.tiles.network import Margins, Tile, density_bounds
-from extracter.tiles.search import Search
+from extracter.tiles.search import Search, least_bytes
 from extracter.tiles.textures import Textures
-from extracter.tiles.windows import Picture, Window, from_signed
+from extracter.tiles.windows import Picture, TooLittleMemory, Window, from_signed
 
+TILE_SHARE = 0.75  # of the memory, at most, for a tile
 _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
 Report = Callable[[str, int, int], None]
 
@@ -80,6 +81,10 @@ def super_resolve(
     padded = (config.padded(height), config.padded(width))
     lr, lr_up = Picture(inputs.lr, 1, padded, device), Picture(inputs.lr_up, 4, padded, device)
     keys = [features(image) for image in inputs.refs_du]
+    margins = Margins.of(model)
+    needed = least_needed(model, margins, lr.whole, [key.whole for key in keys])
+    if needed > memory:
+        raise TooLittleMemory(needed)
     search = Search(
         Features(model.dfe, lr_up), keys, model.stm.u, config, memory,
         lambda done, total: report("search", done, total),
@@ -89,7 +94,6 @@ def super_resolve(
         matches = with_repeats(matches)
     rows, columns = (side // config.stride for side in padded)
     indices, scores = (x[0].view(-1, rows, columns) for x in (matches.indices, matches.scores))
-    margins = Margins.of(model)
     tiles, rest = plan_tiles(model, margins, lr.whole, memory)
     textures = Textures(
         [features(image) for image in inputs.refs], indices, config.stride, rest, model.stm.constant_coverage
@@ -123,14 +127,18 @@ def plan_tiles(model: Extracter | TTSR, margins: Margins, whole: Window, memory:
     while True:
         edge = -(-longest // count // stride) * stride if count > 1 else longest
         needed = tile_bytes(model, margins, edge, whole)
-        if needed <= 0.75 * memory:
+        if needed <= TILE_SHARE * memory:
             return whole.split(edge, edge), 0.75 * (memory - needed)
         if edge <= stride:
-            raise UserError(
-                f"--memory: too little for this network, whose least tile takes {needed / MIB:,.0f} MiB; it needs at "
-                f"least {needed / 0.75 / MIB + 1:,.0f} MiB of its own"
-            )
+            raise TooLittleMemory(needed / TILE_SHARE)
         count += 1
+
+
+def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, references: Sequence[Window]) -> float:
+    """The least bytes for search and tiles, on the CPU; `whole` is the padded LR."""
+    width, stride = model.dfe.features[0].out_channels, model.search.stride
+    tile = tile_bytes(model, margins, stride, whole) / TILE_SHARE
+    return max(tile, least_bytes(width, stride, whole, references))
 
 
 def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Window) -> float:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from extracter.errors import UserError
 from extracter.memory import MIB
 from extracter.models.block_walk import walk
 from extracter.models.grid import inverse_norms
 from extracter.models.search import Matches, SearchConfig
 from extracter.tiles.features import Features, bytes_at_once
-from extracter.tiles.windows import Window
+from extracter.tiles.windows import TooLittleMemory, Window
 
 # Strips of keys and tiles of queries exist three times at once: as features, as blocks, and squared for their norms.
 _COPIES = 3
@@ -55,8 +54,7 @@ class Search:
         wholes = [key.whole for key in keys]
         *key_rows, query_row = _row_bytes(query.width, self.stride, query.whole, wholes)
         if free < _least(key_rows, query_row):
-            wanted = least_bytes(query.width, self.stride, query.whole, wholes) / MIB + 1
-            raise UserError(f"--memory: too little for the search; it needs at least {wanted:,.0f} MiB of its own")
+            raise TooLittleMemory(least_bytes(query.width, self.stride, query.whole, wholes))
         # Beside its rows of blocks each part has a margin of one on each side.
         heights = [int(_KEY_SHARE * free / row) - 2 for row in key_rows]
         self.strips = [

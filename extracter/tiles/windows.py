@@ -10,6 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from extracter.errors import UserError
+from extracter.memory import MIB
+
+
+class TooLittleMemory(UserError):
+    """The least strips or tiles do not fit the memory.
+
+    Attributes:
+        needed: bytes that they need, beside what the caller holds.
+    """
+
+    def __init__(self, needed: float):
+        super().__init__(f"--memory: too little; {needed / MIB + 1:,.0f} MiB are needed beside images and weights")
+        self.needed = needed
+
 
 @dataclass(frozen=True)
 class Window:

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extracter.errors import UserError
 from extracter.models import stm
 from extracter.models.block_search import block_scores
 from extracter.models.extracter import Extracter
@@ -18,7 +17,7 @@ from extracter.models.stm import with_repeats
 from extracter.models.ttsr import TTSR
 from extracter.tiles import engine, search
 from extracter.tiles.network import Margins
-from extracter.tiles.windows import Window, from_signed, to_signed
+from extracter.tiles.windows import TooLittleMemory, Window, from_signed, to_signed
 
 WIDTH = 16
 
@@ -174,6 +173,7 @@ def test_paper_margins():
 def test_many_strips_and_tiles_of_the_search(monkeypatch, kernel, strategy):
     """Budgets so small that keys come in strips and queries in tiles."""
     monkeypatch.setattr(search, "bytes_at_once", lambda width: 0)
+    monkeypatch.setattr(engine, "least_needed", lambda *_: 0)
     monkeypatch.setattr(engine, "plan_tiles", lambda m, margins, area, bytes_: ([area], 1e9))
     model = network(strategy=strategy)
     model.search = dataclasses.replace(model.search, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
@@ -219,9 +219,12 @@ def test_reduced_precision_stays_near():
 def test_too_little_memory_says_how_much_is_wanted():
     model = network()
     inputs = images(5, (40, 40), [(160, 160)])
-    with pytest.raises(UserError, match=r"--memory: too little for the search.*at least"):
+    with pytest.raises(TooLittleMemory, match=r"MiB are needed beside") as error:
         engine.super_resolve(model, inputs, memory=10e6)
-    with pytest.raises(UserError, match=r"--memory: too little for this network.*at least"):
+    engine.super_resolve(model, inputs, memory=error.value.needed)
+    with pytest.raises(TooLittleMemory):
+        engine.super_resolve(model, inputs, memory=error.value.needed - 1)
+    with pytest.raises(TooLittleMemory):
         engine.plan_tiles(model, Margins.of(model), Window(0, 400, 0, 400), 2e6)
 
 
