@@ -91,6 +91,7 @@ def difference(model, inputs: engine.Inputs, memory: float, edge: int | None = N
     """Largest difference of tiled and whole in units of [-1, 1]; tiles of `edge` cells instead of the budget's."""
     with pytest.MonkeyPatch.context() as patch:
         if edge is not None:
+            patch.setattr(engine, "least_needed", lambda *_: 0)
             patch.setattr(engine, "plan_tiles", lambda m, margins, area, bytes_: (area.split(edge, edge), bytes_))
         sr, matches = engine.super_resolve(model, floating(inputs), memory=memory)
     wanted = whole(model, inputs, matches)
