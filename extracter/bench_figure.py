@@ -39,8 +39,8 @@ def figure_bench(table: Path, out: Path, part: str = "search") -> None:
             ]
     except FileNotFoundError:
         raise UserError(f"{table}: no such file; `extracter bench search` makes one") from None
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{table}: not a table of `extracter bench` ({error})") from None
+    except (KeyError, ValueError, UnicodeDecodeError):
+        raise UserError(f"{table}: not a table of `extracter bench search`, `forward` or `memory`") from None
     if not cells:
         raise UserError(f"{table}: nothing of `{part}` was measured")
     figure = Figure(figsize=(10, 4.2), layout="constrained")

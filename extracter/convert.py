@@ -5,6 +5,7 @@ Tables of their keys and of what differs in structure stand in docs/checkpoints.
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +137,15 @@ def read_state(source: Path) -> dict[str, Tensor]:
         UserError: it cannot be read, or holds something else than tensors.
     """
     try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols; what is not safe is refused below
+            content = torch.load(source, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error}); name the downloaded file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"{source}: not a state dict that is safe to read ({reason}); download it again") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
+        raise UserError(
+            f"{source}: not a PyTorch file of weights alone, or damaged; nothing in it was run; download it again"
+        ) from None
     for wrapper in ("state_dict", "model", "params"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -170,7 +174,10 @@ def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | ty
     first = next((x for key, x in theirs.items() if re.fullmatch(r"(?:FE|LTE)\.slice1\.0\.weight", key)), None)
     if head is None or first is None:
         wanted = "SFE.conv_head.weight" if head is None else "FE.slice1.0.weight or LTE.slice1.0.weight"
-        raise UserError(f"{source}: no key {wanted}, which EXTRACTER's and TTSR's state dicts have; name one of those")
+        raise UserError(
+            f"{source}: no key {wanted}, so neither EXTRACTER's nor TTSR's released file; its first keys are "
+            f"{', '.join(list(theirs)[:3])}"
+        )
     csfi = [blocks("RB11"), blocks("RB22"), blocks("RB33")]
     common = {"features": head.shape[0], "dfe_width": first.shape[0]}
     if "conv11_head.weight" in names:

@@ -76,9 +76,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `snakemake --cores all` to make it") from None
+        raise UserError(f"{path}: no such file; `snakemake --cores all` makes those of the workflow") from None
+    except NotADirectoryError:
+        raise UserError(f"{path.parent}: not a folder") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and run the workflow again") from None
+        raise UserError(f"{path}: not valid JSON ({error}); delete it and make it again") from None
 
 
 def sha256(path: Path) -> str:

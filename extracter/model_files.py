@@ -46,7 +46,10 @@ def open_model(path: Path | None) -> Extracter | TTSR:
         raise UserError(f"{path}: not a folder; make one of it with `extracter convert {path} -o FOLDER`")
     if not path.exists():
         raise UserError(f"{path}: no such model; name a folder that holds config.json and model.safetensors")
-    return load_model(path.parent if path.is_file() else path)
+    folder = path.parent if path.is_file() else path
+    if not _is_model(folder):
+        raise UserError(f"{path}: no model; name a folder that holds config.json and model.safetensors")
+    return load_model(folder)
 
 
 def _is_model(folder: Path) -> bool:

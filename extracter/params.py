@@ -266,16 +266,20 @@ def _explain(error: ValidationError, where: str, prefix: tuple = ()) -> UserErro
     problems = []
     for item in error.errors():
         location = (*prefix, *item["loc"])
-        path = ".".join(str(part) for part in location) or "the file"
+        path = ".".join(str(part) for part in location)
         given = "" if item["type"] in ("extra_forbidden", "missing") else f" (given: {item['input']!r})"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "value_error":
             given = ""
         if item["type"] == "extra_forbidden":
             message = f"unknown key; allowed are {_allowed_at(location)}"
+        elif item["type"] == "missing":
+            message = "missing"
         elif item["type"] == "float_type" and isinstance(item["input"], str):
             message = "a number is wanted; write 1.0e-4, not 1e-4, which YAML 1.1 reads as text"
-        problems.append(f"{path}: {message}{given if len(given) < 80 else ''}")
+        problems.append(f"{path}{': ' if path else ''}{message}{given if len(given) < 80 else ''}")
+    # A typo is an unknown key and a missing one: the former tells more.
+    problems.sort(key=lambda problem: problem.endswith(": missing"))
     return UserError(f"{where}: " + "; ".join(problems))
 
 
@@ -299,6 +303,8 @@ def read(path: Path) -> Params:
     """
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except IsADirectoryError:
+        raise UserError(f"{path}: a folder; name the parameter file in it") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's folder or name one with --params") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:

@@ -7,6 +7,7 @@ from generators seeded by it. So a run that was killed and resumed equals one th
 import io
 import json
 import math
+import pickle
 import signal
 import sys
 import time
@@ -172,8 +173,10 @@ def _resume(path: Path, run: str, parts: dict[str, Any]) -> dict[str, Any] | Non
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); delete it to start over") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        raise UserError(f"{path}: damaged, or no state of a training; delete it to start over") from None
+    if not isinstance(state, dict) or not {"run", "progress", *parts} <= set(state):
+        raise UserError(f"{path}: no state of a training; name another file, or delete it to start over")
     if state["run"] != run:
         print(f"{path}: of a run with other parameters or data; training starts over", file=sys.stderr, flush=True)
         return None

@@ -77,9 +77,11 @@ def upscale_files(
         done = len(waiting) - failed
         print(
             f"extracter: {done} made, {len(jobs) - len(waiting)} already there (--overwrite makes them again), "
-            f"{failed} failed",
+            f"{failed} failed, in {shown(jobs[0].out.parent)}",
             file=sys.stderr,
         )
+    elif not failed:
+        print(f"extracter: {shown(jobs[0].out)}", file=sys.stderr)
     return failed
 
 
@@ -126,6 +128,8 @@ def _run(upscaler: Upscaler, job: Job, common: list[Photo], folders: list[Path],
     references = [*common, *(read_photo(_namesake(job.image, folder)) for folder in folders)]
     try:
         result = upscaler.run(photo, references, report)
+    except UserError as error:
+        raise UserError(f"{job.image}: {error}") from None
     except Exception as error:
         if is_allocation_failure(error):
             raise UserError(f"{job.image}: ran out of memory; set a lower --memory or close other programs") from error

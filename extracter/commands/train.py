@@ -46,7 +46,11 @@ def train_full(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Train on with all losses of Eq. 8, from the -rec checkpoint. Killed, it resumes where it was."""
+    """Train on with all losses of Eq. 8, from the -rec checkpoint. Killed, it resumes where it was.
+
+    Example: `extracter train-full extracter --pairs data/prepared/demo/train --start my-model --out my-full-model
+    --state my-full-model.state`
+    """
     from extracter.train import train
 
     names = ("seed", "model", "search", "loss", "train")

@@ -113,7 +113,7 @@ def report(data: Data, preset: str, root: Path, *, rehash: bool) -> None:
     console.print(table)
     if bad:
         more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-        sentence = f"{bad[0]}{more}; delete {manifest.NAME} of that set and run the workflow again to redo what is bad"
+        sentence = f"{bad[0]}{more}; delete {manifest.NAME} in its set's folder and run the workflow again"
         if rehash:
             raise UserError(sentence)
         print(sentence)

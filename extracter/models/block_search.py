@@ -36,7 +36,7 @@ def search_blocks(
         keys: N, C, any such sides, for each reference.
         u: matches for each query.
         stride: s, side of a block.
-        tile_bytes: memory of one tile of float32 scores; five of them exist at once.
+        tile_bytes: memory of one tile of float32 scores; five of them exist at once, or patches of the size of sixteen.
         two_stage: restrict the top u to the keys that are some query's best.
     """
     wanted = u + _SPARE if two_stage and u > 1 else u
@@ -85,8 +85,8 @@ def _complete(
 ) -> None:
     """Search the kept keys for the queries that are short, and write what is found into values and indices, N, Q, u."""
     weights = torch.cat([inverse_norms(key, stride).flatten(1) for key in keys], 1)
-    # Patches of some queries and of some keys are laid out at a time, two tiles of each.
-    rows = max(1, int(2 * tile_bytes / (9 * query.shape[1] * stride**2 * 4)))
+    # Patches of some queries and of some keys are laid out at a time, eight tiles of each.
+    rows = max(1, int(8 * tile_bytes / (9 * query.shape[1] * stride**2 * 4)))
     for n in range(query.shape[0]):
         allowed = kept[n].nonzero().squeeze(1)
         for wanting in short[n].nonzero().squeeze(1).split(rows):
@@ -112,8 +112,8 @@ def _patches(images: Sequence[Tensor], chosen: Tensor, stride: int) -> Tensor:
         real = ((y >= 0) & (y < image.shape[1])).unsqueeze(2) & ((x >= 0) & (x < image.shape[2])).unsqueeze(1)
         y, x = y.clamp(0, image.shape[1] - 1).unsqueeze(2), x.clamp(0, image.shape[2] - 1).unsqueeze(1)
         # At least in float32, as the sums of the walk.
-        values = image[:, y, x].to(torch.promote_types(image.dtype, torch.float32)) * real  # C, n, 3 s, 3 s
-        parts.append(values.movedim(1, 0).flatten(1))
+        values = image.movedim(0, 2)[y, x].to(torch.promote_types(image.dtype, torch.float32))  # n, 3 s, 3 s, C
+        parts.append(values.mul_(real.unsqueeze(3)).flatten(1))
     return torch.cat(parts)
 
 

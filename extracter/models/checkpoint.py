@@ -86,18 +86,22 @@ def load_model(folder: Path) -> RefSR:
             f"{folder / 'config.json'}: unknown architecture {architecture!r}; known are {', '.join(_CLASSES)}"
         )
     cls = _CLASSES[architecture]
-    unknown = set(config) - set(inspect.signature(cls).parameters)
+    unknown = ", ".join(sorted(set(config) - set(inspect.signature(cls).parameters)))
     if unknown:
-        raise UserError(f"{folder / 'config.json'}: unknown keys {', '.join(sorted(unknown))}; train the model again")
+        raise UserError(f"{folder / 'config.json'}: unknown keys {unknown}; copy, convert or train the model again")
     path = folder / "model.safetensors"
     try:
         model = cls(**config)
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `snakemake --cores all` to train the model") from None
+        raise UserError(f"{path}: no such file; a checkpoint folder holds it beside config.json") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run `snakemake --cores all` again") from None
+        raise UserError(f"{path}: damaged ({error}); copy, convert or train the model again") from None
     except (RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: does not fit {folder / 'config.json'} ({reason}); train the model again") from None
+        # PyTorch's first line says that there are errors, the second names the first one.
+        reason = (str(error).strip().splitlines() or [""])[:2][-1].strip()
+        reason = reason if len(reason) < 200 else f"{reason[:200].rsplit(' ', 1)[0]} ..."
+        raise UserError(
+            f"{path}: does not fit {folder / 'config.json'} ({reason}); copy, convert or train the model again"
+        ) from None
     return model.eval()

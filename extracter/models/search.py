@@ -87,7 +87,7 @@ def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) 
         query, keys = query.float(), [key.float() for key in keys]  # products of the same numbers, faster and finer
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (query, *keys))
     if config.method == "blocks" and config.has_blocks:
-        tile_bytes = _memory(query.device, config.memory) / 5
+        tile_bytes = _memory(query.device, config.memory) / 16
         if query.device.type == "cpu":
             tile_bytes = min(tile_bytes, _CPU_TILE)
         with torch.no_grad():

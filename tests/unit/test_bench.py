@@ -65,7 +65,7 @@ def test_tables_of_another_kind_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         figure_bench(tmp_path / "none.csv", tmp_path / "x.png")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="not a table of `extracter bench`"):
+    with pytest.raises(UserError, match="not a table of `extracter bench search`"):
         figure_bench(tmp_path / "other.csv", tmp_path / "x.png")
     (tmp_path / "other.csv").write_text("part,result\nforward,measured\n")
     with pytest.raises(UserError, match="nothing of `search` was measured"):

@@ -149,8 +149,12 @@ def test_state_of_other_parameters_is_not_resumed(tiny_preset, tiny_pairs, rec, 
 
 
 def test_damaged_state_is_one_sentence(tiny_preset, tiny_pairs, tmp_path):
-    (tmp_path / "a.state").write_bytes(b"PK\x03\x04 not a state")
-    with pytest.raises(UserError, match=r"a\.state: damaged .* delete it to start over"):
+    for content in (b"PK\x03\x04 not a state", b"\x80\x04 neither", b"", b"text"):
+        (tmp_path / "a.state").write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.state: damaged.* delete it to start over"):
+            run(tiny_preset, tiny_pairs, tmp_path / "a")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "a.state")
+    with pytest.raises(UserError, match=r"a\.state: no state of a training"):
         run(tiny_preset, tiny_pairs, tmp_path / "a")
 
 
