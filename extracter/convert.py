@@ -3,9 +3,7 @@
 Tables of their keys and of what differs in structure stand in docs/checkpoints.md.
 """
 
-import pickle
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from extracter.errors import UserError
 from extracter.files import sha256
-from extracter.models.checkpoint import save_model
+from extracter.models.checkpoint import read_torch, save_model
 from extracter.models.extracter import Extracter
 from extracter.models.gde import Gradient
 from extracter.models.ttsr import TTSR
@@ -137,15 +135,13 @@ def read_state(source: Path) -> dict[str, Tensor]:
         UserError: it cannot be read, or holds something else than tensors.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what is not safe is refused below
-            content = torch.load(source, map_location="cpu", weights_only=True)
+        content = read_torch(source)
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error}); name the downloaded file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
+    if content is None:
         raise UserError(
             f"{source}: not a PyTorch file of weights alone, or damaged; nothing in it was run; download it again"
-        ) from None
+        )
     for wrapper in ("state_dict", "model", "params"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

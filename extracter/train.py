@@ -7,7 +7,6 @@ from generators seeded by it. So a run that was killed and resumed equals one th
 import io
 import json
 import math
-import pickle
 import signal
 import sys
 import time
@@ -25,7 +24,7 @@ from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, sha256, write_csv
 from extracter.learner import Learner
 from extracter.metrics import psnr_y
-from extracter.models.checkpoint import build_model, load_model, save_model
+from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
 from extracter.models.features import initialise_vgg
 from extracter.models.refsr import RefSR
 from extracter.params import Loss, Model, Search, Train
@@ -171,12 +170,9 @@ def _resume(path: Path, run: str, parts: dict[str, Any]) -> dict[str, Any] | Non
     """Restore the parts from a state of the same run; None where there is none."""
     if not path.exists():
         return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-        raise UserError(f"{path}: damaged, or no state of a training; delete it to start over") from None
+    state = read_torch(path)
     if not isinstance(state, dict) or not {"run", "progress", *parts} <= set(state):
-        raise UserError(f"{path}: no state of a training; name another file, or delete it to start over")
+        raise UserError(f"{path}: damaged, or no state of a training; delete it to start over")
     if state["run"] != run:
         print(f"{path}: of a run with other parameters or data; training starts over", file=sys.stderr, flush=True)
         return None

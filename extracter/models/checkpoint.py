@@ -1,9 +1,11 @@
 """Checkpoints: folders with config.json, model.safetensors, training.json. Nothing is pickled."""
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -70,6 +72,25 @@ def save_model(model: RefSR, tensors: dict[str, Any], folder: Path, training: di
     # The hub's mixin keeps the constructor's arguments, from which the same network is built again.
     write_json(folder / "config.json", {"architecture": type(model).__name__, **model._hub_mixin_config})
     write_json(folder / "training.json", training)
+
+
+def read_torch(path: Path) -> Any:
+    """What a file of PyTorch's own format holds, on the CPU, without running anything in it.
+
+    Returns:
+        Tensors and plain containers; None where the file is damaged, of another kind, or holds anything else.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle protocols
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception:  # whatever arbitrary bytes lead the unpickler to
+            return None
 
 
 def load_model(folder: Path) -> RefSR:

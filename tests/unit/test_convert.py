@@ -94,8 +94,8 @@ def test_files_that_are_no_state_dicts(tmp_path):
     for name, message in [
         ("numbers.pt", "holds no state dict"),
         ("tensor.pt", "holds no state dict"),
-        ("code.pt", "not a state dict that is safe"),
-        ("text.pt", "not a state dict that is safe"),
+        ("code.pt", "not a PyTorch file of weights alone"),
+        ("text.pt", "not a PyTorch file of weights alone"),
         ("none.pt", "cannot be read"),
     ]:
         with pytest.raises(UserError, match=message):

@@ -154,7 +154,7 @@ def test_damaged_state_is_one_sentence(tiny_preset, tiny_pairs, tmp_path):
         with pytest.raises(UserError, match=r"a\.state: damaged.* delete it to start over"):
             run(tiny_preset, tiny_pairs, tmp_path / "a")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "a.state")
-    with pytest.raises(UserError, match=r"a\.state: no state of a training"):
+    with pytest.raises(UserError, match=r"a\.state: damaged, or no state of a training"):
         run(tiny_preset, tiny_pairs, tmp_path / "a")
 
 

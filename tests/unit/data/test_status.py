@@ -63,7 +63,9 @@ def test_altered_bytes_of_the_same_size_are_found_by_verify_alone(root):
     assert row(output, "urban100").count("there") == 2
     output, error = run("verify", root)
     assert "corrupt (9 of 10 files)" in row(output, "urban100")
-    assert str(error).startswith(f"{path}: corrupt; delete manifest.json of that set and run the workflow again")
+    assert str(error).startswith(
+        f"{path}: corrupt; delete manifest.json in its set's folder and run the workflow again"
+    )
 
 
 def test_truncated_missing_and_half_downloaded(root):
@@ -76,7 +78,7 @@ def test_truncated_missing_and_half_downloaded(root):
     assert "corrupt (3 of 4 files)" in row(output, "set14")
     assert row(output, "urban100").count("partial") == 2
     assert "partial (3 images)" in row(output, "urban100")
-    assert "brick.png: missing and 1 more; delete manifest.json of that set" in output
+    assert "brick.png: missing and 1 more; delete manifest.json in its set's folder" in output
     (root / "raw/demo/set14/manifest.json").write_text("{")
     assert "corrupt" in row(run("status", root)[0], "set14")
 
