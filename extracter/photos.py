@@ -21,6 +21,8 @@ from extracter.png16 import encode_png16
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+# Without the time at which it was made, in the header's bytes 24 to 35: the same image gives the same file.
+SRGB = _SRGB.tobytes()[:24] + bytes(12) + _SRGB.tobytes()[36:]
 # Array operations that bring each EXIF orientation upright: quarter turns to the left, then a mirror image or not.
 _UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 # What Pillow, torchvision and tifffile raise for damaged files.
@@ -163,7 +165,7 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes 
     if icc and image.mode in ("CMYK", "LAB"):
         try:
             converted = ImageCms.profileToProfile(image, io.BytesIO(icc), _SRGB, outputMode="RGB")
-            return converted, _SRGB.tobytes()
+            return converted, SRGB
         except ImageCms.PyCMSError:
             return image.convert("RGB"), None  # a damaged profile says nothing about the colours
     return image.convert("RGB"), icc if image.mode == "YCbCr" else None

@@ -52,9 +52,9 @@ def test_a_run_that_fits_scores_the_whole_image_for_every_kernel(prepared, kerne
     assert result["psnr_y"] == pytest.approx(np.mean(scores), abs=1e-3)
 
 
-@pytest.mark.parametrize("budget_gib", [0.001, 0.06])
+@pytest.mark.parametrize("budget_gib", [0.001, 0.02])
 def test_a_run_that_does_not_fit_says_so(prepared, budget_gib):
-    """The dense correlation of 49 x 50 queries and keys takes 23 MiB, and three copies of it exist at once."""
+    """The dense correlation of 49 x 50 queries and keys alone takes 23 MiB."""
     result = sweep(prepared, 3, "dense", budget_gib)
     assert result["fits"] is False
     assert [result[key] for key in ("psnr_y", "ssim_y", "seconds", "peak_memory_mib")] == [None] * 4

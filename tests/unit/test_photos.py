@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from extracter.errors import UserError
-from extracter.photos import Photo, read_photo, shown, write_photo
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+from extracter.photos import SRGB, Photo, read_photo, shown, write_photo
 
 
 def noise(*shape: int, dtype=np.uint8) -> np.ndarray:

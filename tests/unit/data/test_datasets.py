@@ -21,7 +21,8 @@ def pairs(raw_set, train_data, tmp_path) -> TrainingPairs:
 
 @pytest.fixture(scope="session")
 def training(tiny_preset):
-    return lambda **changes: tiny_preset.train.model_copy(update=changes)
+    plain = {"turn_apart": 1.0, "self_reference": 0.0, "other_reference": 0.0}
+    return lambda **changes: tiny_preset.train.model_copy(update={**plain, **changes})
 
 
 def orientations(image: torch.Tensor) -> list[torch.Tensor]:
