@@ -13,7 +13,8 @@ from rich.table import Table
 from extracter.files import read_json
 from extracter.inference import Upscaler, memory_needed
 from extracter.memory import GIB, MIB
-from extracter.model_files import find_model, open_model
+from extracter.model_files import model_folder
+from extracter.models.checkpoint import load_model
 from extracter.models.extracter import Extracter
 from extracter.models.refsr import count_parameters
 from extracter.models.ttsr import TTSR
@@ -37,17 +38,14 @@ def info(path: Path | None, *, measure: bool) -> None:
     """Print on stdout.
 
     Args:
-        path: as of `open_model`.
+        path: as of `model_folder`.
         measure: run the network to tell seconds.
 
     Raises:
         UserError: no such model, or a damaged one.
     """
-    if path is None:
-        path = find_model()
-        print(f"extracter: model {path}", file=sys.stderr)
-    model = open_model(path)
-    folder = path.parent if path.is_file() else path
+    folder = model_folder(path)
+    model = load_model(folder)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(f"[bold]{folder}[/bold]", markup=True)
     console.print(_table("configuration", read_json(folder / "config.json").items()), markup=False)

@@ -29,14 +29,14 @@ def find_model() -> Path:
     return max(found, key=lambda folder: ((folder / "model.safetensors").stat().st_mtime, folder))
 
 
-def open_model(path: Path | None) -> Extracter | TTSR:
-    """A model in evaluation mode on the CPU.
+def model_folder(path: Path | None) -> Path:
+    """The checkpoint folder that a user means.
 
     Args:
         path: folder of a checkpoint, or one of the files in it; None for `find_model`'s, which is then named on stderr.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is none.
     """
     if path is None:
         path = find_model()
@@ -49,7 +49,16 @@ def open_model(path: Path | None) -> Extracter | TTSR:
     folder = path.parent if path.is_file() else path
     if not _is_model(folder):
         raise UserError(f"{path}: no model; name a folder that holds config.json and model.safetensors")
-    return load_model(folder)
+    return folder
+
+
+def open_model(path: Path | None) -> Extracter | TTSR:
+    """A model in evaluation mode on the CPU; `path` as of `model_folder`.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    return load_model(model_folder(path))
 
 
 def _is_model(folder: Path) -> bool:
