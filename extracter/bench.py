@@ -21,7 +21,7 @@ COLUMNS = [
     "part", "size", "kernel", "method", "strategy", "precision", "compile", "result", "seconds", "runs",
     "peak_memory_mib", "gflops", "gemm_gflops", "share_of_gemm", "device", "threads",
 ]  # fmt: skip
-METHODS = ("dense", "chunked", "blocks", "blocks-torch", "faiss")
+METHODS = ("usual", "dense", "chunked", "blocks", "blocks-torch", "faiss")
 # What a machine without a measurement is taken to do, GFLOP/s, to tell what would take too long.
 _GUESS = {"cpu": 100.0, "cuda": 20_000.0}
 
@@ -51,7 +51,8 @@ def bench(
         parts: of search, transfer (search and transfer) and forward.
         sizes: sides of the images in pixels.
         kernels: multiples of 3; stride and padding are a third.
-        methods: of `METHODS`; blocks-torch is blocks without Numba, faiss is there where it is installed.
+        methods: of `METHODS`; usual is `extracter.usual`, the others but faiss, where it is installed, are those of
+            `SearchConfig`, blocks-torch being blocks without Numba.
         out: CSV.
         strategy: two_stage or direct.
         precisions: 32-true, bf16-mixed.
@@ -118,7 +119,7 @@ def _arithmetic(job: dict) -> float:
     config = SearchConfig(job["kernel"], third, third)
     patches = config.count(config.padded(job["size"] // 4)) ** 2
     whole = 2 * patches**2 * CHANNELS[2] * job["kernel"] ** 2 / 1e9
-    walks = 2 if job["method"] == "chunked" and job["strategy"] == "two_stage" else 1
+    walks = 2 if job["method"] in ("usual", "chunked") and job["strategy"] == "two_stage" else 1
     return whole / 9 if job["method"].startswith("blocks") else whole * walks
 
 

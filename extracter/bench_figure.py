@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from extracter.errors import UserError
 from extracter.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, save, tidy
 
-_COLOURS = {"dense": ORANGE, "chunked": GREEN, "blocks": BLUE, "blocks-torch": GREY, "faiss": PURPLE}
+_COLOURS = {"usual": "black", "dense": ORANGE, "chunked": GREEN, "blocks": BLUE, "blocks-torch": GREY, "faiss": PURPLE}
 _LINES = {3: "-", 6: "--", 12: ":"}
 
 

@@ -23,6 +23,7 @@ from extracter.models.extracter import Extracter
 from extracter.models.search import SearchConfig, search
 from extracter.models.stm import SearchTransfer
 from extracter.runtime import make_deterministic
+from extracter.usual import UsualSearchTransfer
 
 # Channels of the three levels of VGG19 that the paper searches and transfers, finest first.
 CHANNELS = (64, 128, 256)
@@ -79,12 +80,14 @@ def make_search(job: dict, size: int, device: torch.device) -> Callable[[], obje
     if job["method"] == "faiss":
         return faiss_search(query, key, config)
     if not job["transfer"]:
+        if job["method"] == "usual":
+            return lambda: UsualSearchTransfer(3, config).match(query, [key])
         return lambda: search(query, [key], 3, config)
     levels = [
         picture((channels, side * scale, side * scale), 3, device).to(dtype, memory_format=layout)
         for channels, scale in zip(CHANNELS, (4, 2, 1), strict=True)
     ]
-    module = SearchTransfer(3, config)
+    module = (UsualSearchTransfer if job["method"] == "usual" else SearchTransfer)(3, config)
     return lambda: module(query, [key], [levels])
 
 
@@ -109,6 +112,8 @@ def make_forward(job: dict, size: int, device: torch.device) -> Callable[[], obj
     network.search = replace(
         network.search, kernel=job["kernel"], stride=third, padding=third, method=job["method"], memory=job["memory"]
     )
+    if job["method"] == "usual":
+        network.stm = UsualSearchTransfer(network.stm.u, network.search)
     if job["method"] == "blocks":
         network.to(memory_format=torch.channels_last)
     if job["compile"]:

@@ -12,8 +12,8 @@ from extracter.commands.options import Device, Params, PresetName
 ALL_SIZES = [160, 320, 512, 1024, 2048, 4096]
 SIZES = [160, 320, 512, 1024]
 KERNELS = [3, 6, 12]
-METHODS = ["dense", "chunked", "blocks"]
-BOTH_METHODS = ["dense", "blocks"]
+METHODS = ["usual", "dense", "chunked", "blocks"]
+BOTH_METHODS = ["usual", "blocks"]
 BOTH_PRECISIONS = ["32-true", "bf16-mixed"]
 FULL_PRECISION = ["32-true"]
 PAPER_KERNEL = [6]
@@ -28,7 +28,8 @@ Repeats = Annotated[int, typer.Option(min=1, help="Runs of each cell; the median
 Limit = Annotated[float, typer.Option(help="Seconds; a cell that would take longer is left out, and says so.")]
 Budget = Annotated[float | None, typer.Option(help="GiB that a cell may allocate; by default no limit.")]
 Methods = Annotated[
-    list[str], typer.Option("--method", help="dense, chunked, blocks, blocks-torch, faiss; give it again for more.")
+    list[str],
+    typer.Option("--method", help="usual, dense, chunked, blocks, blocks-torch, faiss; give it again for more."),
 ]
 Precisions = Annotated[list[str], typer.Option("--precision", help="32-true or bf16-mixed; give it again for both.")]
 
@@ -46,9 +47,12 @@ def search(
     budget: Budget = None,
     device: Device = "auto",
 ) -> None:
-    """Time the search, alone and with transfer, against unfold, bmm and topk, the way it is usually written.
+    """Time the search, alone and with transfer.
 
-    Example: `extracter bench search --size 512 --kernel 3 --method dense --method blocks`
+    `usual` lays out all patches and both correlations (unfold, bmm, topk; fold); `dense` holds one correlation;
+    `chunked` as many of its rows as fit; `blocks`, the default of every other command, a ninth of the arithmetic.
+
+    Example: `extracter bench search --size 512 --kernel 3 --method usual --method blocks`
     """
     from extracter.bench import bench
 

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from extracter import bench_run, params
@@ -11,6 +12,9 @@ from extracter.bench import bench
 from extracter.bench_figure import figure_bench
 from extracter.bench_train import NAMES, PARTS, bench_train
 from extracter.errors import UserError
+from extracter.models.search import SearchConfig
+from extracter.models.stm import SearchTransfer
+from extracter.usual import UsualSearchTransfer
 
 
 def measure(tmp_path, **changes) -> list[dict]:
@@ -22,17 +26,33 @@ def measure(tmp_path, **changes) -> list[dict]:
 
 
 def test_each_cell_has_a_row_and_the_figure_shows_it(tmp_path, capsys):
-    rows = measure(tmp_path, sizes=[64], methods=["dense", "blocks"], parts=["search", "transfer"])
+    rows = measure(tmp_path, sizes=[64], methods=["usual", "dense", "blocks"], parts=["search", "transfer"])
     cells = [(row["part"], row["size"], row["method"]) for row in rows]
-    assert cells == [(p, "64", m) for p in ("search", "transfer") for m in ("dense", "blocks")]
+    assert cells == [(p, "64", m) for p in ("search", "transfer") for m in ("usual", "dense", "blocks")]
     assert all(row["result"] == "measured" and float(row["seconds"]) > 0 and row["runs"] == "2" for row in rows)
     # 64 queries and keys of 9216 and of 1024 numbers: a ninth of the arithmetic, give or take the queries completed.
     counted = [float(row["gflops"]) * float(row["seconds"]) for row in rows if row["part"] == "search"]
-    assert counted[0] == pytest.approx(2 * 64**2 * 9216 / 1e9, rel=0.3)
-    assert counted[1] < 0.5 * counted[0]
+    assert counted[1] == pytest.approx(2 * 64**2 * 9216 / 1e9, rel=0.3)
+    assert counted[0] > 1.2 * counted[1]
+    assert counted[2] < 0.5 * counted[1]
     assert "transfer" in capsys.readouterr().out
     figure_bench(tmp_path / "bench.csv", tmp_path / "bench.png", "transfer")
     assert len(np.unique(np.asarray(Image.open(tmp_path / "bench.png").convert("RGB")).reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.parametrize("strategy", ["two_stage", "direct"])
+@pytest.mark.parametrize("shape", [(12, 14), (2, 2)])
+def test_the_usual_way_is_the_same_method(strategy, shape):
+    torch.manual_seed(0)
+    config = SearchConfig(strategy=strategy)
+    query, key = torch.rand(1, 8, 12, 10), torch.rand(1, 8, *shape)
+    values = [torch.rand(1, 3, scale * shape[0], scale * shape[1]) for scale in (4, 2, 1)]
+    usual, ours = (of(3, config)(query, [key], [values]) for of in (UsualSearchTransfer, SearchTransfer))
+    assert torch.equal(usual[0].indices, ours[0].indices)
+    for a, b in [(usual[0].scores, ours[0].scores)] + [
+        pair for levels in zip(usual[1], ours[1], strict=True) for pair in zip(*levels, strict=True)
+    ]:
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_what_does_not_fit_or_takes_too_long_says_so(tmp_path):
@@ -53,7 +73,7 @@ def test_the_whole_network_in_both_precisions(tmp_path):
     [
         ({"kernels": [5]}, "--kernel 5: allowed are multiples of 3"),
         ({"sizes": [8]}, "--size 8: 32 pixels are the least"),
-        ({"methods": ["annoy"]}, "--method annoy: allowed are dense, chunked, blocks, blocks-torch, faiss"),
+        ({"methods": ["annoy"]}, "--method annoy: allowed are usual, dense, chunked, blocks, blocks-torch, faiss"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(tmp_path, changes, said):
