@@ -16,7 +16,10 @@ from extracter.models.transfer import transfer_patches
 
 
 class UsualSearchTransfer(SearchTransfer):
-    """`SearchTransfer` by the equations, for a batch of one; `topk` leaves open which of equal scores comes first."""
+    """`SearchTransfer` by the equations, for a batch of one: what is found equals `repeats=True`.
+
+    Only `topk` leaves open which of equal scores comes first.
+    """
 
     def forward(
         self, query: Tensor, keys: Sequence[Tensor], values: Sequence[Sequence[Tensor]]
@@ -34,16 +37,15 @@ class UsualSearchTransfer(SearchTransfer):
         return matches, textures
 
     def match(self, query: Tensor, keys: Sequence[Tensor]) -> Matches:
-        """The best u keys: of all, or of those K' that are some query's best, by a second correlation."""
+        """The best u keys of all (Eq. 4), or of K', the best key of each query (Eq. 5), by a second correlation."""
         window = {"kernel_size": self.config.kernel, "padding": self.config.padding, "stride": self.config.stride}
         queries = F.normalize(F.unfold(query, **window), dim=1)  # 1, C k k, Q
         patches = F.normalize(torch.cat([F.unfold(key, **window) for key in keys], 2), dim=1).mT  # 1, K, C k k
-        chosen = torch.arange(patches.shape[1], device=query.device)
+        count = patches.shape[1]
+        chosen = torch.arange(count, device=query.device)
         correlation = torch.bmm(patches, queries)  # 1, K, Q
         if self.config.strategy == "two_stage":
-            chosen = correlation.argmax(1).unique()
-            correlation = torch.bmm(patches[:, chosen], queries)
-        scores, indices = correlation.topk(min(self.u, len(chosen)), dim=1)
-        missing = self.u - indices.shape[1]
-        indices = torch.cat((indices, indices[:, :1].expand(-1, missing, -1)), 1)
-        return Matches(chosen[indices], F.pad(scores, (0, 0, 0, missing)), patches.shape[1])
+            chosen = correlation.argmax(1)[0]
+            correlation = torch.bmm(patches[:, chosen], queries)  # 1, Q, Q
+        scores, indices = correlation.topk(self.u, dim=1)
+        return Matches(chosen[indices], scores, count)

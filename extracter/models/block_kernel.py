@@ -1,7 +1,7 @@
-"""The inner loop of the block search on the CPU: sum block products along diagonals and keep the best, in one pass.
+"""The inner loops of search and transfer on the CPU, compiled by Numba at the first use and kept on disk if possible.
 
-The same arithmetic in PyTorch's own operations (`block_walk`) reads and writes each tile about nine times; here it is
-read once, in the cache. Compiled by Numba at the first use and kept on disk where that is possible.
+PyTorch's own operations (`block_walk`, `transfer`) read and write each tile of scores about nine times and lay textures
+out twice; here a tile is read once, in the cache, and a texture is written once.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 
 try:
     import numba
-except ImportError:  # the search then takes PyTorch's operations
+except ImportError:  # search and transfer then take PyTorch's operations
     numba = None
 
 
@@ -27,10 +27,8 @@ def _merge_row(
     best: np.ndarray,
     where: np.ndarray,
     start: int,
-    first: int,
-    last: int,
 ) -> None:
-    """Merge the scores of one query row's tile into its running best, in place; queries `first` to `last` of the row.
+    """Merge the scores of one query row's tile into its running best, in place.
 
     Args:
         products: 3, columns * rows * key_columns float32: block products of the query rows above, at, and below.
@@ -44,12 +42,11 @@ def _merge_row(
         best: columns, u: the best scores so far in falling order.
         where: columns, u: their keys.
         start: index of the tile's first key.
-        first, last: range of queries.
     """
     columns = best.shape[0]
     ranks = best.shape[1]
     scores = np.empty(key_columns, np.float32)
-    for column in range(first, last):
+    for column in range(columns):
         least = best[column, ranks - 1]
         for row in range(count):
             place = low + row
@@ -90,6 +87,42 @@ def _merge_row(
                     least = best[column, ranks - 1]
 
 
+def _gather_row(
+    image: np.ndarray,
+    sources: np.ndarray,
+    first: int,
+    weights: np.ndarray,
+    block: int,
+    channels: int,
+    textures: np.ndarray,
+) -> None:
+    """Add the weighted blocks of one image that make up one row of blocks of the textures, in place.
+
+    Args:
+        image: rows of pixels, each `width * channels` float32.
+        sources: columns, 9: the image's blocks, counted row by row from `first`; others are left out.
+        first: number of the image's first block.
+        weights: columns, one for all nine sources of a block.
+        block: side of a block.
+        channels: C.
+        textures: block, columns * block * channels.
+    """
+    across = image.shape[1] // (block * channels)
+    count = across * (image.shape[0] // block)
+    span = block * channels
+    for column in range(sources.shape[0]):
+        weight = weights[column]
+        for y in range(block):
+            target = textures[y, column * span : (column + 1) * span]
+            for near in range(9):
+                place = sources[column, near] - first
+                if 0 <= place < count:
+                    left = place % across * span
+                    source = image[place // across * block + y, left : left + span]
+                    for t in range(span):
+                        target[t] += weight * source[t]
+
+
 def _compile(function: Callable) -> Any:
     # NaN is excluded, so that maxima are found eight or sixteen at a time; -inf is not.
     options = {"nogil": True, "fastmath": {"nnan", "nsz", "contract"}, "boundscheck": False}
@@ -100,3 +133,4 @@ def _compile(function: Callable) -> Any:
 
 
 merge_row = None if numba is None else _compile(_merge_row)
+gather_row = None if numba is None else _compile(_gather_row)

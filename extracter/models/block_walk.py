@@ -8,6 +8,7 @@ kept. On the CPU in float32 the memory for it does not grow with the images.
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -18,8 +19,8 @@ from torch import Tensor
 from extracter.models.block_kernel import merge_row
 from extracter.models.grid import block_row, grid_of, inverse_norms, to_blocks
 
-# Scores in a tile from which on it is shared among threads.
-_WORTH_A_THREAD = 20_000
+# Rows of blocks in the key for each thread; with fewer, laying them out would take longer than multiplying them.
+_ROWS_OF_A_THREAD = 8
 
 
 def walk(
@@ -79,49 +80,80 @@ def _merge(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Ten
 
 
 def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
-    """`_merge` on the CPU in float32: one pass over each tile by `block_kernel`, and blocks laid out row by row."""
+    """`_merge` on the CPU in float32: one pass over each tile by `block_kernel`, and blocks laid out row by row.
+
+    Each thread takes a band of query rows and multiplies on its own: shared products would wait for one another, and
+    their idle threads would hold the cores that the sums need.
+    """
     batch, rows, columns, _ = best.shape
     _, key_rows, key_columns = keys.weights.shape
-    height = min(max(1, int(tile_bytes / (4 * columns * key_columns))), rows + key_rows - 1)
-    pixels_first = query.stride(1) == 1
     bias = torch.zeros_like(keys.weights)
     if keys.barred is not None:
         bias.masked_fill_(keys.barred, -torch.inf)
-    # Block products of three query rows; query row r has place r % 3.
-    products = torch.empty(3, columns * min(height, key_rows) * key_columns)
-    lows, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    threads = torch.get_num_threads() if columns * height * key_columns > _WORTH_A_THREAD else 1
-    edges = [columns * part // threads for part in range(threads + 1)]
-    with ThreadPoolExecutor(max_workers=threads) as workers:
+    threads = max(1, min(torch.get_num_threads(), key_rows // _ROWS_OF_A_THREAD))
+    # What the threads lay out takes no more memory than the key's features.
+    height = max(1, min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads)))
+    with _alone(threads) as workers:
         for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
-            # The key rows that each query row meets in this range of diagonals.
-            last = min(first + height, key_rows)
-            met = range(max(0, 1 - last), min(rows, key_rows - first))
-            spans = {row: (max(first + row, 0), min(last + row, key_rows)) for row in met}
-            laid_out = _Rows(keys.features[n], stride, height, pixels_first)
-            for coming in range(met.start, met.stop + 1):
-                place = coming % 3
-                counts[place] = 0
-                if coming in spans:
-                    top, bottom = spans[coming]
-                    lows[place], counts[place] = top - coming - first, bottom - top
-                    tile = products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
-                    queries = block_row(query[n], coming, stride, pixels_first)
-                    torch.mm(queries, laid_out.get(top, bottom).mT, out=tile)
-                row = coming - 1
-                if row not in spans:
-                    counts[(row - 1) % 3] = counts[row % 3] = 0
-                    continue
-                top, bottom = spans[row]
-                arguments = (
-                    products.numpy(), lows, counts, top - row - first, bottom - top, key_columns,
-                    keys.weights[n, top:bottom].flatten().numpy(), bias[n, top:bottom].flatten().numpy(),
-                    best[n, row].numpy(), indices[n, row].numpy(), keys.start + top * key_columns,
-                )  # fmt: skip
-                if threads == 1:
-                    merge_row(*arguments, 0, columns)
-                else:
-                    list(workers.map(partial(merge_row, *arguments), edges[:-1], edges[1:]))
+            deltas = range(first, min(first + height, key_rows))
+            # The query rows that meet the key in this range of diagonals.
+            met = range(max(0, 1 - deltas.stop), min(rows, key_rows - deltas.start))
+            edges = [met.start + len(met) * part // threads for part in range(threads + 1)]
+            band = partial(_merge_band, query[n], keys, bias, n, stride, deltas, met, best[n], indices[n])
+            list(workers.map(band, edges[:-1], edges[1:]))
+
+
+@contextmanager
+def _alone(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose own operations are not shared among further threads."""
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        try:
+            yield workers
+        finally:
+            torch.set_num_threads(before)
+
+
+def _merge_band(
+    query: Tensor,
+    keys: _Keys,
+    bias: Tensor,
+    n: int,
+    stride: int,
+    deltas: range,
+    met: range,
+    best: Tensor,
+    indices: Tensor,
+    start: int,
+    stop: int,
+) -> None:
+    """Merge one range of diagonals into the running best of the query rows from `start` to `stop`."""
+    if start == stop:
+        return
+    columns = best.shape[1]
+    _, key_rows, key_columns = keys.weights.shape
+    pixels_first = query.stride(0) == 1
+    laid_out = _Rows(keys.features[n], stride, len(deltas), pixels_first)
+    # Block products of three query rows; query row r has place r % 3.
+    products = torch.empty(3, columns * min(len(deltas), key_rows) * key_columns)
+    lows, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for coming in range(start - 1, stop + 1):
+        place = coming % 3
+        counts[place] = 0
+        if coming in met:
+            top, bottom = max(coming + deltas.start, 0), min(coming + deltas.stop, key_rows)
+            lows[place], counts[place] = top - coming - deltas.start, bottom - top
+            tile = products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
+            torch.mm(block_row(query, coming, stride, pixels_first), laid_out.get(top, bottom).mT, out=tile)
+        row = coming - 1
+        if row < start:
+            continue
+        top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
+        merge_row(
+            products.numpy(), lows, counts, top - row - deltas.start, bottom - top, key_columns,
+            keys.weights[n, top:bottom].flatten().numpy(), bias[n, top:bottom].flatten().numpy(),
+            best[row].numpy(), indices[row].numpy(), keys.start + top * key_columns,
+        )  # fmt: skip
 
 
 class _Rows:

@@ -1,11 +1,16 @@
 """Transfer (section 3.2): copy the matched patches of the reference's features and average where they overlap."""
 
+import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from extracter.models.block_kernel import gather_row
 from extracter.models.grid import grid_of, neighbours_of
 from extracter.models.search import SearchConfig
 
@@ -52,37 +57,84 @@ def _transfer_blocks(
     """`transfer` for k = 3s, p = s, where a patch is a 3 x 3 neighbourhood of s x s blocks.
 
     Each output block is the mean of up to nine blocks of V, found from the matches of the neighbouring queries: a
-    gather-sum without the nine-fold copies of unfold and fold. The results are channels-last in memory.
+    gather-sum without the nine-fold copies of unfold and fold. The results are channels-last in memory; on the CPU they
+    are all that is held where V is channels-last, too.
     """
     block = scale * config.stride
-    batch, ranks, _ = indices.shape
-    channels = values[0].shape[1]
     rows, columns = (side // config.stride for side in size)
     grids = [grid_of(value, block) for value in values]
-    table = _lay_out(values, grids, block)
-    outside = table.shape[1] - 1
-    neighbours = neighbours_of(grids, indices.device)  # 9, keys: row of `table` at each offset from a key
-    weights = 1 / _coverage(rows, columns, table).view(1, -1, 1).expand(batch, -1, 9)
-    offsets = torch.arange(batch, device=indices.device).view(-1, 1, 1) * table.shape[1]
-    textures = []
-    for rank in range(ranks):
-        picked = neighbours[:, indices[:, rank]].movedim(0, 1).view(batch, 9, rows, columns)
-        sources = torch.full((batch, 9, rows + 2, columns + 2), outside, device=indices.device)
-        # A query at b - d lends its block d to output block b: shift each offset's map by d.
-        for d in range(9):
-            dy, dx = divmod(d, 3)
-            sources[:, d, dy : dy + rows, dx : dx + columns] = picked[:, d]
-        sources = sources[:, :, 1 : rows + 1, 1 : columns + 1].flatten(2).mT  # N, Q, 9
-        blocks = F.embedding_bag(
-            (sources + offsets).reshape(-1, 9),
-            table.flatten(0, 1),
-            per_sample_weights=weights.reshape(-1, 9),
-            mode="sum",
-        )
-        image = blocks.view(batch, rows, columns, block, block, channels).transpose(2, 3)
-        image = image.reshape(batch, rows * block, columns * block, channels)
-        textures.append(image.permute(0, 3, 1, 2))
-    return textures
+    weights = 1 / _coverage(rows, columns, values[0])
+    pixels = [value.permute(0, 2, 3, 1) for value in values]
+    if gather_row is not None and all(map(_plain, pixels)):
+        gather = partial(_gather_pixels, [x.flatten(2).numpy() for x in pixels], grids, block, weights.numpy())
+    else:
+        gather = partial(_gather_table, _lay_out(values, grids, block), block, weights)
+    neighbours = neighbours_of(grids, indices.device)  # 9, keys: block at each offset from a key
+    textures = (gather(_sources(neighbours, chosen, rows, columns)) for chosen in indices.unbind(1))
+    return [texture.permute(0, 3, 1, 2) for texture in textures]
+
+
+def _plain(pixels: Tensor) -> bool:
+    """Whether a compiled loop may read it."""
+    return (
+        pixels.device.type == "cpu"
+        and pixels.dtype == torch.float32
+        and pixels.is_contiguous()
+        and not (torch.is_grad_enabled() and pixels.requires_grad)
+    )
+
+
+def _sources(neighbours: Tensor, chosen: Tensor, rows: int, columns: int) -> Tensor:
+    """The nine blocks that meet in each output block, N, rows, columns, 9; the number of blocks where outside.
+
+    Args:
+        neighbours: as `neighbours_of` gives them.
+        chosen: N, Q: the match of each query.
+        rows: of queries.
+        columns: of queries.
+    """
+    picked = neighbours[:, chosen].movedim(0, 1).unflatten(2, (rows, columns))  # N, 9, rows, columns
+    outside = int(neighbours.shape[1])
+    sources = torch.full((len(chosen), rows + 2, columns + 2, 9), outside, device=chosen.device)
+    # A query at b - d lends its block d to output block b: shift each offset's map by d.
+    for d in range(9):
+        dy, dx = divmod(d, 3)
+        sources[:, dy : dy + rows, dx : dx + columns, d] = picked[:, d]
+    return sources[:, 1 : rows + 1, 1 : columns + 1]
+
+
+def _gather_pixels(
+    images: Sequence[np.ndarray], grids: Sequence[tuple[int, int]], block: int, weights: np.ndarray, sources: Tensor
+) -> Tensor:
+    """Textures N, height, width, C straight from the pixels of each reference, N, h, w C."""
+    batch, rows, columns, _ = sources.shape
+    channels = images[0].shape[2] // (grids[0][1] * block)
+    textures = torch.zeros(batch, rows, block, columns * block * channels)
+    into, blocks = textures.numpy(), sources.contiguous().numpy()
+
+    def fill(n: int, row: int) -> None:
+        first = 0
+        for image, (down, across) in zip(images, grids, strict=True):
+            gather_row(image[n], blocks[n, row], first, weights[row], block, channels, into[n, row])
+            first += down * across
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as workers:
+        list(workers.map(fill, *zip(*itertools.product(range(batch), range(rows)), strict=True)))
+    return textures.view(batch, rows * block, columns * block, channels)
+
+
+def _gather_table(table: Tensor, block: int, weights: Tensor, sources: Tensor) -> Tensor:
+    """Textures N, height, width, C from all blocks laid out as `_lay_out` does."""
+    batch, rows, columns, _ = sources.shape
+    offsets = torch.arange(batch, device=table.device).view(-1, 1, 1, 1) * table.shape[1]
+    blocks = F.embedding_bag(
+        (sources + offsets).reshape(-1, 9),
+        table.flatten(0, 1),
+        per_sample_weights=weights.view(1, -1, 1).expand(batch, -1, 9).reshape(-1, 9),
+        mode="sum",
+    )
+    image = blocks.view(batch, rows, columns, block, block, -1).transpose(2, 3)
+    return image.reshape(batch, rows * block, columns * block, -1)
 
 
 def _lay_out(values: Sequence[Tensor], grids: Sequence[tuple[int, int]], block: int) -> Tensor:

@@ -33,7 +33,7 @@ def test_each_cell_has_a_row_and_the_figure_shows_it(tmp_path, capsys):
     # 64 queries and keys of 9216 and of 1024 numbers: a ninth of the arithmetic, give or take the queries completed.
     counted = [float(row["gflops"]) * float(row["seconds"]) for row in rows if row["part"] == "search"]
     assert counted[1] == pytest.approx(2 * 64**2 * 9216 / 1e9, rel=0.3)
-    assert counted[0] > 1.2 * counted[1]
+    assert counted[0] == pytest.approx(2 * counted[1], rel=0.1)
     assert counted[2] < 0.5 * counted[1]
     assert "transfer" in capsys.readouterr().out
     figure_bench(tmp_path / "bench.csv", tmp_path / "bench.png", "transfer")
@@ -41,13 +41,13 @@ def test_each_cell_has_a_row_and_the_figure_shows_it(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("strategy", ["two_stage", "direct"])
-@pytest.mark.parametrize("shape", [(12, 14), (2, 2)])
-def test_the_usual_way_is_the_same_method(strategy, shape):
+def test_the_usual_way_is_the_same_method(strategy):
     torch.manual_seed(0)
     config = SearchConfig(strategy=strategy)
-    query, key = torch.rand(1, 8, 12, 10), torch.rand(1, 8, *shape)
-    values = [torch.rand(1, 3, scale * shape[0], scale * shape[1]) for scale in (4, 2, 1)]
-    usual, ours = (of(3, config)(query, [key], [values]) for of in (UsualSearchTransfer, SearchTransfer))
+    query, key = torch.rand(1, 8, 12, 10), torch.rand(1, 8, 12, 14)
+    values = [torch.rand(1, 3, scale * 12, scale * 14) for scale in (4, 2, 1)]
+    usual = UsualSearchTransfer(3, config)(query, [key], [values])
+    ours = SearchTransfer(3, config, repeats=strategy == "two_stage")(query, [key], [values])
     assert torch.equal(usual[0].indices, ours[0].indices)
     for a, b in [(usual[0].scores, ours[0].scores)] + [
         pair for levels in zip(usual[1], ours[1], strict=True) for pair in zip(*levels, strict=True)

@@ -74,7 +74,7 @@ def choose_inner_loop(patch: pytest.MonkeyPatch, inner: str) -> None:
         patch.setattr(block_walk, "merge_row", None)
     else:
         assert block_walk.merge_row is not None
-        patch.setattr(block_walk, "_WORTH_A_THREAD", 0 if inner == "shared" else 10**9)
+        patch.setattr(block_walk, "_ROWS_OF_A_THREAD", 1 if inner == "shared" else 10**9)
         patch.setattr(torch, "get_num_threads", lambda: 3)
 
 
@@ -207,12 +207,13 @@ def test_gradient_of_scores(kernel, strategy):
     sides,
     st.lists(st.tuples(sides, sides), min_size=1, max_size=2),
     st.integers(0, 99),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
 )
-def test_transfer_equals_its_definition(kernel, scale, height, width, references, seed):
+def test_transfer_equals_its_definition(kernel, scale, height, width, references, seed, layout):
     config = config_of(kernel)
     size = (config.padded(height), config.padded(width))
     values = [
-        features(seed + i, 2, *(scale * config.padded(side) for side in ref), batch=2)
+        features(seed + i, 2, *(scale * config.padded(side) for side in ref), batch=2).contiguous(memory_format=layout)
         for i, ref in enumerate(references)
     ]
     keys = sum(config.count(v.shape[-2] // scale) * config.count(v.shape[-1] // scale) for v in values)
