@@ -1,8 +1,9 @@
 """One network in training and what a step does to it (sections 3.5 and 3.6)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ class Learner:
         self.model, self.optimiser = fabric.setup(network, _adam(network, params))
         self.average = None
         if params.ema > 0:
-            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(params.ema))
+            self.average = AveragedModel(network, multi_avg_fn=partial(_move_average, params.ema))
         self.vgg = self.critic = None
         if size is not None:
             vgg = VGG19(depth=5, width=model_params.dfe_width)
@@ -140,6 +141,12 @@ class Learner:
             self.fabric.backward(loss)
             self.critic_optimiser.step()
         return loss
+
+
+def _move_average(decay: float, average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor) -> None:
+    """Move the average towards the weights; at first faster, so that those of the beginning are soon forgotten."""
+    done = updates.item()
+    get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(average, weights, updates)
 
 
 def _adam(network: nn.Module, params: Train) -> torch.optim.Adam:

@@ -167,7 +167,10 @@ class Train(Block):
     turn_apart: Share = Field(description="probability that the reference is turned and flipped apart from the input")
     self_reference: Share = Field(description="probability that the reference is the input's own bicubic")
     other_reference: Share = Field(description="probability that it is the reference of another pair")
-    ema: Fraction = Field(description="decay of the running average of the weights that is kept; 0: the last weights")
+    ema: Fraction = Field(
+        description="decay of the running average of the weights that is kept, at most (1 + n) / (10 + n) after n "
+        "steps; 0: the last weights"
+    )
     clip: Positive | None = Field(description="largest norm of a gradient; null: any")
     channels_last: bool = Field(description="memory format of weights and images; faster on most hardware")
     compile: bool = Field(description="torch.compile of the convolutional parts; needs a C++ compiler")
