@@ -19,7 +19,7 @@ from extracter.models.block_walk import insert, walk
 from extracter.models.grid import grid_of, inverse_norms, neighbours_of, to_blocks
 
 # Keys beyond u that the first stage keeps for the second.
-_SPARE = 5
+SPARE = 5
 
 
 def search_blocks(
@@ -40,14 +40,15 @@ def search_blocks(
             or patches of the size of sixteen.
         two_stage: restrict the top u to the keys that are some query's best.
     """
-    wanted = u + _SPARE if two_stage and u > 1 else u
+    wanted = u + SPARE if two_stage and u > 1 else u
     values, indices = (x.flatten(1, 2) for x in walk(query, keys, wanted, stride, tile_bytes, None))  # N, Q, wanted
     if wanted > u:
         kept = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
         kept.scatter_(1, indices[..., 0], True)
-        values, indices, short = _first_kept(values, indices, kept, u)
-        if short.any():
-            _complete(query, keys, stride, tile_bytes, kept, short, values, indices)
+        values, indices, short = first_kept(values, indices, kept, u)
+        for n in short.any(1).nonzero().flatten().tolist():
+            parts = [query[n], [key[n] for key in keys], stride, tile_bytes, kept[n], short[n].nonzero().squeeze(1), u]
+            values[n, short[n]], indices[n, short[n]] = search_kept(*parts)
     inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
     return (values * inverse).mT, indices.mT
 
@@ -56,7 +57,7 @@ def _count(images: Sequence[Tensor], stride: int) -> int:
     return sum(rows * columns for rows, columns in (grid_of(image, stride) for image in images))
 
 
-def _first_kept(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
+def first_kept(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
     """The first u of each query's candidates that are `kept`, and which queries have fewer though there may be more.
 
     Args:
@@ -74,31 +75,37 @@ def _first_kept(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[
     return values.masked_fill(~found, -torch.inf).gather(2, order), indices.gather(2, order), short
 
 
-def _complete(
-    query: Tensor,
-    keys: Sequence[Tensor],
-    stride: int,
-    tile_bytes: float,
-    kept: Tensor,
-    short: Tensor,
-    values: Tensor,
-    indices: Tensor,
-) -> None:
-    """Search the kept keys for the queries that are short, and write what is found into values and indices, N, Q, u."""
-    weights = torch.cat([inverse_norms(key, stride).flatten(1) for key in keys], 1)
+def search_kept(
+    query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes: float, kept: Tensor, chosen: Tensor, u: int
+) -> tuple[Tensor, Tensor]:
+    """The best u of the kept keys for the chosen queries, patch by patch.
+
+    Args:
+        query: C, h, w.
+        keys: C, any sides, for each reference.
+        stride: s, side of a block.
+        tile_bytes: a sixteenth of the memory for patches.
+        kept: keys.
+        chosen: queries, rising.
+        u: how many.
+
+    Returns:
+        Scores (without the query's norm, -inf where there are fewer keys) and indices, each queries chosen, u.
+    """
+    weights = torch.cat([inverse_norms(key.unsqueeze(0), stride).flatten() for key in keys])
     # Patches of some queries and of some keys are laid out at a time, eight tiles of each.
-    rows = max(1, int(8 * tile_bytes / (9 * query.shape[1] * stride**2 * 4)))
-    for n in range(query.shape[0]):
-        allowed = kept[n].nonzero().squeeze(1)
-        for wanting in short[n].nonzero().squeeze(1).split(rows):
-            patches = _patches([query[n]], wanting, stride)
-            best = torch.full((1, len(wanting), values.shape[2]), -torch.inf, dtype=values.dtype, device=values.device)
-            where = torch.zeros(best.shape, dtype=torch.long, device=best.device)
-            for start in range(0, len(allowed), rows):
-                part = allowed[start : start + rows]
-                scores = (patches @ _patches([key[n] for key in keys], part, stride).mT) * weights[n, part]
-                insert(scores.unsqueeze(0), best, where, start)
-            values[n, wanting], indices[n, wanting] = best[0], allowed[where[0]]
+    rows = max(1, int(8 * tile_bytes / (9 * query.shape[0] * stride**2 * 4)))
+    allowed = kept.nonzero().squeeze(1)
+    best = torch.full((1, len(chosen), u), -torch.inf, dtype=weights.dtype, device=query.device)
+    where = torch.zeros(best.shape, dtype=torch.long, device=query.device)
+    for first in range(0, len(chosen), rows):
+        part = slice(first, first + rows)
+        patches = _patches([query], chosen[part], stride)
+        for start in range(0, len(allowed), rows):
+            against = allowed[start : start + rows]
+            scores = (patches @ _patches(keys, against, stride).mT) * weights[against]
+            insert(scores.unsqueeze(0), best[:, part], where[:, part], start)
+    return best[0], allowed[where[0]] if len(allowed) else where[0]
 
 
 def _patches(images: Sequence[Tensor], chosen: Tensor, stride: int) -> Tensor:

@@ -114,6 +114,7 @@ def _alone(threads: int) -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(before)
 
 
+@torch.no_grad()  # which does not pass from thread to thread
 def _merge_band(
     query: Tensor,
     keys: _Keys,

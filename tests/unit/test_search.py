@@ -118,8 +118,8 @@ def test_every_method_equals_dense_with_ties(kernel, strategy):
 def test_second_stage_is_completed_where_the_first_kept_too_few(inner, memory, monkeypatch):
     choose_inner_loop(monkeypatch, inner)
     completed = []
-    complete = block_search._complete
-    monkeypatch.setattr(block_search, "_complete", lambda *args: completed.append(args[5].sum()) or complete(*args))
+    complete = block_search.search_kept
+    monkeypatch.setattr(block_search, "search_kept", lambda *args: completed.append(len(args[5])) or complete(*args))
     for stride in (1, 2):
         config = SearchConfig(3 * stride, stride, stride, "two_stage", memory=memory)
         query = features(1, 4, 12 * stride, 10 * stride, batch=2)
@@ -128,7 +128,7 @@ def test_second_stage_is_completed_where_the_first_kept_too_few(inner, memory, m
         found = search(query, keys, 4, config)
         assert torch.equal(found.indices, wanted.indices)
         torch.testing.assert_close(found.scores, wanted.scores, atol=1e-5, rtol=0)
-    assert len(completed) == 2
+    assert len(completed) == 4
     assert min(completed) > 10
 
 
@@ -197,6 +197,18 @@ def test_gradient_of_scores(kernel, strategy):
     for of_query, of_key in grads[1:]:
         torch.testing.assert_close(of_query, grads[0][0])
         torch.testing.assert_close(of_key, grads[0][1])
+
+
+@pytest.mark.parametrize("inner", ["fused", "shared"])
+def test_gradient_through_the_compiled_loop(inner, monkeypatch):
+    choose_inner_loop(monkeypatch, inner)
+    config = config_of(KERNELS[0])
+    query, key = (features(seed, 2, config.padded(24), config.padded(9)).requires_grad_() for seed in (4, 5))
+    grads = []
+    for method in ("dense", "blocks"):
+        scores = search(query, [key], 2, dataclasses.replace(config, method=method)).scores
+        grads.append(torch.autograd.grad(scores.square().sum(), (query, key)))
+    torch.testing.assert_close(grads[1], grads[0], atol=1e-5, rtol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
