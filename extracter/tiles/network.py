@@ -174,7 +174,7 @@ class Tile:
         """S_i resized to a window: u tensors 1, 1, scale height, scale width."""
         every = Window(0, self.scores.shape[1], 0, self.scores.shape[2])
         s = self.stride
-        blocks = Window(around.top // s, around.bottom // s, around.left // s, around.right // s).grow(2, every)
+        blocks = around.in_blocks(s).grow(2, every)
         cells = Window(blocks.top * s, blocks.bottom * s, blocks.left * s, blocks.right * s)
         part = blocks.of(self.scores, every, 1).unsqueeze(1)  # u, 1, rows, columns
         return list(window.of(upsample(part, s * scale), cells, scale).unsqueeze(1))

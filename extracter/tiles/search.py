@@ -5,15 +5,16 @@ block search gives the scores of the whole. The running best of each query goes 
 the same keys whatever the strips and tiles are; where keys score the same, the lower index wins as in the whole.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from extracter.memory import MIB
+from extracter.models.block_search import SPARE, first_kept, search_kept
 from extracter.models.block_walk import walk
 from extracter.models.grid import inverse_norms
-from extracter.models.search import Matches, SearchConfig
+from extracter.models.search import CPU_TILE, Matches, SearchConfig
 from extracter.tiles.features import Features, bytes_at_once
 from extracter.tiles.windows import TooLittleMemory, Window
 
@@ -48,9 +49,13 @@ class Search:
         self.query, self.keys, self.u, self.config, self.report = query, keys, u, config, report
         self.stride = config.stride
         self.device = query.picture.device
-        on_cpu = self.device.type == "cpu"
-        self.score_bytes = min(memory / 10, 2**20) if on_cpu else min(memory / 40, 2**28)
-        free = memory - bytes_at_once(query.width) - 5 * self.score_bytes
+        if self.device.type == "cpu":
+            score_bytes = min(memory / 10, 2**20)
+            # Three tiles for each thread.
+            self.tile_bytes = min(CPU_TILE, score_bytes * 5 / 3 / torch.get_num_threads())
+        else:
+            score_bytes = self.tile_bytes = min(memory / 40, 2**28)
+        free = memory - bytes_at_once(query.width) - 5 * score_bytes
         wholes = [key.whole for key in keys]
         *key_rows, query_row = _row_bytes(query.width, self.stride, query.whole, wholes)
         if free < _least(key_rows, query_row):
@@ -62,20 +67,24 @@ class Search:
         ]
         columns = _QUERY_COLUMNS * self.stride
         self.tiles = query.whole.split((int((1 - _KEY_SHARE) * free / query_row) - 2) * self.stride, columns)
-        stages = 2 if config.strategy == "two_stage" else 1
-        self.total = stages * len(self.tiles) * sum(len(strips) for strips in self.strips)
+        self.two_stage = config.strategy == "two_stage" and u > 1
+        self.total = (1 + self.two_stage) * len(self.tiles) * sum(len(strips) for strips in self.strips)
         self.done = 0
 
     @torch.inference_mode()
     def run(self) -> Matches:
         """Matches of all queries, as `models.search.search` gives them for the whole: indices, scores 1, u, Q."""
-        allowed = None
-        if self.config.strategy == "two_stage":
-            _, best = self._walk(1, None)
-            allowed = torch.zeros(sum(self._count(key.whole) for key in self.keys), dtype=torch.bool)
-            allowed = allowed.to(self.device)
-            allowed[best.flatten()] = True
-        scores, indices = (x.permute(2, 0, 1).flatten(1).unsqueeze(0) for x in self._walk(self.u, allowed))
+        values, indices, norms = self._walk(self.u + SPARE if self.two_stage else self.u)
+        shape = (*indices.shape[:2], self.u)
+        if self.two_stage:
+            kept = torch.zeros(sum(self._count(key.whole) for key in self.keys), dtype=torch.bool, device=self.device)
+            kept[indices[..., 0].flatten()] = True
+            found = first_kept(values.flatten(0, 1)[None], indices.flatten(0, 1)[None], kept[None], self.u)
+            values, indices, short = (x[0] for x in found)
+            values, indices, short = values.view(shape), indices.view(shape), short.view(shape[:2])
+            values[short] = -torch.inf
+            self._complete(kept, short, values, indices)
+        scores, indices = (x.permute(2, 0, 1).flatten(1).unsqueeze(0) for x in (values * norms, indices))
         missing = scores.isneginf()
         indices = torch.where(missing, indices[:, :1], indices)
         return Matches(indices, scores.masked_fill(missing, 0), sum(self._count(key.whole) for key in self.keys))
@@ -83,61 +92,80 @@ class Search:
     def _count(self, whole: Window) -> int:
         return (whole.height // self.stride) * (whole.width // self.stride)
 
-    def _walk(self, u: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Scores and indices of the best u keys that are allowed: rows, columns, u."""
-        shape = (self.query.whole.height // self.stride, self.query.whole.width // self.stride)
-        best = torch.full((*shape, u), -torch.inf, device=self.device)
-        indices = torch.zeros((*shape, u), dtype=torch.long, device=self.device)
-        norms = torch.zeros((*shape, 1), device=self.device)
+    def _parts(self) -> Iterator[tuple[Features, Window, int, Tensor]]:
+        """Each strip of each reference with its margin: features, window, its first key, and which keys are its own."""
         start = 0
         for key, strips in zip(self.keys, self.strips, strict=True):
             columns = key.whole.width // self.stride
             for strip in strips:
                 outer = strip.grow(self.stride, key.whole)
-                first, last = (start + edge // self.stride * columns for edge in (outer.top, outer.bottom))
-                kept = torch.ones(1, last - first, dtype=torch.bool, device=self.device)
-                if allowed is not None:
-                    kept[0] = allowed[first:last]
-                margins = ((strip.top - outer.top) // self.stride, (outer.bottom - strip.bottom) // self.stride)
-                kept[:, : margins[0] * columns] = False
-                kept[:, (last - first) - margins[1] * columns :] = False
-                features = key.cut(outer, 2) if kept.any() else None
-                mask = None if kept.all() else kept
-                for tile in self.tiles:
-                    if features is not None:
-                        self._search_tile(tile, features, mask, first, best, indices, norms)
-                    self.done += 1
-                    self.report(self.done, self.total)
+                own = torch.zeros(outer.height // self.stride, columns, dtype=torch.bool, device=self.device)
+                own[(strip.top - outer.top) // self.stride :][: strip.height // self.stride] = True
+                yield key, outer, start + outer.top // self.stride * columns, own.flatten()
             start += self._count(key.whole)
-        return best * norms, indices
 
-    def _search_tile(
-        self,
-        tile: Window,
-        features: Tensor,
-        kept: Tensor | None,
-        first: int,
-        best: Tensor,
-        indices: Tensor,
-        norms: Tensor,
-    ) -> None:
-        """Merge one tile's matches in one strip into the running best, in place."""
+    def _walk(self, u: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The best u keys: scores without the queries' norms and indices, rows, columns, u; and 1 / norm of queries."""
+        shape = (self.query.whole.height // self.stride, self.query.whole.width // self.stride)
+        best = torch.full((*shape, u), -torch.inf, device=self.device)
+        indices = torch.zeros((*shape, u), dtype=torch.long, device=self.device)
+        norms = torch.zeros((*shape, 1), device=self.device)
+        for key, outer, first, own in self._parts():
+            features = key.cut(outer, 2)
+            mask = None if own.all() else own.unsqueeze(0)
+            for tile in self.tiles:
+                query, inner, around = self._query(tile)
+                place = inner.slices
+                norms[place] = inner.of(inverse_norms(query, self.stride), around, 1)[0].unsqueeze(2)
+                found, where = (
+                    inner.of(x[0].movedim(2, 0), around, 1).movedim(0, 2)
+                    for x in walk(query, [features], u, self.stride, self.tile_bytes, mask)
+                )
+                best[place], indices[place] = _merged(best[place], indices[place], found, where + first)
+                self._step()
+        return best, indices, norms
+
+    def _complete(self, kept: Tensor, short: Tensor, values: Tensor, indices: Tensor) -> None:
+        """Search the kept keys for the queries that are short, into values and indices, rows, columns, u."""
+        for key, outer, first, own in self._parts():
+            allowed = own & kept[first : first + len(own)]
+            features = key.cut(outer, 2)[0] if short.any() and allowed.any() else None
+            for tile in self.tiles:
+                self._step()
+                inner, around = self._blocks(tile)
+                place = inner.slices
+                wanting = short[place]
+                if features is None or not wanting.any():
+                    continue
+                query, _, _ = self._query(tile)
+                marks = torch.zeros(around.height, around.width, dtype=torch.bool, device=self.device)
+                inner.of(marks, around, 1)[:] = wanting
+                chosen = marks.flatten().nonzero().squeeze(1)
+                # Patches take sixteen tiles of memory here, which the walk has for its five.
+                found, where = search_kept(
+                    query[0], [features], self.stride, self.tile_bytes / 4, allowed, chosen, self.u
+                )
+                merged = _merged(values[place][wanting], indices[place][wanting], found, where + first)
+                values[place][wanting], indices[place][wanting] = merged
+
+    def _query(self, tile: Window) -> tuple[Tensor, Window, Window]:
+        """Features of a tile of queries with its margin; the tile and what is with the margin, in blocks."""
+        return self.query.cut(tile.grow(self.stride, self.query.whole), 2), *self._blocks(tile)
+
+    def _blocks(self, tile: Window) -> tuple[Window, Window]:
         outer = tile.grow(self.stride, self.query.whole)
-        query = self.query.cut(outer, 2)
-        inner, around = (
-            Window(w.top // self.stride, w.bottom // self.stride, w.left // self.stride, w.right // self.stride)
-            for w in (tile, outer)
-        )
-        place = (slice(inner.top, inner.bottom), slice(inner.left, inner.right))
-        norms[place] = inner.of(inverse_norms(query, self.stride), around, 1)[0].unsqueeze(2)
-        u = best.shape[2]
-        found, where = (
-            inner.of(x[0].movedim(2, 0), around, 1).movedim(0, 2)
-            for x in walk(query, [features], u, self.stride, self.score_bytes, kept)
-        )
-        merged, order = torch.cat((best[place], found), 2).sort(dim=2, descending=True, stable=True)
-        best[place] = merged[..., :u]
-        indices[place] = torch.cat((indices[place], where + first), 2).gather(2, order)[..., :u]
+        return tile.in_blocks(self.stride), outer.in_blocks(self.stride)
+
+    def _step(self) -> None:
+        self.done += 1
+        self.report(self.done, self.total)
+
+
+def _merged(best: Tensor, indices: Tensor, found: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """The best of two rankings along the last side, of which the second has the higher indices."""
+    u = best.shape[-1]
+    values, order = torch.cat((best, found), -1).sort(dim=-1, descending=True, stable=True)
+    return values[..., :u], torch.cat((indices, where), -1).gather(-1, order)[..., :u]
 
 
 def least_bytes(width: int, stride: int, query: Window, keys: Sequence[Window]) -> float:

@@ -62,6 +62,15 @@ class Window:
             for left in range(self.left, self.right, width)
         ]
 
+    def in_blocks(self, stride: int) -> "Window":
+        """The same rectangle counted in blocks of stride x stride cells; its edges are multiples of `stride`."""
+        return Window(self.top // stride, self.bottom // stride, self.left // stride, self.right // stride)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns in a map of everything."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
     def of(self, x: Tensor, outer: "Window", scale: int) -> Tensor:
         """The part of x, ..., rows, columns, that lies in this window; x covers `outer` at `scale` pixels a cell."""
         rows = slice(scale * (self.top - outer.top), scale * (self.bottom - outer.top))
