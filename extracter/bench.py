@@ -10,11 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from extracter.bench_run import CHANNELS
+from extracter.bench_run import arithmetic
 from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.kernels import run_child
-from extracter.models.search import SearchConfig
 from extracter.runtime import choose_device
 
 COLUMNS = [
@@ -94,7 +93,7 @@ def bench(
 
 
 def _measure(job: dict, limit: float) -> dict:
-    predicted = _arithmetic(job) / _GUESS[job["device"]]
+    predicted = arithmetic(job) / _GUESS[job["device"]]
     if predicted > limit:
         return {"result": f"left out: about {predicted:,.0f} s"}
     measured = run_child([sys.executable, "-m", "extracter.bench_run", json.dumps(job)], job["repeats"])
@@ -106,21 +105,11 @@ def _measure(job: dict, limit: float) -> dict:
         "seconds": round(measured["seconds"], 4),
         "runs": measured["runs"],
         "peak_memory_mib": round(measured["peak_memory_mib"], 1),
-        "gflops": None if gflops is None else round(gflops, 1),
+        "gflops": round(gflops, 1),
         "gemm_gflops": round(gemm, 1),
-        "share_of_gemm": None if gflops is None else round(gflops / gemm, 3),
+        "share_of_gemm": round(gflops / gemm, 3),
         "threads": measured["threads"],
     }
-
-
-def _arithmetic(job: dict) -> float:
-    """GFLOP of the search, the part that grows with the fourth power of the size."""
-    third = job["kernel"] // 3
-    config = SearchConfig(job["kernel"], third, third)
-    patches = config.count(config.padded(job["size"] // 4)) ** 2
-    whole = 2 * patches**2 * CHANNELS[2] * job["kernel"] ** 2 / 1e9
-    walks = 2 if job["method"] in ("usual", "chunked") and job["strategy"] == "two_stage" else 1
-    return whole / 9 if job["method"].startswith("blocks") else whole * walks
 
 
 def _say(row: dict) -> None:

@@ -8,7 +8,20 @@ import sys
 
 import typer
 
-from extracter.commands import bench, data, evaluate, figures, kernels, models, params, status, tables, train, upscale
+from extracter.commands import (
+    bench,
+    data,
+    evaluate,
+    figures,
+    kernels,
+    models,
+    params,
+    status,
+    study,
+    tables,
+    train,
+    upscale,
+)
 from extracter.errors import UserError
 
 # Threads that wait in sleep, not in a loop: beside another busy process a training step is several times faster so.
@@ -47,6 +60,9 @@ for command in (
     upscale.upscale,
     models.convert,
     models.info,
+    models.release,
+    study.study_references,
+    study.ablate,
 ):
     app.command()(command)
 

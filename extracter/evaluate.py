@@ -30,6 +30,7 @@ VARIANTS = {
     "ttsr": ("ttsr", "full"),
     "extracter-rec": ("extracter", "rec"),
     "extracter": ("extracter", "full"),
+    "released": ("extracter", "rec"),
 }
 COLUMNS = ["image", "reference", "psnr_y", "ssim_y", "seconds", "peak_memory_mib"]
 
@@ -59,7 +60,7 @@ def evaluate(
         summary: JSON with the means, and the highest peak memory.
         sr: folder for the SR images, PNG.
         seed: of PyTorch's generators.
-        model, search: parameters that the checkpoint must have been trained with.
+        model, search: parameters that the checkpoint must have been trained with, unless it is the released one.
         precision: 32-true, or bf16-mixed for what lies outside the search.
         compiled: let torch.compile fuse the convolutional parts.
         device: auto, cpu or cuda.
@@ -131,7 +132,7 @@ def evaluate(
 
 
 def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search: Search) -> dict:
-    """Refuse a checkpoint that was not trained as the variant and the parameters say.
+    """Refuse a checkpoint that was not trained as the variant and the parameters say; a released one brings its own.
 
     `search.memory` may differ: it is a matter of the machine, not of the weights; so may what the network is not made
     from.
@@ -153,14 +154,12 @@ def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search
         raise UserError(f"`{variant}` needs a checkpoint; name its folder with --checkpoint")
     where = Path(checkpoint) / "training.json"
     training = read_json(where)
-    expected = {
-        "family": wanted[0],
-        "phase": wanted[1],
-        **{f"model.{key}": value for key, value in model.model_dump(mode="json").items()},
-        **{f"search.{key}": value for key, value in search.model_dump(mode="json").items()},
-    }
-    for path in {"search.memory", *UNUSED[wanted[0]]}:
-        expected.pop(path)
+    expected = {"family": wanted[0], "phase": wanted[1]}
+    if variant != "released":
+        expected |= {f"model.{key}": value for key, value in model.model_dump(mode="json").items()}
+        expected |= {f"search.{key}": value for key, value in search.model_dump(mode="json").items()}
+        for path in {"search.memory", *UNUSED[wanted[0]]}:
+            expected.pop(path)
     for path, value in expected.items():
         found = training
         for key in path.split("."):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -17,13 +18,15 @@ from extracter.model_files import model_folder
 from extracter.models.checkpoint import load_model
 from extracter.models.extracter import Extracter
 from extracter.models.refsr import count_parameters
+from extracter.models.search import search
 from extracter.models.ttsr import TTSR
 from extracter.photos import Photo
 from extracter.progress import track
 
 # Sides of the result, pixels; the reference is as large.
 SIZES = (512, 1024, 2048, 4096)
-_MEASURED = (128, 256)  # sides of the results that are timed
+_MEASURED = 256  # side of the result that is timed
+_GRID = 64  # side of the grids of queries and keys whose search is timed
 _PARTS = {
     "dfe": "DFE, deep features",
     "ife": "IFE, of LR",
@@ -49,9 +52,8 @@ def info(path: Path | None, *, measure: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(f"[bold]{folder}[/bold]", markup=True)
     console.print(_table("configuration", read_json(folder / "config.json").items()), markup=False)
-    counts = [
-        (text, f"{count_parameters(getattr(model, name)):,}") for name, text in _PARTS.items() if hasattr(model, name)
-    ]
+    parts = dict(model.named_children())
+    counts = [(text, f"{count_parameters(parts[name]):,}") for name, text in _PARTS.items() if name in parts]
     console.print(_table("parameters", [*counts, ("together", f"{count_parameters(model):,}")]), markup=False)
     console.print(_table("training", _provenance(folder)), markup=False)
     console.print(_cost(model, _rates(model) if measure else None), markup=False)
@@ -73,25 +75,27 @@ def _table(title: str, rows) -> Table:
 
 
 def _rates(model: Extracter | TTSR) -> tuple[float, float]:
-    """Seconds for a pixel of the result, and for a pair of query and key.
-
-    Two sizes tell the two apart: the network's time rises with the area, the search's with its square.
-    """
+    """Seconds for a pixel of the result, by a small image, and for a pair of query and key, by features of noise."""
     rng = np.random.default_rng(0)
-    seconds, pixels, pairs = [], [], []
     upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
-    warm = Photo(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    upscaler.run(warm)
-    for side in track(_MEASURED, "timing", len(_MEASURED)):
-        photo = Photo(rng.integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8))
+    side = _GRID * model.search.stride
+    # Channels-last, as the network is evaluated.
+    width = 4 * model.dfe.features[0].out_channels
+    features = torch.rand(2, 1, width, side, side, generator=torch.Generator().manual_seed(0))
+    query, key = (x.contiguous(memory_format=torch.channels_last) for x in features)
+
+    def network(pixels: int) -> None:
+        upscaler.run(Photo(rng.integers(0, 256, (pixels // 4, pixels // 4, 3), dtype=np.uint8)))
+
+    works = {"network": lambda: network(_MEASURED), "search": lambda: search(query, [key], model.stm.u, model.search)}
+    network(32)  # which also compiles the search's loops
+    seconds = []
+    for work in track(works.values(), "timing", len(works)):
         start = time.perf_counter()
-        matches = upscaler.run(photo).matches
+        with torch.inference_mode():
+            work()
         seconds.append(time.perf_counter() - start)
-        pixels.append(side**2)
-        pairs.append(matches.indices.shape[2] * matches.keys)
-    per_pair = (seconds[1] - seconds[0] * pixels[1] / pixels[0]) / (pairs[1] - pairs[0] * pixels[1] / pixels[0])
-    per_pair = max(per_pair, 0.0)
-    return max(seconds[1] - per_pair * pairs[1], 0.0) / pixels[1], per_pair
+    return seconds[0] / _MEASURED**2, seconds[1] / _GRID**4
 
 
 def _cost(model: Extracter | TTSR, rates: tuple[float, float] | None) -> Table:

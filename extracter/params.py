@@ -100,8 +100,8 @@ class Model(Block):
     csfi_blocks: Annotated[list[Whole], Field(min_length=3, max_length=3)] = Field(
         description="residual blocks of CSFI's stages, each on as many scales; 16, 8, 4 in the paper"
     )
-    gde_blocks: Annotated[list[Whole], Field(min_length=3, max_length=3)] = Field(
-        description="residual blocks of GDE's levels, coarsest first; 9, 9, 9 in the paper"
+    gde_blocks: Annotated[list[Whole], Field(max_length=3)] = Field(
+        description="residual blocks of GDE's levels, coarsest first; 9, 9, 9 in the paper; none: without GDE"
     )
     ttsr_blocks: Annotated[list[Whole], Field(min_length=4, max_length=4)] = Field(
         description="residual blocks of the baseline: shallow extractor and three stages; 16, 16, 8, 4 as published"
@@ -111,6 +111,8 @@ class Model(Block):
 
     @model_validator(mode="after")
     def _check(self):
+        if len(self.gde_blocks) not in (0, 3):
+            raise ValueError("`gde_blocks` are three numbers, one for each level, or none")
         if self.vgg_weights == "imagenet" and self.dfe_width != 64:
             raise ValueError("`vgg_weights: imagenet` needs `dfe_width: 64`, the width of VGG19")
         return self

@@ -18,6 +18,7 @@ METHODS = {
     "ttsr-rec": "TTSR-rec",
     "extracter": "Extracter",
     "extracter-rec": "Extracter-rec",
+    "released": "Extracter-rec, released",
 }
 MISSING = "not available"
 NOT_REPORTED = "–"

@@ -52,3 +52,20 @@ def info(
     from extracter.info import info
 
     info(model, measure=measure)
+
+
+def release(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder that training wrote.")],
+    summary: Annotated[list[Path], typer.Option(help="Of `evaluate`, of bicubic and of this checkpoint; repeat it.")],
+    about: Annotated[Path, typer.Option(help="Markdown for the model card: data, its licence, limits.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+) -> None:
+    """Make a released model of a checkpoint: float16 weights and a model card.
+
+    Example: `extracter release results/open/checkpoints/extracter-rec --about models/extracter-rec.md --summary
+    results/open/evaluation/bicubic/set14.json --summary results/open/evaluation/extracter-rec/set14.json -o
+    models/extracter-rec`
+    """
+    from extracter.release import release
+
+    release(checkpoint, summary, about, out)

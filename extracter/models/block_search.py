@@ -36,8 +36,7 @@ def search_blocks(
         keys: N, C, any such sides, for each reference.
         u: matches for each query.
         stride: s, side of a block.
-        tile_bytes: memory of one tile of float32 scores; five of them exist at once, on the CPU three for each thread,
-            or patches of the size of sixteen.
+        tile_bytes: memory of one tile of float32 scores; five of them exist at once, or patches of the size of sixteen.
         two_stage: restrict the top u to the keys that are some query's best.
     """
     wanted = u + SPARE if two_stage and u > 1 else u

@@ -19,6 +19,8 @@ from torch import Tensor
 from extracter.models.block_kernel import merge_row
 from extracter.models.grid import block_row, grid_of, inverse_norms, to_blocks
 
+# Bytes of a tile of a thread, of which three stay in a core's cache while they are summed.
+_THREAD_TILE = 2**18
 # Rows of blocks in the key for each thread; with fewer, laying them out would take longer than multiplying them.
 _ROWS_OF_A_THREAD = 8
 
@@ -91,6 +93,8 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
     if keys.barred is not None:
         bias.masked_fill_(keys.barred, -torch.inf)
     threads = max(1, min(torch.get_num_threads(), key_rows // _ROWS_OF_A_THREAD))
+    # Three tiles for each thread are no more than five of what is asked for.
+    tile_bytes = min(tile_bytes * 5 / (3 * threads), _THREAD_TILE)
     # What the threads lay out takes no more memory than the key's features.
     height = max(1, min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads)))
     with _alone(threads) as workers:

@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N, C, H, W to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return x + self.conv2(F.relu(self.conv1(x), inplace=True))
 
 
 class ResidualStage(nn.Sequential):
@@ -45,7 +45,7 @@ class ShallowExtractor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N, 3, H, W to N, features, H, W."""
-        x = F.relu(self.head(x))
+        x = F.relu(self.head(x), inplace=True)
         return x + self.stage(x)
 
 

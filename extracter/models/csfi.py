@@ -51,7 +51,11 @@ class Exchange(nn.Module):
                 if source < target:
                     self.ups[f"{source}_{target}"] = conv1x1(features, features)
                 elif source > target:
-                    steps = (m for _ in range(source - target) for m in (conv3x3(features, features, 2), nn.ReLU()))
+                    steps = (
+                        m
+                        for _ in range(source - target)
+                        for m in (conv3x3(features, features, 2), nn.ReLU(inplace=True))
+                    )
                     self.downs[f"{source}_{target}"] = nn.Sequential(*steps)
         self.merges = nn.ModuleList(conv3x3(scales * features, features) for _ in range(scales))
 
@@ -63,10 +67,10 @@ class Exchange(nn.Module):
             for source, x in enumerate(scales):
                 if source < target:
                     enlarged = upsample(x, 2 ** (target - source))
-                    taken.append(F.relu(self.ups[f"{source}_{target}"](enlarged)))
+                    taken.append(F.relu(self.ups[f"{source}_{target}"](enlarged), inplace=True))
                 elif source > target:
                     taken.append(self.downs[f"{source}_{target}"](x))
-            merged.append(F.relu(merge(torch.cat(taken, 1))))
+            merged.append(F.relu(merge(torch.cat(taken, 1)), inplace=True))
         return merged
 
 
@@ -79,7 +83,7 @@ class PixelShuffleUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Double the size of x."""
-        return F.relu(F.pixel_shuffle(self.conv(x), 2))
+        return F.relu(F.pixel_shuffle(self.conv(x), 2), inplace=True)
 
 
 class CSFI(nn.Module):
@@ -128,6 +132,7 @@ class CSFI(nn.Module):
             scales = [x + residual for x, residual in zip(scales, residuals, strict=True)]
         coarse, middle, fine = scales
         enlarged = [
-            F.relu(conv(upsample(x, f))) for conv, x, f in zip(self.merge_ups, (coarse, middle), (4, 2), strict=True)
+            F.relu(conv(upsample(x, f)), inplace=True)
+            for conv, x, f in zip(self.merge_ups, (coarse, middle), (4, 2), strict=True)
         ]
-        return F.relu(self.merge(torch.cat((fine, *enlarged), 1))), scales
+        return F.relu(self.merge(torch.cat((fine, *enlarged), 1)), inplace=True), scales

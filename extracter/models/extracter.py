@@ -23,7 +23,7 @@ class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
         dfe_width: channels of the DFE's first level; 64 is VGG19's.
         ife_blocks: residual blocks of IFE and GFE.
         csfi_blocks: residual blocks of CSFI's branches in its three stages.
-        gde_blocks: residual blocks of GDE's three levels.
+        gde_blocks: residual blocks of GDE's three levels; none: without GDE, for ablations.
         textures: u, matches fused for each query.
         bicubic_skip: predict the difference from bicubic (not in the paper).
         kernel: side of a search patch in pixels of the deepest features.
@@ -60,8 +60,9 @@ class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
         super().__init__(dfe_width, textures, bicubic_skip, search, constant_coverage, repeats)
         self.ife = ShallowExtractor(features, ife_blocks)
         self.csfi = CSFI(features, csfi_blocks, texture_channels(dfe_width), textures)
-        self.gde = GDE(features, ife_blocks if gfe_blocks is None else gfe_blocks, gde_blocks, gde_closing, gradient)
-        self.fuse = conv3x3(2 * features, features)
+        gfe_blocks = ife_blocks if gfe_blocks is None else gfe_blocks
+        self.gde = GDE(features, gfe_blocks, gde_blocks, gde_closing, gradient) if gde_blocks else None
+        self.fuse = conv3x3(2 * features, features) if gde_blocks else None
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
         self.start_from_bicubic(self.tail[-1])
 
@@ -69,5 +70,7 @@ class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
         """SR = Conv(Concat(x_3g, x_TT)), N, 3, 4h, 4w (section 3.4)."""
         soft = self.stm.soft_attention(matches, (lr.shape[-2], lr.shape[-1]))
         x_tt, synthesised = self.csfi(self.ife(lr), textures, soft)
-        x_3g = self.gde(lr, synthesised)
-        return self.tail(F.relu(self.fuse(torch.cat((x_3g, x_tt), 1))))
+        if self.gde is not None:
+            x_3g = self.gde(lr, synthesised)
+            x_tt = F.relu(self.fuse(torch.cat((x_3g, x_tt), 1)), inplace=True)
+        return self.tail(x_tt)

@@ -27,7 +27,7 @@ class VGG19(nn.Module):
         pools = 0
         for multiple in _LAYERS:
             if multiple:
-                layers += [nn.Conv2d(channels, multiple * width, 3, padding=1), nn.ReLU()]
+                layers += [nn.Conv2d(channels, multiple * width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = multiple * width
                 if pools == depth - 1:
                     break

@@ -53,7 +53,7 @@ class GDELevel(nn.Module):
 
     def forward(self, x: Tensor, texture: Tensor) -> Tensor:
         """Map two N, features, H, W to one."""
-        x = F.relu(self.head(torch.cat((x, texture), 1)))
+        x = F.relu(self.head(torch.cat((x, texture), 1)), inplace=True)
         return x + self.stage(x)
 
 

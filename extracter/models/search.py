@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from extracter.models.block_search import block_scores, search_blocks
 
-# Bytes of a tile, three of which stay in a core's cache while they are summed.
-CPU_TILE = 2**18
+# Bytes of a tile of scores on the CPU: beyond this nothing is gained.
+_CPU_TILE = 2**20
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) 
     if config.method == "blocks" and config.has_blocks:
         tile_bytes = _memory(query.device, config.memory) / 16
         if query.device.type == "cpu":
-            tile_bytes = min(tile_bytes, CPU_TILE)
+            tile_bytes = min(tile_bytes, _CPU_TILE)
         with torch.no_grad():
             two_stage = config.strategy == "two_stage"
             found, indices = search_blocks(query, keys, u, config.stride, tile_bytes, two_stage)

@@ -42,6 +42,7 @@ class TTSR(RefSR, PyTorchModelHubMixin, license="mit"):
     ):
         search = SearchConfig(kernel, stride, padding, "direct", memory=memory)
         super().__init__(dfe_width, 1, bicubic_skip, search, constant_coverage)
+        self.gde = None
         self.ife = ShallowExtractor(features, blocks[0])
         self.csfi = CSFI(features, blocks[1:], texture_channels(dfe_width), 1, weigh=False)
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))

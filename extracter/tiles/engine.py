@@ -98,7 +98,7 @@ def super_resolve(
     textures = Textures(
         [features(image) for image in inputs.refs], indices, config.stride, rest, model.stm.constant_coverage
     )
-    bounds = density_bounds(lr) if isinstance(model, Extracter) and model.gde.gradient == "normalised" else None
+    bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):

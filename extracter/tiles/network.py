@@ -54,7 +54,7 @@ class Margins:
         """
         synthesised = list(_MERGE)
         inputs, levels = [], []
-        if isinstance(model, Extracter):
+        if model.gde is not None:
             need = _TAIL
             for place in (2, 1, 0):
                 levels.insert(0, need)
@@ -118,10 +118,10 @@ class Tile:
         """SR of the tile, not yet clamped and without the bicubic skip: 1, 3, 4 height, 4 width."""
         scales = self._integrate()
         x_tt = self._merge(scales)
-        if isinstance(self.model, Extracter):
+        if self.model.gde is not None:
             x_3g = self._enhance(scales)
             del scales
-            x_tt = F.relu(self.model.fuse(torch.cat((x_3g, x_tt), 1)))
+            x_tt = F.relu(self.model.fuse(torch.cat((x_3g, x_tt), 1)), inplace=True)
         return self.inner.of(self.model.tail(x_tt), self._grown(_TAIL), 4)
 
     def _grown(self, cells: int, align: int = 1) -> Window:
@@ -186,8 +186,8 @@ class Tile:
         taken = [fine.x]
         for conv, patch, factor in zip(csfi.merge_ups, (coarse, middle), (4, 2), strict=True):
             enlarged = Patch(upsample(patch.x, factor), patch.window, 4).crop(fine.window)
-            taken.append(F.relu(conv(enlarged.x)))
-        x = F.relu(csfi.merge(torch.cat(taken, 1)))
+            taken.append(F.relu(conv(enlarged.x), inplace=True))
+        x = F.relu(csfi.merge(torch.cat(taken, 1)), inplace=True)
         return fine._replace(x=x).crop(self._grown(_TAIL)).x
 
     def _enhance(self, scales: Sequence[Patch]) -> Tensor:

@@ -14,7 +14,7 @@ from extracter.memory import MIB
 from extracter.models.block_search import SPARE, first_kept, search_kept
 from extracter.models.block_walk import walk
 from extracter.models.grid import inverse_norms
-from extracter.models.search import CPU_TILE, Matches, SearchConfig
+from extracter.models.search import Matches, SearchConfig
 from extracter.tiles.features import Features, bytes_at_once
 from extracter.tiles.windows import TooLittleMemory, Window
 
@@ -49,13 +49,9 @@ class Search:
         self.query, self.keys, self.u, self.config, self.report = query, keys, u, config, report
         self.stride = config.stride
         self.device = query.picture.device
-        if self.device.type == "cpu":
-            score_bytes = min(memory / 10, 2**20)
-            # Three tiles for each thread.
-            self.tile_bytes = min(CPU_TILE, score_bytes * 5 / 3 / torch.get_num_threads())
-        else:
-            score_bytes = self.tile_bytes = min(memory / 40, 2**28)
-        free = memory - bytes_at_once(query.width) - 5 * score_bytes
+        on_cpu = self.device.type == "cpu"
+        self.tile_bytes = min(memory / 10, 2**20) if on_cpu else min(memory / 40, 2**28)
+        free = memory - bytes_at_once(query.width) - 5 * self.tile_bytes
         wholes = [key.whole for key in keys]
         *key_rows, query_row = _row_bytes(query.width, self.stride, query.whole, wholes)
         if free < _least(key_rows, query_row):

@@ -141,6 +141,19 @@ def test_only_a_parameter_that_changes_the_network_refuses_a_checkpoint(tmp_path
             check_checkpoint(f"{family}-rec", weights, **changed)
 
 
+def test_the_released_model_brings_its_own_parameters(tmp_path):
+    images = write_test_set(tmp_path / "set")
+    other = preset().model.model_copy(update={"features": 6}).model_dump(mode="json")
+    weights = write_checkpoint(tmp_path / "weights", model=other)
+    _, summary = run("released", images, weights, tmp_path)
+    assert summary["variant"] == "released"
+    with pytest.raises(UserError, match=r"`model\.features` is 6"):
+        run("extracter-rec", images, weights, tmp_path)
+    full = write_checkpoint(tmp_path / "full", phase="full")
+    with pytest.raises(UserError, match="`phase` is full"):
+        run("released", images, full, tmp_path)
+
+
 @pytest.mark.parametrize("changes", [{"precision": "bf16-mixed"}, {"compiled": True}])
 def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
     # The graphs are taken and run as they are: generating code for them takes minutes.

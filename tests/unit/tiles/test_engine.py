@@ -236,3 +236,11 @@ def test_windows_cover_without_overlap():
         seen[window.top : window.bottom, window.left : window.right] += 1
     assert (seen == 1).all()
     assert Window(4, 8, 4, 8).grow(3, area, 2) == Window(0, 12, 0, 9)
+
+
+def test_without_gde():
+    model = network(gde_blocks=())
+    assert model.gde is None
+    inputs = floating(images(1, (9, 14), [(24, 40)]))
+    sr, matches = engine.super_resolve(model, inputs, memory=2**27)
+    assert float((to_signed(sr) - whole(model, inputs, matches)).abs().max()) <= 1e-4

@@ -1,0 +1,51 @@
+"""`extracter study-references` and `ablate`: what references, and the parts of the method, are worth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extracter import params
+from extracter.commands.options import Device, Params, PresetName
+
+
+def study_references(
+    images: Annotated[Path, typer.Argument(help="Prepared test set, such as data/prepared/demo/set14.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the newest at hand.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="CSV; a table .md and a figure .png are written beside it.")] = Path(
+        "references.csv"
+    ),
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    device: Device = "auto",
+) -> None:
+    """Measure whether the reference helps: PSNR with the image's own bicubic, another image, and its warped original.
+
+    Example: `extracter study-references data/prepared/demo/set14`
+    """
+    from extracter.reference_study import study_references
+
+    (seed,) = params.load_blocks(file, preset, "seed")
+    study_references(model, images, out, seed=seed, device=device)
+
+
+def ablate(
+    pairs: Annotated[Path, typer.Option(help="Prepared training pairs, such as data/prepared/demo/train.")],
+    work: Annotated[Path, typer.Option(help="Folder for the trainings; what is done there is not done again.")],
+    out: Annotated[Path, typer.Option(help="CSV; a table .md is written beside it.")],
+    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 400,
+    seeds: Annotated[int, typer.Option(min=1, help="How many; they count on from the preset's.")] = 3,
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    device: Device = "auto",
+) -> None:
+    """Train with one part of the method changed at a time: u, GDE, search strategy, kernel. Killed, it resumes.
+
+    Example: `extracter ablate --pairs data/prepared/demo/train --work ablations --out ablations.csv`
+    """
+    from extracter.ablations import ablate
+
+    first, *blocks = params.load_blocks(file, preset, "seed", "model", "search", "loss", "train")
+    ablate(pairs, work, out, list(range(first, first + seeds)), steps, *blocks, device=device)
