@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from extracter.memory import MIB, PeakMemory, confine, is_allocation_failure
+from extracter.memory import MIB, PeakMemory, confine, is_allocation_failure, keep_freed_memory
 from extracter.models import block_walk
 from extracter.models.extracter import Extracter
 from extracter.models.search import SearchConfig, search
@@ -170,20 +170,22 @@ def run(job: dict) -> None:
     work = make(job, job["size"], device)
     if job["compile"]:
         work()
-    memory = PeakMemory(device)
     if job["budget_gib"] is not None:
         say(confined=confine(device, job["budget_gib"]))
-    seconds, peaks = [], []
+    if job["part"] == "forward" and job["method"] != "usual":
+        keep_freed_memory()  # `evaluation.reuse_memory`
+    seconds, warm = [], False
     try:
         while len(seconds) < job["repeats"] and sum(seconds) < job["limit"]:
-            memory.reset()
-            elapsed, result = timed(work, device)
-            peaks.append(max(0.0, memory.read() - bytes_of(result) / MIB))
-            del result
+            elapsed = timed(work, device)[0]
             # What a first run sets up is nothing beside a long run and much beside a short one.
-            if len(peaks) > 1 or elapsed > _LONG:
+            if warm or elapsed > _LONG:
                 seconds.append(elapsed)
                 say(done=len(seconds))
+            warm = True
+        memory = PeakMemory(device)
+        result = work()
+        peak_memory = max(0.0, memory.read() - bytes_of(result) / MIB)
     except Exception as error:
         if is_allocation_failure(error):
             say(fits=False)
@@ -191,7 +193,7 @@ def run(job: dict) -> None:
         raise
     gflop = arithmetic(job) + (convolutions(job["size"]) if job["part"] == "forward" else 0)
     say(
-        fits=True, seconds=median(seconds), runs=len(seconds), peak_memory_mib=max(peaks),
+        fits=True, seconds=median(seconds), runs=len(seconds), peak_memory_mib=peak_memory,
         gflops=gflop / median(seconds), gemm=peak, threads=torch.get_num_threads(),
     )  # fmt: skip
 

@@ -48,6 +48,7 @@ def evaluate(
     search: Search,
     precision: str = "32-true",
     compiled: bool = False,
+    reuse_memory: bool = False,
     device: str,
 ) -> None:
     """Super-resolve a test set, keep the images, and measure them.
@@ -63,6 +64,7 @@ def evaluate(
         model, search: parameters that the checkpoint must have been trained with, unless it is the released one.
         precision: 32-true, or bf16-mixed for what lies outside the search.
         compiled: let torch.compile fuse the convolutional parts.
+        reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
         device: auto, cpu or cuda.
 
     Raises:
@@ -84,7 +86,7 @@ def evaluate(
         def super_resolve(inputs: TestImage) -> np.ndarray:
             return run_network(network, inputs, target, precision)
 
-    memory = PeakMemory(target)
+    memory = PeakMemory(target, reuse_memory)
     rows = []
     for inputs in track(test_set, f"{variant} on {test_set.name}", len(test_set)):
         memory.reset()

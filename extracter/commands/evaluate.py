@@ -26,9 +26,9 @@ def evaluate(
     """
     from extracter.evaluate import evaluate
 
-    names = ("seed", "model", "search", "evaluation.precision", "evaluation.compile")
-    seed, model, search, precision, compiled = params.load_blocks(file, preset, *names)
+    names = ("seed", "model", "search", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
+    seed, model, search, precision, compiled, reuse_memory = params.load_blocks(file, preset, *names)
     evaluate(
         variant, images, checkpoint, out, summary, sr, seed=seed, model=model, search=search, precision=precision,
-        compiled=compiled, device=device,
+        compiled=compiled, reuse_memory=reuse_memory, device=device,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extracter.models.blocks import ResidualStage, conv1x1, conv3x3, resize, upsample
+from extracter.models.blocks import ResidualStage, add, conv1x1, conv3x3, resize, upsample
 
 
 class Fusion(nn.Module):
@@ -35,7 +35,9 @@ class Fusion(nn.Module):
         fused = x
         for conv, texture, scores in zip(self.convs, textures, soft, strict=True):
             weight = resize(scores, (x.shape[-2], x.shape[-1]))
-            fused = fused + conv(torch.cat((x, texture * weight if self.weigh else texture), 1)) * weight
+            # In x's precision, which is the convolution's.
+            taken = (texture * weight if self.weigh else texture).to(x.dtype)
+            fused = fused + conv(torch.cat((x, taken), 1)) * weight
         return fused
 
 
@@ -129,7 +131,7 @@ class CSFI(nn.Module):
             scales.append(fusion(fresh, textures[stage], soft))
             mixed = self.exchanges[stage - 1](scales) if stage else scales
             residuals = (branch(m) for branch, m in zip(self.stages[stage], mixed, strict=True))
-            scales = [x + residual for x, residual in zip(scales, residuals, strict=True)]
+            scales = [add(x, residual) for x, residual in zip(scales, residuals, strict=True)]
         coarse, middle, fine = scales
         enlarged = [
             F.relu(conv(upsample(x, f)), inplace=True)

@@ -154,7 +154,7 @@ def test_the_released_model_brings_its_own_parameters(tmp_path):
         run("released", images, full, tmp_path)
 
 
-@pytest.mark.parametrize("changes", [{"precision": "bf16-mixed"}, {"compiled": True}])
+@pytest.mark.parametrize("changes", [{"precision": "bf16-mixed"}, {"compiled": True}, {"reuse_memory": True}])
 def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
     # The graphs are taken and run as they are: generating code for them takes minutes.
     compile_parts = RefSR.compile_parts

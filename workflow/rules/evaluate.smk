@@ -17,7 +17,9 @@ rule evaluate:
     resources:
         gpu=GPUS,
     params:
-        blocks=get_blocks("seed", "model", "search", "evaluation.precision", "evaluation.compile"),
+        blocks=get_blocks(
+            "seed", "model", "search", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory"
+        ),
         version=get_version("evaluate"),
         images=subpath(input.images, parent=True),
         checkpoint=lambda wildcards, input: (
