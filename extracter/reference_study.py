@@ -50,16 +50,17 @@ def study_references(model: Path | None, images: Path, out: Path, *, seed: int, 
     target = choose_device(device)
     make_deterministic(seed)
     network.to(target)
-    inputs = list(TestSet(images))
-    if len(inputs) < 2:
+    test_set = TestSet(images)
+    if len(test_set) < 2:
         raise UserError(f"{images}: one image alone; a set of at least two has another image for each")
-    others = _derangement(len(inputs), seed)
+    originals = [image.hr_pixels for image in test_set]
+    others = _derangement(len(test_set), seed)
     rows = []
-    for number, image in enumerate(track(inputs, f"references of {images.name}", len(inputs))):
+    for number, image in enumerate(track(test_set, f"references of {test_set.name}", len(test_set))):
         original = Image.fromarray(image.hr_pixels)
         references = {
             "own": upscale(downscale(original)),
-            "other": Image.fromarray(inputs[others[number]].hr_pixels),
+            "other": Image.fromarray(originals[others[number]]),
             "warped": warped_original(original),
         }
         row: dict[str, object] = {"image": image.name, "bicubic": psnr_y(image.hr_pixels, enlarge(image))}
@@ -68,7 +69,7 @@ def study_references(model: Path | None, images: Path, out: Path, *, seed: int, 
         rows.append(row)
     rows.append({"image": "mean", **{key: mean(row[key] for row in rows) for key in COLUMNS[1:]}})
     write_csv(out, [{key: _rounded(row[key], 4) for key in COLUMNS} for row in rows], COLUMNS)
-    _write_table(rows, TestSet(images).name, out)
+    _write_table(rows, test_set.name, out)
     _draw(rows, out.with_suffix(".png"))
 
 
