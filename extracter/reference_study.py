@@ -75,17 +75,20 @@ def study_references(model: Path | None, images: Path, out: Path, *, seed: int, 
 
 def warped_original(original: Image.Image) -> Image.Image:
     """A crop of an image with its place, size, direction and colours changed; sides are multiples of 4."""
-    width, height = original.size
     cosine, sine = math.cos(math.radians(_ROTATION)), math.sin(math.radians(_ROTATION))
-    fits = min(width / (width * cosine + height * sine), height / (width * sine + height * cosine)) / _SCALE
-    size = tuple(max(SCALE, int(_SHARE * min(1, fits) * side) // SCALE * SCALE) for side in original.size)
+
+    def box(width: float, height: float) -> tuple[float, float]:
+        """Sides of the upright box around a turned rectangle."""
+        return width * cosine + height * sine, width * sine + height * cosine
+
+    fits = min(1, *(side / turned for side, turned in zip(original.size, box(*original.size), strict=True)))
+    width, height = (max(SCALE, int(_SHARE * fits / _SCALE * side) // SCALE * SCALE) for side in original.size)
+    turned = box(width, height)
+    # The least images have no room for the whole of it.
+    scale = min(_SCALE, *(side / length for side, length in zip(original.size, turned, strict=True)))
     # Half of what is left is the shift to the right and down.
-    reach = (
-        _SCALE * (size[0] * cosine + size[1] * sine) / 2,
-        _SCALE * (size[0] * sine + size[1] * cosine) / 2,
-    )
-    center = tuple(side / 2 + max(0, side / 2 - half) / 2 for side, half in zip(original.size, reach, strict=True))
-    crop = warp(original, center, size, scale=_SCALE, rotation=_ROTATION)
+    center = tuple(side / 2 + (side - scale * length) / 4 for side, length in zip(original.size, turned, strict=True))
+    crop = warp(original, center, (width, height), scale=scale, rotation=_ROTATION)
     return recolour(crop, (1.0, 1.0, 1.0), _GAMMA)
 
 
