@@ -1,6 +1,7 @@
 """What several unit tests need: a small training set, small networks, small parameters."""
 
 import csv
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ from PIL import Image
 from extracter import params
 from extracter.data import manifest
 from extracter.data.degradation import downscale, upscale
+
+# A shell starts background jobs with SIGINT ignored, and so would be the commands that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
