@@ -33,7 +33,7 @@ def figure_bench(table: Path, out: Path, part: str = "search") -> None:
                     int(row["kernel"]),
                     int(row["size"]),
                     float(row["seconds"]),
-                    float(row["peak_memory_mib"] or "nan"),
+                    float(row["peak_memory_mib"]),
                 )
                 for row in rows
             ]
