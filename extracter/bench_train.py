@@ -24,7 +24,7 @@ from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.kernels import run_child
 from extracter.learner import Learner
-from extracter.memory import PeakMemory, is_allocation_failure
+from extracter.memory import PeakMemory, is_allocation_failure, keep_freed_memory
 from extracter.models.checkpoint import build_model
 from extracter.models.features import initialise_vgg
 from extracter.runtime import choose_device, make_deterministic
@@ -114,6 +114,8 @@ def run(job: dict) -> None:
     learner = Learner(fabric, network, model, weights, train, steps=total, seed=seed, size=size)
     memory = PeakMemory(device)
     memory.reset()
+    if not reference:
+        keep_freed_memory()
     clock, seconds, losses = _Clock(device), [], []
     _time_search(network, clock)
     batches = None if reference else pairs.batches(range(total), train, seed, pin=device.type == "cuda")

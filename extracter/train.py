@@ -23,6 +23,7 @@ from extracter.data.datasets import TrainingPairs
 from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, sha256, write_csv
 from extracter.learner import Learner
+from extracter.memory import keep_freed_memory
 from extracter.metrics import psnr_y
 from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
 from extracter.models.features import initialise_vgg
@@ -70,6 +71,7 @@ def train(
     """
     target = choose_device(device)
     make_deterministic(seed)
+    keep_freed_memory()  # each step needs what the one before it freed
     fabric = Fabric(accelerator=target.type, devices=1, precision=params.precision)
     pairs = TrainingPairs(pairs_folder)
     phase, steps = ("rec", params.rec_steps) if start is None else ("full", params.full_steps)

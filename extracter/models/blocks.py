@@ -1,5 +1,7 @@
 """Pieces that all networks share: convolutions, residual stages, bicubic resizing."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,14 +72,46 @@ class _Bicubic(torch.autograd.Function):
 
 def _bicubic_matrix(n: int, m: int, like: Tensor) -> Tensor:
     """The m x n matrix that resizes a column of n pixels to m, found by resizing the n unit columns."""
-    units = torch.eye(n, device=like.device).view(1, n, n, 1)
+    units = torch.eye(n, dtype=torch.float64, device=like.device).view(1, n, n, 1)
     return F.interpolate(units, (m, 1), mode="bicubic").view(n, m).mT.to(like.dtype)
+
+
+# Pixels to each side of one that bicubic interpolation mixes into it.
+_REACH = 2
+
+
+@cache
+def _bicubic_response(factor: int) -> list[float]:
+    """What one pixel far from the border becomes when a column is enlarged: 4 * factor weights."""
+    matrix = _bicubic_matrix(4 * _REACH, 4 * _REACH * factor, torch.empty(0))
+    start = _REACH * factor + factor // 2
+    return matrix[start : start + 2 * _REACH * factor, 2 * _REACH].tolist()
+
+
+def _enlarge(x: Tensor, factor: int) -> Tensor:
+    """Bicubic enlargement as a transposed convolution, channel by channel, in float32 or better.
+
+    Equal to `interpolate` up to rounding. On the CPU, where PyTorch interpolates pixel by pixel, about eight times as
+    fast for factor 2.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    response = torch.tensor(_bicubic_response(factor), dtype=dtype, device=x.device)
+    weight = torch.outer(response, response).expand(x.shape[1], 1, -1, -1)
+    padded = F.pad(x.to(dtype), (_REACH,) * 4, mode="replicate")
+    cut = (2 * _REACH - 1) * factor + factor // 2
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv_transpose2d(padded, weight, stride=factor, padding=cut, groups=x.shape[1]).to(x.dtype)
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bicubic resizing of N, C, h, w to N, C, *size, pixel centres aligned, deterministic in both directions."""
-    if x.shape[-2:] == torch.Size(size):
+    height, width = x.shape[-2:]
+    if (height, width) == tuple(size):
         return x
+    factor = size[0] // height
+    # cuDNN may take TensorFloat-32 for a convolution, and CUDA's interpolation is fast.
+    if x.device.type == "cpu" and factor % 2 == 0 and tuple(size) == (height * factor, width * factor):
+        return _enlarge(x, factor)
     if torch.is_grad_enabled() and x.requires_grad:
         return _Bicubic.apply(x, tuple(size))
     return F.interpolate(x, size, mode="bicubic")

@@ -174,15 +174,29 @@ def test_critic_scores_each_image():
     assert Critic(64)(torch.zeros(3, 3, 64, 64)).shape == (3, 1)
 
 
-@pytest.mark.parametrize("size", [(10, 14), (3, 5), (7, 7)])
-def test_bicubic_backward_is_that_of_interpolate(size):
+@pytest.mark.parametrize("size", [(10, 14), (20, 28), (30, 42), (3, 5), (7, 7), (10, 28)])
+def test_bicubic_resizing_is_interpolate_in_both_directions(size):
     x = torch.rand(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(2, 3, *size, dtype=torch.float64)
     torch.use_deterministic_algorithms(False)
-    (ours,) = torch.autograd.grad((resize(x, size) * weights).sum(), x)
-    (theirs,) = torch.autograd.grad((F.interpolate(x, size, mode="bicubic") * weights).sum(), x)
+    ours, theirs = resize(x, size), F.interpolate(x, size, mode="bicubic")
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
-    assert torch.equal(upsample(x, 2), F.interpolate(x, scale_factor=2, mode="bicubic"))
+    (ours,) = torch.autograd.grad((ours * weights).sum(), x)
+    (theirs,) = torch.autograd.grad((theirs * weights).sum(), x)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 1, 2), (1, 64, 33, 20)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_upsampling_is_interpolate_in_float32_also_under_autocast(shape, factor, layout):
+    x = torch.rand(shape).contiguous(memory_format=layout)
+    expected = F.interpolate(x, scale_factor=factor, mode="bicubic")
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(upsample(x, factor), expected, atol=1e-5, rtol=1e-5)
+    rounded = x.bfloat16()
+    expected = F.interpolate(rounded.float(), scale_factor=factor, mode="bicubic").bfloat16()
+    torch.testing.assert_close(upsample(rounded, factor), expected, atol=2**-8, rtol=2**-7)
 
 
 @pytest.mark.parametrize("family", ["extracter", "ttsr"])

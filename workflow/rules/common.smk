@@ -23,7 +23,8 @@ SETS = ["train", *TESTS, *ABSENT]
 KERNEL_SETS = [name for name in SETTINGS.evaluation.kernel_sets if name in TESTS]
 FAMILIES = ["ttsr", "extracter"]
 TRAINED = ["ttsr-rec", "ttsr", "extracter-rec", "extracter"]
-VARIANTS = ["bicubic", *TRAINED]
+VARIANTS = ["bicubic", *TRAINED, "released"]
+RELEASED = "models/extracter-rec"
 METHODS = ["dense", "chunked", "blocks"]
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
 TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
@@ -115,8 +116,10 @@ def get_training_blocks():
 
 
 def get_checkpoint(wildcards):
-    """Files of the checkpoint that a variant is evaluated with; bicubic has none."""
+    """Files of the checkpoint that a variant is evaluated with; bicubic has none, and git holds the released one."""
     folder = f"results/{wildcards.preset}/checkpoints/{wildcards.variant}"
+    if wildcards.variant == "released":
+        folder = RELEASED
     return [] if wildcards.variant == "bicubic" else [f"{folder}/{name}" for name in CHECKPOINT]
 
 
