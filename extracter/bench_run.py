@@ -26,6 +26,8 @@ from extracter.usual import UsualSearchTransfer
 
 # Channels of the three levels of VGG19 that the paper searches and transfers, finest first.
 CHANNELS = (64, 128, 256)
+# Side of the images of a first run, which sets up threads, compiled loops and their buffers.
+_WARM_UP = 512
 # Seconds of a run that need no warm-up.
 _LONG = 20
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
@@ -166,25 +168,33 @@ def run(job: dict) -> None:
     peak = measure_peak(device, DTYPES[job["precision"]])
     make = make_forward if job["part"] == "forward" else make_search
     # Threads, compiled loops and library handles that a first run sets up are the baseline's.
-    make(job, 96, device)()
+    make(job, min(job["size"], _WARM_UP), device)()
     work = make(job, job["size"], device)
     if job["compile"]:
         work()
     if job["budget_gib"] is not None:
         say(confined=confine(device, job["budget_gib"]))
-    if job["part"] == "forward" and job["method"] != "usual":
-        keep_freed_memory()  # `evaluation.reuse_memory`
+    reuse = job["part"] == "forward" and job["method"] != "usual"  # `evaluation.reuse_memory`
+    # Giving freed memory back at once costs time, so that only a single run tells both seconds and memory.
+    memory = PeakMemory(device, reuse) if job["repeats"] == 1 else None
+    if reuse:
+        keep_freed_memory()
     seconds, warm = [], False
     try:
         while len(seconds) < job["repeats"] and sum(seconds) < job["limit"]:
-            elapsed = timed(work, device)[0]
+            result = None  # that of the run before would count as memory of this one
+            elapsed, result = timed(work, device)
             # What a first run sets up is nothing beside a long run and much beside a short one.
             if warm or elapsed > _LONG:
                 seconds.append(elapsed)
                 say(done=len(seconds))
+            elif memory is not None:
+                memory = PeakMemory(device, reuse)
             warm = True
-        memory = PeakMemory(device)
-        result = work()
+        if memory is None:
+            result = None
+            memory = PeakMemory(device, reuse)
+            result = work()
         peak_memory = max(0.0, memory.read() - bytes_of(result) / MIB)
     except Exception as error:
         if is_allocation_failure(error):

@@ -49,7 +49,7 @@ def upscale(
             C, H, W or N, C, H, W with 1 or 3 channels, floating-point in [0, 1].
         references: images of the same or a similar scene in higher resolution, of any size, as `image`; all are
             searched together. Without any, the image's own bicubic enlargement serves.
-        model: a network, or where it lies: a folder or a file in it; None for the newest at hand.
+        model: a network, or where it lies: a folder or a file in it; None for the released one.
         kernel: side of a search patch, 3, 6, 12 or another multiple of 3; None keeps the model's own. Larger is faster.
         memory: bytes, or text such as "4GiB", that the computation may take beyond the interpreter's; on a GPU, of its
             memory. None takes half of what is free, three quarters on a GPU.

@@ -1,4 +1,4 @@
-"""Which model a user means: a folder, a file inside it, or by default the newest one at hand."""
+"""Which model a user means: a folder, a file inside it, or by default the released one."""
 
 import sys
 from pathlib import Path

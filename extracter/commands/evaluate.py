@@ -10,7 +10,7 @@ from extracter.commands.options import Device, Params, PresetName
 
 
 def evaluate(
-    variant: Annotated[str, typer.Argument(help="bicubic, ttsr-rec, ttsr, extracter-rec or extracter.")],
+    variant: Annotated[str, typer.Argument(help="bicubic, ttsr-rec, ttsr, extracter-rec, extracter or released.")],
     images: Annotated[Path, typer.Option(help="Prepared test set.")],
     out: Annotated[Path, typer.Option(help="CSV with a row for each image.")],
     summary: Annotated[Path, typer.Option(help="JSON with the means.")],

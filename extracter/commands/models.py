@@ -39,7 +39,7 @@ def convert(
 
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="Checkpoint folder, or a file in it; by default the newest at hand.")
+        Path | None, typer.Argument(help="Checkpoint folder, or a file in it; by default the released model.")
     ] = None,
     measure: Annotated[
         bool, typer.Option("--time/--no-time", help="Run the network on this machine's CPU to tell seconds.")

@@ -12,7 +12,7 @@ from extracter.commands.options import Device, Params, PresetName
 def study_references(
     images: Annotated[Path, typer.Argument(help="Prepared test set, such as data/prepared/demo/set14.")],
     model: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the newest at hand.")
+        Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the released model.")
     ] = None,
     out: Annotated[Path, typer.Option(help="CSV; a table .md and a figure .png are written beside it.")] = Path(
         "references.csv"

@@ -40,7 +40,7 @@ def upscale(
         Path, typer.Option("--out", "-o", help="Folder for the results; for a single image also a file's name.")
     ] = Path("upscaled"),
     model: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the newest at hand.")
+        Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the released model.")
     ] = None,
     kernel: Annotated[
         int | None, typer.Option(help="Side of a search patch: 3, 6, 12; larger is faster. By default the model's own.")

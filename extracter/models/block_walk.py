@@ -21,6 +21,8 @@ from extracter.models.grid import block_row, grid_of, inverse_norms, to_blocks
 
 # Bytes of a tile of a thread, of which three stay in a core's cache while they are summed.
 _THREAD_TILE = 2**18
+# Blocks that a product of a thread has for its second factor at most; more would take memory and gain nothing.
+_BLOCKS_OF_A_THREAD = 512
 # Rows of blocks in the key for each thread; with fewer, laying them out would take longer than multiplying them.
 _ROWS_OF_A_THREAD = 8
 
@@ -96,7 +98,10 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
     # Three tiles for each thread are no more than five of what is asked for.
     tile_bytes = min(tile_bytes * 5 / (3 * threads), _THREAD_TILE)
     # What the threads lay out takes no more memory than the key's features.
-    height = max(1, min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads)))
+    height = min(
+        int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads), _BLOCKS_OF_A_THREAD // key_columns
+    )
+    height = max(1, height)
     with _alone(threads) as workers:
         for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
             deltas = range(first, min(first + height, key_rows))

@@ -9,7 +9,7 @@ ALL = {
     "prepare": 2,
     "train-rec": 2,
     "train-full": 2,
-    "evaluate": 5,
+    "evaluate": 6,
     "kernel-sweep": 3,
     "collect-metrics": 1,
     "collect-plots": 1,
