@@ -70,7 +70,10 @@ class Learner:
             critic = Critic(size)
             betas = (params.critic_beta1, params.critic_beta2)
             adam = torch.optim.Adam(critic.parameters(), params.critic_lr, betas)
-            self.critic, self.critic_optimiser = fabric.setup(critic, adam)
+            # Only its optimiser is Fabric's: the gradient penalty goes backward twice, which a module that Fabric
+            # wraps for mixed precision forbids. So the critic is in float32 always.
+            _, self.critic_optimiser = fabric.setup(critic, adam)
+            self.critic = critic
 
     @property
     def result(self) -> RefSR:

@@ -71,6 +71,13 @@ def test_same_seed_same_weights_other_seed_other_weights(tiny_preset, tiny_pairs
     assert not same_weights(rec, tmp_path / "other")
 
 
+def test_both_phases_in_mixed_precision(tiny_preset, tiny_pairs, tmp_path):
+    preset = with_train(tiny_preset, precision="bf16-mixed")
+    run(preset, tiny_pairs, tmp_path / "extracter-rec")
+    run(preset, tiny_pairs, tmp_path / "extracter", start=tmp_path / "extracter-rec")
+    assert json.loads((tmp_path / "extracter/training.json").read_text())["phase"] == "full"
+
+
 @pytest.mark.parametrize("phase", ["rec", "full"])
 def test_interrupted_and_resumed_equals_uninterrupted(tiny_preset, tiny_pairs, rec, tmp_path, monkeypatch, phase):
     start = None if phase == "rec" else rec
