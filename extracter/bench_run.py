@@ -175,23 +175,23 @@ def run(job: dict) -> None:
     if job["budget_gib"] is not None:
         say(confined=confine(device, job["budget_gib"]))
     reuse = job["part"] == "forward" and job["method"] != "usual"  # `evaluation.reuse_memory`
-    # Giving freed memory back at once costs time, so that only a single run tells both seconds and memory.
-    memory = PeakMemory(device, reuse) if job["repeats"] == 1 else None
     if reuse:
         keep_freed_memory()
+    # Returning freed memory costs time: memory has a run of its own, unless one run is all that is asked for.
+    single = job["repeats"] == 1
     seconds, warm = [], False
     try:
         while len(seconds) < job["repeats"] and sum(seconds) < job["limit"]:
             result = None  # that of the run before would count as memory of this one
+            if single:
+                memory = PeakMemory(device, reuse)
             elapsed, result = timed(work, device)
             # What a first run sets up is nothing beside a long run and much beside a short one.
             if warm or elapsed > _LONG:
                 seconds.append(elapsed)
                 say(done=len(seconds))
-            elif memory is not None:
-                memory = PeakMemory(device, reuse)
             warm = True
-        if memory is None:
+        if not single:
             result = None
             memory = PeakMemory(device, reuse)
             result = work()

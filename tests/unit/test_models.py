@@ -183,17 +183,20 @@ def test_bicubic_resizing_is_interpolate_in_both_directions(size):
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
     (ours,) = torch.autograd.grad((ours * weights).sum(), x)
     (theirs,) = torch.autograd.grad((theirs * weights).sum(), x)
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 1, 2), (1, 64, 33, 20)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_upsampling_is_interpolate_in_float32_also_under_autocast(shape, factor, layout):
+def test_upsampling_is_interpolate_in_every_precision_and_under_autocast(shape, factor, layout):
     x = torch.rand(shape).contiguous(memory_format=layout)
+    double = x.double()
+    expected = F.interpolate(double, scale_factor=factor, mode="bicubic")
+    torch.testing.assert_close(upsample(double, factor), expected, atol=1e-13, rtol=1e-13)
     expected = F.interpolate(x, scale_factor=factor, mode="bicubic")
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(upsample(x, factor), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(upsample(x, factor), expected, atol=1e-6, rtol=1e-6)
     rounded = x.bfloat16()
     expected = F.interpolate(rounded.float(), scale_factor=factor, mode="bicubic").bfloat16()
     torch.testing.assert_close(upsample(rounded, factor), expected, atol=2**-8, rtol=2**-7)

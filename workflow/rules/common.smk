@@ -117,10 +117,11 @@ def get_training_blocks():
 
 def get_checkpoint(wildcards):
     """Files of the checkpoint that a variant is evaluated with; bicubic has none, and git holds the released one."""
-    folder = f"results/{wildcards.preset}/checkpoints/{wildcards.variant}"
-    if wildcards.variant == "released":
-        folder = RELEASED
-    return [] if wildcards.variant == "bicubic" else [f"{folder}/{name}" for name in CHECKPOINT]
+    if wildcards.variant == "bicubic":
+        return []
+    made = f"results/{wildcards.preset}/checkpoints/{wildcards.variant}"
+    folder = RELEASED if wildcards.variant == "released" else made
+    return [f"{folder}/{name}" for name in CHECKPOINT]
 
 
 def get_summaries():
