@@ -14,6 +14,9 @@ try:
 except ImportError:  # search and transfer then take PyTorch's operations
     numba = None
 
+# Scores that are held against the least of the best together, before any of them is looked at.
+_CHUNK = 64
+
 
 def _merge_row(
     products: np.ndarray,
@@ -43,37 +46,48 @@ def _merge_row(
         where: columns, u: their keys.
         start: index of the tile's first key.
     """
-    columns = best.shape[0]
-    ranks = best.shape[1]
-    scores = np.empty(key_columns, np.float32)
-    for column in range(columns):
-        least = best[column, ranks - 1]
-        for row in range(count):
-            place = low + row
-            scores[:] = 0
+    columns, ranks = best.shape
+    size = count * key_columns
+    # For the query columns before, at and after the one in hand: its products summed over the three query rows.
+    sums = np.zeros((3, size), np.float32)
+    scores = np.full(-(-size // _CHUNK) * _CHUNK, -np.inf, np.float32)
+    for coming in range(columns + 1):
+        fresh = sums[coming % 3]
+        fresh[:] = 0
+        if coming < columns:
             for near in range(3):
-                inside = place - lows[near]
-                if inside < 0 or inside >= counts[near]:
-                    continue
-                width = counts[near] * key_columns
-                at = column * width + inside * key_columns
-                tile = products[near]
-                for j in range(key_columns):
-                    scores[j] += tile[at + j]
-                if column > 0:
-                    for j in range(1, key_columns):
-                        scores[j] += tile[at - width + j - 1]
-                if column < columns - 1:
-                    for j in range(key_columns - 1):
-                        scores[j] += tile[at + width + j + 1]
-            offset = row * key_columns
-            highest = np.float32(-np.inf)
-            for j in range(key_columns):
-                scores[j] = scores[j] * weights[offset + j] + bias[offset + j]
-                highest = max(highest, scores[j])
-            if not highest > least:
+                first = max(low, lows[near])
+                last = max(first, min(low + count, lows[near] + counts[near]))
+                target = fresh[(first - low) * key_columns : (last - low) * key_columns]
+                at = (coming * counts[near] + first - lows[near]) * key_columns
+                source = products[near, at : at + target.size]
+                for j in range(target.size):
+                    target[j] += source[j]
+        if coming == 0:
+            continue
+        column = coming - 1
+        left, middle = sums[(column + 2) % 3], sums[column % 3]
+        # Slices, for an index such as j - 1 might be negative for all that the compiler knows, and is not vectorised.
+        inner, before, own, after = scores[1 : size - 1], left[: size - 2], middle[1 : size - 1], fresh[2:size]
+        factor, offset = weights[1 : size - 1], bias[1 : size - 1]
+        for j in range(inner.size):
+            inner[j] = (own[j] + before[j] + after[j]) * factor[j] + offset[j]
+        # Rows of keys lie end to end: at theirs, one of the diagonal's neighbours is another row's.
+        for row in range(count):
+            j, last = row * key_columns, (row + 1) * key_columns - 1
+            score = middle[j] + fresh[j + 1] if last > j else middle[j]
+            scores[j] = score * weights[j] + bias[j]
+            if last > j:
+                scores[last] = (middle[last] + left[last - 1]) * weights[last] + bias[last]
+        least = best[column, ranks - 1]
+        for chunk in range(0, scores.size, _CHUNK):
+            above = 0
+            part = scores[chunk : chunk + _CHUNK]
+            for j in range(_CHUNK):
+                above += part[j] > least
+            if not above:
                 continue
-            for j in range(key_columns):
+            for j in range(chunk, chunk + _CHUNK):
                 score = scores[j]
                 if score > least:
                     rank = ranks - 1
@@ -83,7 +97,7 @@ def _merge_row(
                         where[column, rank] = where[column, rank - 1]
                         rank -= 1
                     best[column, rank] = score
-                    where[column, rank] = start + offset + j
+                    where[column, rank] = start + j
                     least = best[column, ranks - 1]
 
 
@@ -124,7 +138,7 @@ def _gather_row(
 
 
 def _compile(function: Callable) -> Any:
-    # NaN is excluded, so that maxima are found eight or sixteen at a time; -inf is not.
+    # NaN is excluded, so that comparisons are made eight or sixteen at a time; -inf is not.
     options = {"nogil": True, "fastmath": {"nnan", "nsz", "contract"}, "boundscheck": False}
     try:
         return numba.njit(cache=True, **options)(function)

@@ -19,10 +19,10 @@ from torch import Tensor
 from extracter.models.block_kernel import merge_row
 from extracter.models.grid import block_row, grid_of, inverse_norms, to_blocks
 
-# Bytes of a tile of a thread, of which three stay in a core's cache while they are summed.
-_THREAD_TILE = 2**18
-# Blocks that a product of a thread has for its second factor at most; more would take memory and gain nothing.
-_BLOCKS_OF_A_THREAD = 512
+# Bytes of a tile of a thread at most, of which three are summed: small ones are lost in the time that a call takes.
+_THREAD_TILE = 2**19
+# Bytes of the blocks that a product of a thread has for its second factor; more would take memory and gain nothing.
+_THREAD_BLOCKS = 2**21
 # Rows of blocks in the key for each thread; with fewer, laying them out would take longer than multiplying them.
 _ROWS_OF_A_THREAD = 8
 
@@ -97,10 +97,9 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
     threads = max(1, min(torch.get_num_threads(), key_rows // _ROWS_OF_A_THREAD))
     # Three tiles for each thread are no more than five of what is asked for.
     tile_bytes = min(tile_bytes * 5 / (3 * threads), _THREAD_TILE)
+    row_bytes = 4 * key_columns * query.shape[1] * stride**2
     # What the threads lay out takes no more memory than the key's features.
-    height = min(
-        int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads), _BLOCKS_OF_A_THREAD // key_columns
-    )
+    height = min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads), _THREAD_BLOCKS // row_bytes)
     height = max(1, height)
     with _alone(threads) as workers:
         for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
