@@ -63,7 +63,8 @@ def ablate(
             wanted |= {"model": _plain(changed[0]), "search": _plain(changed[1]), "train": _plain(params)}
             if not _is_done(folder, wanted):
                 state = folder.with_suffix(".state")
-                train("extracter", pairs, folder, state, seed, *changed, loss, params, start=None, device=device)
+                blocks = (seed, *changed, loss, params)
+                train("extracter", pairs, folder, state, *blocks, phase="rec", start=None, device=device)
             training = read_json(folder / "training.json")
             row = {"ablation": name, "seed": seed, "steps": steps}
             rows.append({**row, **{key: training[key] for key in ("validation_psnr", "best_step")}})

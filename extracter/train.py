@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -33,6 +33,7 @@ from extracter.pixels import to_uint8
 from extracter.progress import track
 from extracter.runtime import choose_device, make_deterministic
 
+Phase = Literal["rec", "full"]
 LOG_COLUMNS = ["step", "seconds", "loss", "rec", "perc", "grad", "adv", "critic", "validation_psnr"]
 
 
@@ -47,6 +48,7 @@ def train(
     weights: Loss,
     params: Train,
     *,
+    phase: Phase,
     start: Path | None,
     device: str,
 ) -> None:
@@ -62,7 +64,8 @@ def train(
         search: its search.
         weights: of the losses.
         params: optimiser, schedule and length.
-        start: checkpoint of the -rec model, for training with all losses; None for the reconstruction loss alone.
+        phase: rec, with the reconstruction loss alone, or full, with all losses.
+        start: checkpoint of a -rec model to continue from, which all losses need; None for first weights from `seed`.
         device: auto, cpu or cuda.
 
     Raises:
@@ -74,7 +77,7 @@ def train(
     keep_freed_memory()  # each step needs what the one before it freed
     fabric = Fabric(accelerator=target.type, devices=1, precision=params.precision)
     pairs = TrainingPairs(pairs_folder)
-    phase, steps = ("rec", params.rec_steps) if start is None else ("full", params.full_steps)
+    steps = params.rec_steps if phase == "rec" else params.full_steps
     name = f"{family} {phase}"
 
     network = build_model(family, model_params, search)

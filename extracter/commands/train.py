@@ -22,6 +22,13 @@ def train_rec(
     pairs: Annotated[Path, typer.Option(help="Prepared training pairs.")],
     out: Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")],
     state: Annotated[Path, typer.Option(help="File to resume from; kept until training ends.")],
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint folder of a -rec model of the same size to continue from, such as the released one of "
+            "preset open; by default training starts from random weights."
+        ),
+    ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -33,7 +40,8 @@ def train_rec(
     from extracter.train import train
 
     names = ("seed", "model", "search", "loss", "train")
-    train(family.value, pairs, out, state, *params.load_blocks(file, preset, *names), start=None, device=device)
+    blocks = params.load_blocks(file, preset, *names)
+    train(family.value, pairs, out, state, *blocks, phase="rec", start=start, device=device)
 
 
 def train_full(
@@ -54,4 +62,5 @@ def train_full(
     from extracter.train import train
 
     names = ("seed", "model", "search", "loss", "train")
-    train(family.value, pairs, out, state, *params.load_blocks(file, preset, *names), start=start, device=device)
+    blocks = params.load_blocks(file, preset, *names)
+    train(family.value, pairs, out, state, *blocks, phase="full", start=start, device=device)

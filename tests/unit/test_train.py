@@ -15,13 +15,23 @@ from safetensors.torch import load_file
 
 from extracter import params, train
 from extracter.errors import UserError
+from extracter.files import sha256
 
 NAMES = ("seed", "model", "search", "loss", "train")
 
 
-def run(preset: params.Preset, pairs: Path, out: Path, family: str = "extracter", start: Path | None = None) -> None:
+def run(
+    preset: params.Preset,
+    pairs: Path,
+    out: Path,
+    family: str = "extracter",
+    start: Path | None = None,
+    phase: str | None = None,
+) -> None:
+    """Train; with a start all losses, unless told otherwise."""
     blocks = (getattr(preset, name) for name in NAMES)
-    train.train(family, pairs, out, out.with_suffix(".state"), *blocks, start=start, device="cpu")
+    phase = phase or ("full" if start else "rec")
+    train.train(family, pairs, out, out.with_suffix(".state"), *blocks, phase=phase, start=start, device="cpu")
 
 
 def with_train(preset: params.Preset, **changes) -> params.Preset:
@@ -51,6 +61,16 @@ def test_rec_then_full_for_both_networks(tiny_preset, tiny_pairs, rec, tmp_path)
         assert [row["step"] for row in rows] == ["2", "4"]
         assert all(float(row[key]) for row in rows for key in ("loss", "rec", "perc", "grad", "adv", "critic"))
         assert not same_weights(out, start)
+
+
+def test_rec_continues_from_another_models_weights(tiny_preset, tiny_pairs, rec, tmp_path):
+    hardly = with_train(tiny_preset, lr=1.0e-9, dfe_lr=1.0e-9, ema=0.0)
+    run(hardly, tiny_pairs, tmp_path / "near", start=rec, phase="rec")
+    before, after = (load_file(folder / "model.safetensors") for folder in (rec, tmp_path / "near"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    training = json.loads((tmp_path / "near" / "training.json").read_text())
+    assert training["phase"] == "rec"
+    assert training["start_sha256"] == sha256(rec / "model.safetensors")
 
 
 def test_log_of_rec_leaves_other_losses_empty_and_best_is_the_log_maximum(rec):
