@@ -15,11 +15,11 @@ from extracter.errors import UserError
 from extracter.memory import GIB, MIB, available
 from extracter.model_files import open_model
 from extracter.models.extracter import Extracter
-from extracter.models.search import Matches
+from extracter.models.search import Matches, SearchConfig
 from extracter.models.ttsr import TTSR
 from extracter.photos import Photo, from_pillow, to_pillow
 from extracter.runtime import choose_device
-from extracter.tiles.engine import Inputs, Report, least_needed, super_resolve, tile_bytes, with_kernel
+from extracter.tiles.engine import Inputs, Report, affordable, least_needed, super_resolve, tile_bytes, with_kernel
 from extracter.tiles.features import LEVELS
 from extracter.tiles.network import Margins
 from extracter.tiles.windows import TooLittleMemory, Window
@@ -27,7 +27,7 @@ from extracter.tiles.windows import TooLittleMemory, Window
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 # What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels.
-_RUNTIME = 144 * MIB
+_RUNTIME = 148 * MIB
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
 
@@ -50,7 +50,8 @@ def upscale(
         references: images of the same or a similar scene in higher resolution, of any size, as `image`; all are
             searched together. Without any, the image's own bicubic enlargement serves.
         model: a network, or where it lies: a folder or a file in it; None for the released one.
-        kernel: side of a search patch, 3, 6, 12 or another multiple of 3; None keeps the model's own. Larger is faster.
+        kernel: side of a search patch, 3, 6, 12 or another multiple of 3, larger being faster; None takes the model's
+            own, doubled until at most 2^34 pairs of patches are compared.
         memory: bytes, or text such as "4GiB", that the computation may take beyond the interpreter's; on a GPU, of its
             memory. None takes half of what is free, three quarters on a GPU.
         device: auto, cpu or cuda.
@@ -80,14 +81,14 @@ class Result:
     Attributes:
         photo: SR; of a floating-point image float32 in [-1, 1].
         inputs: the images that the network saw.
-        matches: where textures came from; queries and keys are blocks of `stride` cells of 4 x 4 pixels.
-        stride: s of the search.
+        matches: where textures came from; queries and keys are blocks of `search.stride` cells of 4 x 4 pixels.
+        search: the search that was made.
     """
 
     photo: Photo
     inputs: Inputs
     matches: Matches
-    stride: int
+    search: SearchConfig
 
 
 class Upscaler:
@@ -111,6 +112,7 @@ class Upscaler:
         network = model if isinstance(model, (Extracter, TTSR)) else open_model(model)
         self.model = network.to(self.device).eval()
         self.config = with_kernel(network, kernel)
+        self.chosen = kernel is not None
         self.memory = parse_memory(memory) if memory is not None else _share(self.device)
 
     def run(self, photo: Photo, references: Sequence[Photo] = (), report: Report | None = None) -> Result:
@@ -127,11 +129,14 @@ class Upscaler:
         lr_up = enlarge(photo.rgb)
         refs = [_whole_cells(reference.rgb) for reference in references] or [lr_up]
         inputs = Inputs(photo.rgb, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
+        config = self.config
+        if not self.chosen:
+            config = affordable(config, photo.rgb.shape[:2], [(len(x) // SCALE, x.shape[1] // SCALE) for x in refs])
         memory, held = self.memory, 0.0
         if self.device.type == "cpu":
             held = _held(self.model, lr_up.nbytes, [ref.nbytes for ref in refs])
             memory -= held
-        self.model.search, own = self.config, self.model.search
+        self.model.search, own = config, self.model.search
         try:
             rgb, matches = super_resolve(
                 self.model, inputs, memory=memory, precision=self.precision, report=report or (lambda *_: None)
@@ -144,7 +149,7 @@ class Upscaler:
         finally:
             self.model.search = own
         alpha = None if photo.alpha is None else enlarge(photo.alpha)
-        return Result(replace(photo, rgb=rgb, alpha=alpha), inputs, matches, self.config.stride)
+        return Result(replace(photo, rgb=rgb, alpha=alpha), inputs, matches, config)
 
 
 def _held(model: Extracter | TTSR, lr_up: float, refs: Sequence[float]) -> float:

@@ -22,6 +22,7 @@ from extracter.models.search import search
 from extracter.models.ttsr import TTSR
 from extracter.photos import Photo
 from extracter.progress import track
+from extracter.tiles.engine import affordable
 
 # Sides of the result, pixels; the reference is as large.
 SIZES = (512, 1024, 2048, 4096)
@@ -75,7 +76,7 @@ def _table(title: str, rows) -> Table:
 
 
 def _rates(model: Extracter | TTSR) -> tuple[float, float]:
-    """Seconds for a pixel of the result, by a small image, and for a pair of query and key, by features of noise."""
+    """Seconds for a pixel of the result, by a small image, and for the cells of a pair of blocks, by noise."""
     rng = np.random.default_rng(0)
     upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
     side = _GRID * model.search.stride
@@ -95,21 +96,27 @@ def _rates(model: Extracter | TTSR) -> tuple[float, float]:
         with torch.inference_mode():
             work()
         seconds.append(time.perf_counter() - start)
-    return seconds[0] / _MEASURED**2, seconds[1] / _GRID**4
+    return seconds[0] / _MEASURED**2, seconds[1] / _GRID**4 / model.search.stride**2
 
 
 def _cost(model: Extracter | TTSR, rates: tuple[float, float] | None) -> Table:
     title = "memory on the CPU, the reference as large as the result"
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
-    for column in ("  result", "at least", "in one piece", "about"):
+    for column in ("  result", "at least", "in one piece", "about", "patches"):
         table.add_column(column, justify="right")
+    own = model.search
     for side in SIZES:
+        cells = (side // 4, side // 4)
+        model.search = affordable(own, cells, [cells])
         least, most = memory_needed(model, side)
         about = "-"
         if rates is not None:
-            queries = (side // 4 // model.search.stride) ** 2
-            about = _duration(rates[0] * side**2 + rates[1] * queries**2)
-        table.add_row(f"  {side} x {side}", f"{least / MIB:,.0f} MiB", f"{most / MIB:,.0f} MiB", about)
+            # A pair of patches takes nine products of blocks, whose cost grows with their area.
+            stride = model.search.stride
+            about = _duration(rates[0] * side**2 + rates[1] * (side // 4 // stride) ** 4 * stride**2)
+        kernel = f"{model.search.kernel}x{model.search.kernel}"
+        table.add_row(f"  {side} x {side}", f"{least / MIB:,.0f} MiB", f"{most / MIB:,.0f} MiB", about, kernel)
+    model.search = own
     return table
 
 

@@ -134,6 +134,13 @@ def _run(upscaler: Upscaler, job: Job, common: list[Photo], folders: list[Path],
         if is_allocation_failure(error):
             raise UserError(f"{job.image}: ran out of memory; set a lower --memory or close other programs") from error
         raise
+    own, taken = upscaler.config.kernel, result.search.kernel
+    if taken != own:
+        print(
+            f"extracter: {shown(str(job.image))}: searched with patches of {taken}x{taken} for its size; "
+            f"--kernel {own} is finer and slower",
+            file=sys.stderr,
+        )
     if compare:
         from extracter.upscale_picture import draw
 

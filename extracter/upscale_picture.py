@@ -34,9 +34,9 @@ def draw(result: Result, out: Path) -> None:
     sr, bicubic, lr = (_bytes(x) for x in (result.photo.rgb, result.inputs.lr_up, result.inputs.lr))
     refs = [_bytes(ref) for ref in result.inputs.refs]
     top, left, side = most_lost(sr, bicubic)
-    rows, columns = _blocks(lr.shape, result.stride)
+    rows, columns = _blocks(lr.shape, result.search.stride)
     origins = result.matches.indices[0, 0].view(rows, columns).cpu().numpy()
-    grids = [_blocks([-(-side // 4) for side in ref.shape[:2]], result.stride) for ref in refs]
+    grids = [_blocks([-(-side // 4) for side in ref.shape[:2]], result.search.stride) for ref in refs]
     tints = [_tint(grid, number / max(1, len(refs) - 1)) for number, grid in enumerate(grids)]
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     axes = figure.subplots(2, 4)
@@ -53,7 +53,7 @@ def draw(result: Result, out: Path) -> None:
     _show(axes[1, 0], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
     _show(axes[1, 1], bicubic[detail], "bicubic")
     _show(axes[1, 2], sr[detail], "result")
-    cell = 4 * result.stride
+    cell = 4 * result.search.stride
     middle = origins[min(rows - 1, (top + side // 2) // cell), min(columns - 1, (left + side // 2) // cell)]
     _show(axes[1, 3], _source(refs, grids, int(middle), cell, side), "best match of its middle")
     save(figure, out)

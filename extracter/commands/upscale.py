@@ -43,7 +43,11 @@ def upscale(
         Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the released model.")
     ] = None,
     kernel: Annotated[
-        int | None, typer.Option(help="Side of a search patch: 3, 6, 12; larger is faster. By default the model's own.")
+        int | None,
+        typer.Option(
+            help="Side of a search patch: 3, 6, 12; larger is faster. By default the model's own, doubled where the "
+            "image and its references are large."
+        ),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory to stay within, such as 4GiB; by default half of what is free.")

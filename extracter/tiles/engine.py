@@ -20,6 +20,7 @@ from extracter.tiles.windows import Picture, TooLittleMemory, Window, from_signe
 
 TILE_SHARE = 0.75  # of the memory, at most, for a tile
 _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
+_PAIRS = 2**34  # of patches; a search of half a minute on two cores
 Report = Callable[[str, int, int], None]
 
 
@@ -177,3 +178,21 @@ def with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchConfig:
             "tiled; choose --kernel 3, 6 or 12"
         )
     return config
+
+
+def affordable(config: SearchConfig, query: tuple[int, int], references: Sequence[tuple[int, int]]) -> SearchConfig:
+    """The search with its kernel doubled until there are at most 2^34 pairs of patches; each time 16 times fewer.
+
+    Args:
+        config: k = 3s and p = s.
+        query: height and width of LR.
+        references: of each reference, a quarter.
+    """
+    while True:
+        queries, *keys = (
+            config.count(config.padded(height)) * config.count(config.padded(width))
+            for height, width in (query, *references)
+        )
+        if queries * sum(keys) <= _PAIRS or config.stride >= min(query):
+            return config
+        config = replace(config, kernel=2 * config.kernel, stride=2 * config.stride, padding=2 * config.padding)

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from extracter.models import stm
 from extracter.models.block_search import block_scores
 from extracter.models.extracter import Extracter
-from extracter.models.search import Matches
+from extracter.models.search import Matches, SearchConfig
 from extracter.models.search import search as search_whole
 from extracter.models.stm import with_repeats
 from extracter.models.ttsr import TTSR
 from extracter.tiles import engine, search
+from extracter.tiles.engine import affordable
 from extracter.tiles.network import Margins
 from extracter.tiles.windows import TooLittleMemory, Window, from_signed, to_signed
 
@@ -244,3 +245,17 @@ def test_without_gde():
     inputs = floating(images(1, (9, 14), [(24, 40)]))
     sr, matches = engine.super_resolve(model, inputs, memory=2**27)
     assert float((to_signed(sr) - whole(model, inputs, matches)).abs().max()) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("sides", "kernel"),
+    [([(256, 256)] * 2, 3), ([(512, 512)] * 2, 6), ([(256, 256)] * 18, 6), ([(1024, 1024)] * 2, 12)],
+)
+def test_large_images_are_searched_with_larger_patches(sides, kernel):
+    query, *references = sides
+    found = affordable(SearchConfig(3, 1, 1), query, references)
+    assert (found.kernel, found.stride, found.padding) == (kernel, kernel // 3, kernel // 3)
+
+
+def test_a_patch_grows_no_larger_than_the_image():
+    assert affordable(SearchConfig(3, 1, 1), (2, 2), [(200_000, 200_000)]).stride == 2
