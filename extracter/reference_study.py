@@ -1,4 +1,4 @@
-"""Does the reference help? PSNR of each test image with references of three kinds."""
+"""Does the reference help? PSNR of each test image with references of four kinds."""
 
 import math
 from dataclasses import replace
@@ -25,16 +25,17 @@ from extracter.tables import title, write_markdown
 
 # The crop of the image's own original: its side over the result's, degrees, exponent, share of the largest crop.
 _SCALE, _ROTATION, _GAMMA, _SHARE = 0.95, 5.0, 1.2, 0.95
-KINDS = {"own": "its own bicubic", "other": "another image", "warped": "its original, warped"}
+KINDS = {"own": "its own bicubic", "other": "another image", "warped": "its original, warped", "exact": "its original"}
 COLUMNS = ["image", "bicubic", *KINDS]
 
 
 def study_references(model: Path | None, images: Path, out: Path, *, seed: int, device: str) -> None:
-    """Super-resolve each image of a test set with three references, and write a table and a figure.
+    """Super-resolve each image of a test set with four references, and write a table and a figure.
 
-    The references are (own) the image's own bicubic, (other) another image of the set, drawn from `seed`, and (warped)
-    a crop of its own original, shifted, magnified by 5 %, turned by 5 degrees and recoloured by a gamma of 1.2: what a
-    second photograph of the same scene would show at its best.
+    The references are (own) the image's own bicubic, (other) another image of the set, drawn from `seed`, (warped) a
+    crop of its own original, shifted, magnified by 5 %, turned by 5 degrees and recoloured by a gamma of 1.2: what a
+    second photograph of the same scene would show at its best, and (exact) the original itself: what textures are worth
+    that lie at their place.
 
     Args:
         model: checkpoint folder, or one of its files; None for the default.
@@ -62,6 +63,7 @@ def study_references(model: Path | None, images: Path, out: Path, *, seed: int, 
             "own": upscale(downscale(original)),
             "other": Image.fromarray(originals[others[number]]),
             "warped": warped_original(original),
+            "exact": original,
         }
         row: dict[str, object] = {"image": image.name, "bicubic": psnr_y(image.hr_pixels, enlarge(image))}
         for kind, reference in references.items():
@@ -111,7 +113,7 @@ def _rounded(value: object, digits: int) -> object:
 
 
 def _write_table(rows: list[dict], name: str, out: Path) -> None:
-    heads = ["image", "bicubic", *KINDS.values(), "gain of the original"]
+    heads = ["image", "bicubic", *KINDS.values(), "gain of the warped original"]
     cells = [
         [row["image"], *(f"{row[key]:.2f}" for key in COLUMNS[1:]), f"{row['warped'] - row['own']:+.2f}"]
         for row in rows
@@ -127,14 +129,19 @@ def _draw(rows: list[dict], out: Path) -> None:
     """Gain over bicubic of each kind of reference, image by image."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
-    style: dict[str, tuple[str, str]] = {"own": (GREY, "o"), "other": (ORANGE, "s"), "warped": (BLUE, "^")}
+    style: dict[str, tuple[str, str]] = {
+        "own": (GREY, "o"),
+        "other": (ORANGE, "s"),
+        "warped": (BLUE, "^"),
+        "exact": (GREEN, "v"),
+    }
     for kind, (colour, marker) in style.items():
         gains = [row[kind] - row["bicubic"] for row in rows]
         axes.plot(range(len(rows)), gains, marker, color=colour, label=f"reference: {KINDS[kind]}", clip_on=False)
-    axes.axhline(0, color=GREEN, linewidth=1)
+    axes.axhline(0, color=GREY, linewidth=1)
     axes.axvline(len(rows) - 1.5, color=GREY, linewidth=0.6)
     axes.set_xticks(range(len(rows)), [row["image"] for row in rows], rotation=45, ha="right")
     axes.set(ylabel="PSNR over bicubic (dB)")
     tidy(axes)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     save(figure, out)

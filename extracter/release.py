@@ -63,11 +63,12 @@ def _read(path: Path) -> str:
 
 
 def _provenance(training: dict) -> str:
-    params = training["train"]
+    params, start = training["train"], training.get("start_sha256")
+    begun = "" if start is None else f"from the weights with SHA-256 `{start[:12]}...`, "
     return (
-        f"{params[training['phase'] + '_steps']:,} steps of {params['batch']} pairs, {params['precision']}, seed "
-        f"{training['seed']}, on {training['device']} with PyTorch {training['torch']}. The weights are those of step "
-        f"{training['best_step']:,}, the best on the validation pairs ({training['validation_psnr']:.2f} dB). "
+        f"{params[training['phase'] + '_steps']:,} steps of {params['batch']} pairs, {begun}{params['precision']}, "
+        f"seed {training['seed']}, on {training['device']} with PyTorch {training['torch']}. The weights are those of "
+        f"step {training['best_step']:,}, the best on the validation pairs ({training['validation_psnr']:.2f} dB). "
         "`training.json` holds every parameter, `train_log.csv` losses, seconds and validation PSNR."
     )
 

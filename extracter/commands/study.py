@@ -21,7 +21,7 @@ def study_references(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Measure whether the reference helps: PSNR with the image's own bicubic, another image, and its warped original.
+    """Measure what a reference is worth: PSNR with an image's own bicubic, another image, its original, warped or not.
 
     Example: `extracter study-references data/prepared/demo/set14`
     """
