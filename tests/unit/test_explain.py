@@ -28,7 +28,7 @@ def test_every_key_is_named_once_with_its_value(preset):
     rows = list(describe(block))
     named = [key for key, value, _ in rows if value]
     assert sorted(named) == sorted(leaves(block.model_dump()))
-    assert {key: value for key, value, _ in rows}["search.kernel"] == "6"
+    assert {key: value for key, value, _ in rows}["search.kernel"] == str(block.search.kernel)
 
 
 def test_blocks_are_introduced_by_their_docstrings():
