@@ -12,7 +12,7 @@ from torch import Tensor
 
 from extracter.data.degradation import SCALE
 from extracter.errors import UserError
-from extracter.memory import GIB, MIB, available
+from extracter.memory import GIB, MIB, available, bound_kernel_cache
 from extracter.model_files import open_model
 from extracter.models.extracter import Extracter
 from extracter.models.search import Matches, SearchConfig
@@ -26,8 +26,9 @@ from extracter.tiles.windows import TooLittleMemory, Window
 
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-# What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels.
-_RUNTIME = 148 * MIB
+# What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels, and the compiler
+# itself where it has not run on this machine before.
+_RUNTIME = 172 * MIB
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
 
@@ -108,6 +109,7 @@ class Upscaler:
         self.device = choose_device(device)
         if precision == "16" and self.device.type == "cpu":
             raise UserError("--precision 16 needs a GPU; take bf16 or 32")
+        bound_kernel_cache()
         self.precision = PRECISIONS[precision]
         network = model if isinstance(model, (Extracter, TTSR)) else open_model(model)
         self.model = network.to(self.device).eval()

@@ -6,6 +6,7 @@ loaded and warm: on CUDA what PyTorch's allocator handed out, on the CPU the res
 
 import ctypes
 import mmap
+import os
 import re
 import resource
 import sys
@@ -62,6 +63,16 @@ def keep_freed_memory() -> None:
     network's time on the CPU. Kept, freed blocks take up to as much again as the network needs.
     """
     _tune({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def bound_kernel_cache() -> None:
+    """Have oneDNN keep no more than 64 convolutions ready, if it has not begun to.
+
+    It keeps the code and the tables of 1,024 by itself, one for each size of map that a layer met: a third of a MiB
+    each, so that an image of many tiles of different sizes takes hundreds of MiB more from tile to tile. The variable
+    is read once in a process, at the first convolution on the CPU; a value that the user has set stays.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def _tune(settings: dict[int, int]) -> None:
