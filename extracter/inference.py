@@ -26,8 +26,8 @@ from extracter.tiles.windows import TooLittleMemory, Window
 
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-# What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels, and the compiler
-# itself where it has not run on this machine before.
+# What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels, and the
+# compiler itself where it has not run on this machine before.
 _RUNTIME = 172 * MIB
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
