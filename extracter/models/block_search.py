@@ -36,7 +36,7 @@ def search_blocks(
         keys: N, C, any such sides, for each reference.
         u: matches for each query.
         stride: s, side of a block.
-        tile_bytes: memory of one tile of float32 scores; five of them exist at once, or patches of the size of sixteen.
+        tile_bytes: memory of one tile of float32 scores, of which five exist at once.
         two_stage: restrict the top u to the keys that are some query's best.
     """
     wanted = u + SPARE if two_stage and u > 1 else u
@@ -83,7 +83,7 @@ def search_kept(
         query: C, h, w.
         keys: C, any sides, for each reference.
         stride: s, side of a block.
-        tile_bytes: a sixteenth of the memory for patches.
+        tile_bytes: a quarter of the memory for patches.
         kept: keys.
         chosen: queries, rising.
         u: how many.
@@ -92,16 +92,16 @@ def search_kept(
         Scores (without the query's norm, -inf where there are fewer keys) and indices, each queries chosen, u.
     """
     weights = torch.cat([inverse_norms(key.unsqueeze(0), stride).flatten() for key in keys])
-    # Patches of some queries and of some keys are laid out at a time, eight tiles of each.
-    rows = max(1, int(8 * tile_bytes / (9 * query.shape[0] * stride**2 * 4)))
+    # Keys are laid out again for each part of the queries: three tiles of memory for queries, and one for keys.
+    rows, key_rows = (max(1, int(n * tile_bytes / (9 * query.shape[0] * stride**2 * 4))) for n in (3, 1))
     allowed = kept.nonzero().squeeze(1)
     best = torch.full((1, len(chosen), u), -torch.inf, dtype=weights.dtype, device=query.device)
     where = torch.zeros(best.shape, dtype=torch.long, device=query.device)
     for first in range(0, len(chosen), rows):
         part = slice(first, first + rows)
         patches = _patches([query], chosen[part], stride)
-        for start in range(0, len(allowed), rows):
-            against = allowed[start : start + rows]
+        for start in range(0, len(allowed), key_rows):
+            against = allowed[start : start + key_rows]
             scores = (patches @ _patches(keys, against, stride).mT) * weights[against]
             insert(scores.unsqueeze(0), best[:, part], where[:, part], start)
     return best[0], allowed[where[0]] if len(allowed) else where[0]
@@ -121,7 +121,7 @@ def _patches(images: Sequence[Tensor], chosen: Tensor, stride: int) -> Tensor:
         # At least in float32, as the sums of the walk.
         values = image.movedim(0, 2)[y, x].to(torch.promote_types(image.dtype, torch.float32))  # n, 3 s, 3 s, C
         parts.append(values.mul_(real.unsqueeze(3)).flatten(1))
-    return torch.cat(parts)
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def block_scores(query: Tensor, keys: Sequence[Tensor], indices: Tensor, stride: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from extracter.models.block_kernel import merge_row
-from extracter.models.grid import block_row, grid_of, inverse_norms, to_blocks
+from extracter.models.grid import grid_of, inverse_norms, lay_out_row, to_blocks
 
 # Bytes of a tile of a thread at most, of which three are summed: small ones are lost in the time that a call takes.
 _THREAD_TILE = 2**19
@@ -101,6 +101,8 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
     # What the threads lay out takes no more memory than the key's features.
     height = min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads), _THREAD_BLOCKS // row_bytes)
     height = max(1, height)
+    # Taken once: of what threads take and free themselves, the C library keeps a share for each of them.
+    rooms = [_Room.of(query, keys, stride, height) for _ in range(threads)]
     with _alone(threads) as workers:
         for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
             deltas = range(first, min(first + height, key_rows))
@@ -108,7 +110,7 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
             met = range(max(0, 1 - deltas.stop), min(rows, key_rows - deltas.start))
             edges = [met.start + len(met) * part // threads for part in range(threads + 1)]
             band = partial(_merge_band, query[n], keys, bias, n, stride, deltas, met, best[n], indices[n])
-            list(workers.map(band, edges[:-1], edges[1:]))
+            list(workers.map(band, rooms, edges[:-1], edges[1:]))
 
 
 @contextmanager
@@ -122,7 +124,7 @@ def _alone(threads: int) -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(before)
 
 
-@torch.no_grad()  # which does not pass from thread to thread
+@torch.inference_mode()  # which does not pass from thread to thread
 def _merge_band(
     query: Tensor,
     keys: _Keys,
@@ -133,6 +135,7 @@ def _merge_band(
     met: range,
     best: Tensor,
     indices: Tensor,
+    room: "_Room",
     start: int,
     stop: int,
 ) -> None:
@@ -142,9 +145,7 @@ def _merge_band(
     columns = best.shape[1]
     _, key_rows, key_columns = keys.weights.shape
     pixels_first = query.stride(0) == 1
-    laid_out = _Rows(keys.features[n], stride, len(deltas), pixels_first)
-    # Block products of three query rows; query row r has place r % 3.
-    products = torch.empty(3, columns * min(len(deltas), key_rows) * key_columns)
+    laid_out = _Rows(keys.features[n], stride, pixels_first, room.key)
     lows, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
     for coming in range(start - 1, stop + 1):
         place = coming % 3
@@ -152,17 +153,41 @@ def _merge_band(
         if coming in met:
             top, bottom = max(coming + deltas.start, 0), min(coming + deltas.stop, key_rows)
             lows[place], counts[place] = top - coming - deltas.start, bottom - top
-            tile = products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
-            torch.mm(block_row(query, coming, stride, pixels_first), laid_out.get(top, bottom).mT, out=tile)
+            tile = room.products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
+            blocks = lay_out_row(query, coming, stride, pixels_first, room.query)
+            torch.mm(blocks, laid_out.get(top, bottom).mT, out=tile)
         row = coming - 1
         if row < start:
             continue
         top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
         merge_row(
-            products.numpy(), lows, counts, top - row - deltas.start, bottom - top, key_columns,
+            room.products.numpy(), lows, counts, top - row - deltas.start, bottom - top, key_columns,
             keys.weights[n, top:bottom].flatten().numpy(), bias[n, top:bottom].flatten().numpy(),
             best[row].numpy(), indices[row].numpy(), keys.start + top * key_columns,
         )  # fmt: skip
+
+
+class _Room(NamedTuple):
+    """What one thread writes to again and again.
+
+    Attributes:
+        query: columns, D: blocks of one query row.
+        key: rows * columns, D: blocks of up to twice as many key rows as a product has.
+        products: 3, products of one query row: those of query row r at r % 3.
+    """
+
+    query: Tensor
+    key: Tensor
+    products: Tensor
+
+    @classmethod
+    def of(cls, query: Tensor, keys: _Keys, stride: int, height: int) -> "_Room":
+        """Room for `height` diagonals."""
+        size = query.shape[1] * stride**2
+        columns = query.shape[3] // stride
+        _, key_rows, key_columns = keys.weights.shape
+        products = torch.empty(3, columns * min(height, key_rows) * key_columns)
+        return cls(torch.empty(columns, size), torch.empty(min(2 * height, key_rows) * key_columns, size), products)
 
 
 class _Rows:
@@ -171,14 +196,13 @@ class _Rows:
     Args:
         image: C, h, w.
         stride: s, side of a block.
-        height: the most rows that are asked for at once; there is room for twice as many.
-        pixels_first: as for `block_row`.
+        pixels_first: as for `lay_out_row`.
+        room: rows * columns, D: for twice as many rows as are asked for at once, or for all.
     """
 
-    def __init__(self, image: Tensor, stride: int, height: int, pixels_first: bool):
-        self.image, self.stride, self.pixels_first = image, stride, pixels_first
-        rows, self.columns = image.shape[1] // stride, image.shape[2] // stride
-        self.room = torch.empty(min(2 * height, rows) * self.columns, image.shape[0] * stride**2)
+    def __init__(self, image: Tensor, stride: int, pixels_first: bool, room: Tensor):
+        self.image, self.stride, self.pixels_first, self.room = image, stride, pixels_first, room
+        self.columns = image.shape[2] // stride
         self.top = self.bottom = 0
 
     def get(self, top: int, bottom: int) -> Tensor:
@@ -187,12 +211,13 @@ class _Rows:
         if self.bottom <= top:
             self.top = self.bottom = top
         if (bottom - self.top) * width > len(self.room):
-            kept = self.room[(top - self.top) * width : (self.bottom - self.top) * width].clone()
+            # Half of the room at most, and from the other half.
+            kept = self.room[(top - self.top) * width : (self.bottom - self.top) * width]
             self.room[: len(kept)] = kept
             self.top = top
         for row in range(self.bottom, bottom):
             start = (row - self.top) * width
-            self.room[start : start + width] = block_row(self.image, row, self.stride, self.pixels_first)
+            lay_out_row(self.image, row, self.stride, self.pixels_first, self.room[start : start + width])
         self.bottom = max(self.bottom, bottom)
         return self.room[(top - self.top) * width : (bottom - self.top) * width]
 

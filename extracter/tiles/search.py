@@ -137,10 +137,7 @@ class Search:
                 marks = torch.zeros(around.height, around.width, dtype=torch.bool, device=self.device)
                 inner.of(marks, around, 1)[:] = wanting
                 chosen = marks.flatten().nonzero().squeeze(1)
-                # Patches take sixteen tiles of memory here, which the walk has for its five.
-                found, where = search_kept(
-                    query[0], [features], self.stride, self.tile_bytes / 4, allowed, chosen, self.u
-                )
+                found, where = search_kept(query[0], [features], self.stride, self.tile_bytes, allowed, chosen, self.u)
                 merged = _merged(values[place][wanting], indices[place][wanting], found, where + first)
                 values[place][wanting], indices[place][wanting] = merged
 

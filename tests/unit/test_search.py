@@ -114,6 +114,18 @@ def test_every_method_equals_dense_with_ties(kernel, strategy):
 
 
 @pytest.mark.parametrize("inner", ["fused", "shared", "plain"])
+def test_inference_mode_reaches_every_thread(inner, monkeypatch):
+    choose_inner_loop(monkeypatch, inner)
+    config = SearchConfig(6, 2, 2)
+    query, key = features(1, 4, 24, 20), features(2, 4, 32, 20)
+    wanted = search(query, [key], 3, config)
+    with torch.inference_mode():
+        found = search(query, [key], 3, config)
+    assert torch.equal(found.indices, wanted.indices)
+    assert torch.equal(found.scores, wanted.scores)
+
+
+@pytest.mark.parametrize("inner", ["fused", "shared", "plain"])
 @pytest.mark.parametrize("memory", [1e-4, 1.0])
 def test_second_stage_is_completed_where_the_first_kept_too_few(inner, memory, monkeypatch):
     choose_inner_loop(monkeypatch, inner)
