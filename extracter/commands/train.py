@@ -17,11 +17,19 @@ class Family(StrEnum):
     ttsr = "ttsr"
 
 
+FamilyName = Annotated[Family, typer.Argument(help="Which network.")]
+Pairs = Annotated[Path, typer.Option(help="Prepared training pairs.")]
+Out = Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")]
+State = Annotated[Path, typer.Option(help="File to resume from; kept until training ends.")]
+# Blocks of the parameters that training depends on, in the order of `train`'s arguments.
+_BLOCKS = ("seed", "model", "search", "loss", "train")
+
+
 def train_rec(
-    family: Annotated[Family, typer.Argument(help="Which network.")],
-    pairs: Annotated[Path, typer.Option(help="Prepared training pairs.")],
-    out: Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")],
-    state: Annotated[Path, typer.Option(help="File to resume from; kept until training ends.")],
+    family: FamilyName,
+    pairs: Pairs,
+    out: Out,
+    state: State,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -39,17 +47,16 @@ def train_rec(
     """
     from extracter.train import train
 
-    names = ("seed", "model", "search", "loss", "train")
-    blocks = params.load_blocks(file, preset, *names)
+    blocks = params.load_blocks(file, preset, *_BLOCKS)
     train(family.value, pairs, out, state, *blocks, phase="rec", start=start, device=device)
 
 
 def train_full(
-    family: Annotated[Family, typer.Argument(help="Which network.")],
-    pairs: Annotated[Path, typer.Option(help="Prepared training pairs.")],
+    family: FamilyName,
+    pairs: Pairs,
     start: Annotated[Path, typer.Option(help="Checkpoint folder of the -rec model to continue from.")],
-    out: Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")],
-    state: Annotated[Path, typer.Option(help="File to resume from; kept until training ends.")],
+    out: Out,
+    state: State,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -61,6 +68,5 @@ def train_full(
     """
     from extracter.train import train
 
-    names = ("seed", "model", "search", "loss", "train")
-    blocks = params.load_blocks(file, preset, *names)
+    blocks = params.load_blocks(file, preset, *_BLOCKS)
     train(family.value, pairs, out, state, *blocks, phase="full", start=start, device=device)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from extracter.errors import UserError
-from extracter.memory import MIB
+from extracter.memory import MIB, return_freed_memory
 from extracter.models.extracter import Extracter
 from extracter.models.search import Matches, SearchConfig
 from extracter.models.stm import with_repeats
@@ -102,6 +102,8 @@ def super_resolve(
     bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
+        if device.type == "cpu":
+            return_freed_memory()  # what small maps leave of the heap in pieces would grow from tile to tile
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             result = Tile(model, margins, lr, textures.cut, scores, inner, bounds).run().float()
         if model.bicubic_skip:
