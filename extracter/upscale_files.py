@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from extracter.data.images import SUFFIXES, is_image
 from extracter.errors import UserError
 from extracter.inference import Upscaler
-from extracter.memory import is_allocation_failure, return_freed_memory
+from extracter.memory import is_allocation_failure
 from extracter.photos import Photo, read_photo, shown, write_photo
 from extracter.tiles.engine import Report
 
@@ -62,8 +62,6 @@ def upscale_files(
     failed = 0
     if waiting:
         upscaler = Upscaler(model, kernel=kernel, memory=memory, device=device, precision=precision)
-        if upscaler.device.type == "cpu":
-            return_freed_memory()
         common = [read_photo(ref) for ref in refs if not ref.is_dir()]
         folders = [ref for ref in refs if ref.is_dir()]
         with _progress(len(waiting)) as begin:

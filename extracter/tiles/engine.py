@@ -73,6 +73,8 @@ def super_resolve(
     if not config.has_blocks:
         raise ValueError(f"patches of {config.kernel} every {config.stride} have no blocks; take k = 3s and p = s")
     device = next(model.parameters()).device
+    if device.type == "cpu":
+        return_freed_memory()
 
     def features(pixels: np.ndarray) -> Features:
         cells = (-(-side // 4) for side in pixels.shape[:2])
@@ -103,7 +105,7 @@ def super_resolve(
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
         if device.type == "cpu":
-            return_freed_memory()  # what small maps leave of the heap in pieces would grow from tile to tile
+            return_freed_memory()  # small maps leave the heap in pieces, which grow from tile to tile
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             result = Tile(model, margins, lr, textures.cut, scores, inner, bounds).run().float()
         if model.bicubic_skip:
