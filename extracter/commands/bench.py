@@ -54,7 +54,7 @@ def search(
 
     Example: `extracter bench search --size 512 --kernel 3 --method usual --method blocks`
     """
-    from extracter.bench import bench
+    from extracter.benchmarks.bench import bench
 
     bench(
         ["search", "transfer"] if transfer else ["search"], sizes, kernels, methods, out,
@@ -79,7 +79,7 @@ def forward(
 
     Example: `extracter bench forward --size 320 --precision bf16-mixed`
     """
-    from extracter.bench import bench
+    from extracter.benchmarks.bench import bench
 
     bench(
         ["forward"], sizes, kernels, methods, out, precisions=precisions, compiled=compiled, repeats=repeats,
@@ -100,7 +100,7 @@ def memory(
 
     Example: `extracter bench memory --budget 8`
     """
-    from extracter.bench import bench
+    from extracter.benchmarks.bench import bench
 
     bench(["search"], sizes, kernels, methods, out, repeats=1, limit=limit, budget_gib=budget, device=device)
 
@@ -114,7 +114,7 @@ def figure(
 
     Example: `extracter bench figure bench-search.csv --out bench.png`
     """
-    from extracter.bench_figure import figure_bench
+    from extracter.benchmarks.figure import figure_bench
 
     figure_bench(table, out, part)
 
@@ -132,7 +132,7 @@ def train(
 
     Example: `extracter bench train --pairs data/prepared/demo/train`
     """
-    from extracter.bench_train import NAMES, bench_train
+    from extracter.benchmarks.bench_train import NAMES, bench_train
 
     blocks = params.dump_blocks(params.select(Path(file), preset).selected, *NAMES)
     bench_train(pairs, blocks, out, full=full, steps=steps, device=device)

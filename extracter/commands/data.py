@@ -19,7 +19,7 @@ def download(
 
     Example: `extracter download set14 --preset open --out data/raw/open/set14`
     """
-    from extracter.data.download import download
+    from extracter.download.download import download
 
     block = "data.train" if name == "train" else f"data.tests.{name}"
     source, mirror, local, every = params.load_blocks(

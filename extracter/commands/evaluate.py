@@ -24,7 +24,7 @@ def evaluate(
 
     Example: `extracter evaluate bicubic --images data/prepared/demo/set14 --out b.csv --summary b.json --sr b`
     """
-    from extracter.evaluate import evaluate
+    from extracter.evaluation.evaluate import evaluate
 
     names = ("seed", "model", "search", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
     seed, model, search, precision, compiled, reuse_memory = params.load_blocks(file, preset, *names)

@@ -12,7 +12,7 @@ def figure_comparison(
     out: Annotated[Path, typer.Option(help="PNG.")],
 ) -> None:
     """Draw LR, every method's result, reference and truth side by side, for one image of each set."""
-    from extracter.comparison import figure_comparison
+    from extracter.reporting.figure_comparison import figure_comparison
 
     figure_comparison(sets, sr, out)
 
@@ -22,7 +22,7 @@ def figure_training(
     out: Annotated[Path, typer.Option(help="PNG.")],
 ) -> None:
     """Draw reconstruction loss and validation PSNR by step."""
-    from extracter.figures import figure_training
+    from extracter.reporting.figures import figure_training
 
     figure_training(logs, out)
 
@@ -32,6 +32,6 @@ def figure_kernels(
     out: Annotated[Path, typer.Option(help="PNG.")],
 ) -> None:
     """Draw kernel size against PSNR and peak memory."""
-    from extracter.figures import figure_kernels
+    from extracter.reporting.figures import figure_kernels
 
     figure_kernels(results, out)

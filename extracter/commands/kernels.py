@@ -34,7 +34,7 @@ def kernel_sweep(
     device: Device = "auto",
 ) -> None:
     """Measure one cell of Table 3, confined to `evaluation.memory_budget_gib`."""
-    from extracter.kernels import kernel_sweep
+    from extracter.evaluation.kernel_sweep import kernel_sweep
 
     names = ("seed", "model", "search", "evaluation.memory_budget_gib")
     seed, model, search, budget = params.load_blocks(file, preset, *names)

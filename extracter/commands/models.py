@@ -29,7 +29,7 @@ def convert(
 
     Example: `extracter convert EXTRACTER_rec.pt -o models/authors-rec`
     """
-    from extracter.convert import convert
+    from extracter.models.convert import convert
 
     config = convert(source, out, kernel=kernel, gradient=gradient and gradient.value)
     for key, value in config.items():
@@ -49,7 +49,7 @@ def info(
 
     Example: `extracter info results/demo/checkpoints/extracter-rec`
     """
-    from extracter.info import info
+    from extracter.inference.info import info
 
     info(model, measure=measure)
 
@@ -66,6 +66,6 @@ def release(
     results/open/evaluation/bicubic/set14.json --summary results/open/evaluation/extracter-rec/set14.json -o
     models/extracter-rec`
     """
-    from extracter.release import release
+    from extracter.reporting.model_card import release
 
     release(checkpoint, summary, about, out)

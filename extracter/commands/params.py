@@ -10,6 +10,6 @@ def params(file: Params = "params.yaml", preset: PresetName = None) -> None:
 
     Example: `extracter params --preset open`
     """
-    from extracter.explain import explain
+    from extracter.commands.explain import explain
 
     explain(Path(file), preset)

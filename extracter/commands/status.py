@@ -18,7 +18,7 @@ def status(
 
     Example: `extracter data status --preset open`
     """
-    from extracter.data.status import report
+    from extracter.download.status import report
 
     report(*_data_of(file, preset), root, rehash=False)
 
@@ -32,7 +32,7 @@ def verify(
 
     Example: `extracter data verify --preset open`
     """
-    from extracter.data.status import report
+    from extracter.download.status import report
 
     report(*_data_of(file, preset), root, rehash=True)
 

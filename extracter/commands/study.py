@@ -25,7 +25,7 @@ def study_references(
 
     Example: `extracter study-references data/prepared/demo/set14`
     """
-    from extracter.reference_study import study_references
+    from extracter.studies.reference_study import study_references
 
     (seed,) = params.load_blocks(file, preset, "seed")
     study_references(model, images, out, seed=seed, device=device)
@@ -45,7 +45,7 @@ def ablate(
 
     Example: `extracter ablate --pairs data/prepared/demo/train --work ablations --out ablations.csv`
     """
-    from extracter.ablations import ablate
+    from extracter.studies.ablations import ablate
 
     first, *blocks = params.load_blocks(file, preset, "seed", "model", "search", "loss", "train")
     ablate(pairs, work, out, list(range(first, first + seeds)), steps, *blocks, device=device)

@@ -12,7 +12,7 @@ def collect_metrics(
     kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="Results of `kernel-sweep`.")] = None,
 ) -> None:
     """Gather all figures that do not depend on the machine's speed into one file."""
-    from extracter.tables import collect_metrics
+    from extracter.reporting.tables import collect_metrics
 
     collect_metrics(summaries, kernels or [], out)
 
@@ -24,7 +24,7 @@ def collect_plots(
     kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="Results of `kernel-sweep`.")] = None,
 ) -> None:
     """Gather the curves that `dvc plots diff` compares between two runs."""
-    from extracter.plots import collect_plots
+    from extracter.reporting.dvc_plots import collect_plots
 
     collect_plots(logs, images, kernels or [], out)
 
@@ -34,14 +34,14 @@ def table_metrics(
     out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")],
 ) -> None:
     """Table 1: PSNR / SSIM of every method on every test set, measured beside the paper's."""
-    from extracter.table_metrics import table_metrics
+    from extracter.reporting.table_metrics import table_metrics
 
     table_metrics(summaries, out)
 
 
 def table_parameters(out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")]) -> None:
     """Table 2: parameters and correlation shape at the paper's configuration."""
-    from extracter.table_parameters import table_parameters
+    from extracter.reporting.table_parameters import table_parameters
 
     table_parameters(out)
 
@@ -51,13 +51,13 @@ def table_kernels(
     out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")],
 ) -> None:
     """Table 3: kernel size against PSNR / SSIM, seconds and peak memory, for each search."""
-    from extracter.table_kernels import table_kernels
+    from extracter.reporting.table_kernels import table_kernels
 
     table_kernels(results, out)
 
 
 def show(tables: Annotated[list[Path], typer.Argument(help="Tables as Markdown.")]) -> None:
     """Print tables and say where they lie."""
-    from extracter.tables import show
+    from extracter.reporting.tables import show
 
     show(tables)

@@ -45,7 +45,7 @@ def train_rec(
 
     Example: `extracter train-rec extracter --pairs data/prepared/demo/train --out my-model --state my-model.state`
     """
-    from extracter.train import train
+    from extracter.training.train import train
 
     blocks = params.load_blocks(file, preset, *_BLOCKS)
     train(family.value, pairs, out, state, *blocks, phase="rec", start=start, device=device)
@@ -66,7 +66,7 @@ def train_full(
     Example: `extracter train-full extracter --pairs data/prepared/demo/train --start my-model --out my-full-model
     --state my-full-model.state`
     """
-    from extracter.train import train
+    from extracter.training.train import train
 
     blocks = params.load_blocks(file, preset, *_BLOCKS)
     train(family.value, pairs, out, state, *blocks, phase="full", start=start, device=device)

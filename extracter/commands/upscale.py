@@ -69,7 +69,7 @@ def upscale(
 
     Example: `extracter upscale holiday/ --ref sharp.jpg -o large --memory 4GiB`
     """
-    from extracter.upscale_files import upscale_files
+    from extracter.inference.batch import upscale_files
 
     failed = upscale_files(
         images, refs or [], out, model=model, kernel=kernel, memory=memory, device=device, precision=precision.value,

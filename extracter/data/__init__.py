@@ -1,1 +1,1 @@
-"""Test sets and training pairs: where they come from, how they are made ready."""
+"""Test sets and training pairs: preparation, references, and what training reads."""

@@ -17,8 +17,8 @@ from extracter.data import manifest
 from extracter.data.degradation import SCALE, downscale, upscale
 from extracter.data.pairs import ARRAYS
 from extracter.errors import UserError
+from extracter.image_tensors import to_tensor
 from extracter.params import Train
-from extracter.pixels import to_tensor
 
 INPUT_FAMILY = ("lr", "lr_up", "hr")
 REFERENCE_FAMILY = ("ref_lr", "ref_du", "ref")

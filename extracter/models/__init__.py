@@ -1,1 +1,1 @@
-"""The networks of the paper and of its baseline."""
+"""The networks of the paper and of its baselines, and their checkpoints."""

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extracter.models.features import VGG19
-from extracter.models.search import Matches, SearchConfig
-from extracter.models.stm import SearchTransfer
+from extracter.models.vgg import VGG19
+from extracter.search.search import Matches, SearchConfig
+from extracter.search.stm import SearchTransfer
 
 
 class RefSR(nn.Module, ABC):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from extracter.models.blocks import ShallowExtractor, conv1x1, conv3x3
 from extracter.models.csfi import CSFI
 from extracter.models.refsr import RefSR, texture_channels
-from extracter.models.search import Matches, SearchConfig
+from extracter.search.search import Matches, SearchConfig
 
 
 class TTSR(RefSR, PyTorchModelHubMixin, license="mit"):

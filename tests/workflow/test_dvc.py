@@ -49,11 +49,13 @@ def test_agreement_in_either_order_and_back_again(complete):
 
 def test_an_edited_source_redoes_what_uses_it(complete):
     project = complete
-    project.write("extracter/evaluate.py", project.read("extracter/evaluate.py") + "\n# edited\n")
+    project.write("extracter/evaluation/evaluate.py", project.read("extracter/evaluation/evaluate.py") + "\n# edited\n")
     project.dvc("repro")
     assert project.ran() == {"evaluate": 6, "kernel-sweep": 3}, "their results are the same: nothing else has to run"
     project.assert_settled()
-    project.write("extracter/table_metrics.py", project.read("extracter/table_metrics.py") + "\n# edited\n")
+    project.write(
+        "extracter/reporting/table_metrics.py", project.read("extracter/reporting/table_metrics.py") + "\n# edited\n"
+    )
     project.snakemake()
     assert project.ran() == {"table-metrics": 1}
     project.assert_settled()

@@ -41,18 +41,18 @@ def test_sources_and_parameters_redo_what_uses_them(completed, complete):
     project = complete
     assert completed.ran_in_all == ALL
     for path, rules in {
-        "extracter/train.py": TRAININGS,
-        "extracter/losses.py": TRAININGS,
-        "extracter/evaluate.py": EVALUATIONS,
-        "extracter/kernel_run.py": [
+        "extracter/training/train.py": TRAININGS,
+        "extracter/training/losses.py": TRAININGS,
+        "extracter/evaluation/evaluate.py": EVALUATIONS,
+        "extracter/evaluation/kernel_sweep_worker.py": [
             "kernel_sweep",
             "collect_metrics",
             "collect_plots",
             "table_kernels",
             "figure_kernels",
         ],
-        "extracter/table_metrics.py": ["table_metrics"],
-        "extracter/comparison.py": ["figure_comparison"],
+        "extracter/reporting/table_metrics.py": ["table_metrics"],
+        "extracter/reporting/figure_comparison.py": ["figure_comparison"],
         "extracter/data/prepare.py": ["prepare", *TRAININGS],
         "extracter/commands/figures.py": ["figure_comparison", "figure_training", "figure_kernels"],
         "extracter/commands/status.py": [],
@@ -92,7 +92,7 @@ def test_an_edit_during_the_run_is_not_missed(project):
         text=True,
     )
     wait_for(lambda: project.ran_log.exists() and "train-rec" in project.ran_log.read_text())
-    edit(project, "extracter/train.py")
+    edit(project, "extracter/training/train.py")
     said, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "a source file was edited while the workflow ran" in said
@@ -148,7 +148,7 @@ def test_a_partial_run_records_nothing(project):
 def test_without_git_the_run_ends_well_and_says_what_is_missing(complete):
     project = complete
     project.run("rm", "-rf", ".git")
-    edit(project, "extracter/table_metrics.py")
+    edit(project, "extracter/reporting/table_metrics.py")
     assert "this folder is no git repository" in project.snakemake()
     assert project.planned() == {}
 

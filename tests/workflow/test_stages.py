@@ -72,7 +72,7 @@ def test_every_stage_is_its_rules(project, preset):
         read = {path for job in mine for path in job["input"]} - {path for job in mine for path in job["output"]}
         missing = {path for path in read if not within(path, stage["deps"])}
         assert not missing, f"{name}: not among the deps: {sorted(missing)}"
-        sources = {path for path in stage["deps"] if path.startswith("extracter/")} - {"extracter/data/checksums"}
+        sources = {path for path in stage["deps"] if path.startswith("extracter/")} - {"extracter/download/checksums"}
         if any(job["rule"] != "absent" for job in mine):
             assert sources == {path for path in read if path.startswith("extracter/")}, f"{name}: run `make stages`"
         blocks = {f"presets.{preset}.{block}" for job in mine for block in job["blocks"]}

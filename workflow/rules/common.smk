@@ -82,7 +82,7 @@ def get_supplied(wildcards):
     supplied = data.local.get(wildcards.set, source.folder)
     if supplied is None:
         return []
-    from extracter.data.supplied import files_of  # takes a while to import
+    from extracter.download.supplied import files_of  # takes a while to import
 
     return files_of(supplied)
 

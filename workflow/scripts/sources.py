@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLISHED = "extracter/data/checksums"
+PUBLISHED = "extracter/download/checksums"
 COMMANDS = [
     "download",
     "prepare",

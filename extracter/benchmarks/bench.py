@@ -1,0 +1,138 @@
+"""`extracter bench`: what search, transfer and the whole network cost, by size, kernel and method, in one run."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterable
+from itertools import product
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from extracter.benchmarks.bench_worker import arithmetic
+from extracter.device import choose_device
+from extracter.errors import UserError
+from extracter.evaluation.kernel_sweep import run_child
+from extracter.files import write_csv
+
+COLUMNS = [
+    "part", "size", "kernel", "method", "strategy", "precision", "compile", "result", "seconds", "runs",
+    "peak_memory_mib", "gflops", "gemm_gflops", "share_of_gemm", "device", "threads",
+]  # fmt: skip
+METHODS = ("usual", "dense", "chunked", "blocks", "blocks-torch", "faiss")
+# What a machine without a measurement is taken to do, GFLOP/s, to tell what would take too long.
+_GUESS = {"cpu": 100.0, "cuda": 20_000.0}
+
+
+def bench(
+    parts: Iterable[str],
+    sizes: list[int],
+    kernels: list[int],
+    methods: list[str],
+    out: Path,
+    *,
+    strategy: str = "two_stage",
+    precisions: Iterable[str] = ("32-true",),
+    compiled: bool = False,
+    repeats: int = 3,
+    limit: float = 300.0,
+    budget_gib: float | None = None,
+    memory: float | None = None,
+    device: str = "auto",
+) -> None:
+    """Measure every cell in a process of its own, write a CSV row after each, and print a table.
+
+    Queries and keys are features of two synthetic images of the same size with VGG19's channels; the network is the
+    paper's. GFLOP/s count the arithmetic that is executed, which for `blocks` is a ninth of the others'.
+
+    Args:
+        parts: of search, transfer (search and transfer) and forward.
+        sizes: sides of the images in pixels.
+        kernels: multiples of 3; stride and padding are a third.
+        methods: of `METHODS`; usual is `extracter.benchmarks.naive_search`, the others but faiss, where it is installed, are those of
+            `SearchConfig`, blocks-torch being blocks without Numba.
+        out: CSV.
+        strategy: two_stage or direct.
+        precisions: 32-true, bf16-mixed.
+        compiled: torch.compile the network's convolutional parts.
+        repeats: runs of a cell, of which the median counts.
+        limit: seconds; a cell that would take longer is left out, and says so.
+        budget_gib: GiB that a cell may allocate; None for no limit.
+        memory: MiB for score tiles; None sizes it from the device.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: arguments that do not fit, or a cell that failed for another reason than memory.
+    """
+    for kernel in kernels:
+        if kernel < 3 or kernel % 3:
+            raise UserError(f"--kernel {kernel}: allowed are multiples of 3")
+    for size in sizes:
+        if size < 32:
+            raise UserError(f"--size {size}: 32 pixels are the least")
+    for method in methods:
+        if method not in METHODS:
+            raise UserError(f"--method {method}: allowed are {', '.join(METHODS)}")
+    if "faiss" in methods and importlib.util.find_spec("faiss") is None:
+        raise UserError("--method faiss: faiss is not installed; `pip install faiss-cpu`, or leave it out")
+    target = choose_device(device).type
+    rows: list[dict] = []
+    for part, size, kernel, method, precision in product(parts, sizes, kernels, methods, precisions):
+        if method == "faiss" and (part != "search" or precision != "32-true" or target != "cpu"):
+            continue
+        job = {
+            "part": part, "size": size, "kernel": kernel, "method": method, "strategy": strategy,
+            "precision": precision, "compile": compiled and part == "forward", "transfer": part == "transfer",
+            "repeats": repeats, "limit": limit, "budget_gib": budget_gib, "memory": memory, "device": target,
+        }  # fmt: skip
+        rows.append({**job, **_measure(job, limit)})
+        write_csv(out, [{key: row.get(key) for key in COLUMNS} for row in rows], COLUMNS)
+        _say(rows[-1])
+    Console().print(_table(rows))
+
+
+def _measure(job: dict, limit: float) -> dict:
+    predicted = arithmetic(job) / _GUESS[job["device"]]
+    if predicted > limit:
+        return {"result": f"left out: about {predicted:,.0f} s"}
+    measured = run_child([sys.executable, "-m", "extracter.benchmarks.bench_worker", json.dumps(job)], job["repeats"])
+    if not measured["fits"]:
+        return {"result": "out of memory"}
+    gflops, gemm = measured["gflops"], measured["gemm"]
+    return {
+        "result": "measured",
+        "seconds": round(measured["seconds"], 4),
+        "runs": measured["runs"],
+        "peak_memory_mib": round(measured["peak_memory_mib"], 1),
+        "gflops": round(gflops, 1),
+        "gemm_gflops": round(gemm, 1),
+        "share_of_gemm": round(gflops / gemm, 3),
+        "threads": measured["threads"],
+    }
+
+
+def _say(row: dict) -> None:
+    found = f"{row['seconds']} s, {row['peak_memory_mib']} MiB" if row["result"] == "measured" else row["result"]
+    place = f"{row['part']} {row['size']} px, kernel {row['kernel']}, {row['method']}, {row['precision']}"
+    print(f"{place}: {found}", file=sys.stderr, flush=True)
+
+
+def _table(rows: list[dict]) -> Table:
+    table = Table(title="medians; peak memory above inputs and outputs", title_justify="left", box=None)
+    titles: dict[str, Callable[[dict], str]] = {
+        "part": lambda row: row["part"],
+        "size": lambda row: str(row["size"]),
+        "kernel": lambda row: str(row["kernel"]),
+        "method": lambda row: row["method"],
+        "precision": lambda row: row["precision"] + (", compiled" if row["compile"] else ""),
+        "s": lambda row: f"{row['seconds']:.3g}" if row["result"] == "measured" else row["result"],
+        "MiB": lambda row: f"{row['peak_memory_mib']:,.0f}" if row["result"] == "measured" else "",
+        "GFLOP/s": lambda row: f"{row['gflops']:,.0f}" if row.get("gflops") else "",
+        "of GEMM": lambda row: f"{row['share_of_gemm']:.0%}" if row.get("share_of_gemm") else "",
+    }
+    for name in titles:
+        table.add_column(name, justify="left" if name in ("part", "method", "precision") else "right")
+    for row in rows:
+        table.add_row(*(show(row) for show in titles.values()))
+    return table

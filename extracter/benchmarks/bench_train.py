@@ -1,0 +1,170 @@
+"""`extracter bench train`: images a second, memory, and where a training step's time goes.
+
+Each setting runs in a child process: `python -m extracter.benchmarks.bench_train JOB`, JOB being the JSON that the parent writes.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.table import Table
+
+from extracter import params
+from extracter.benchmarks.bench_worker import say
+from extracter.data.datasets import TrainingPairs
+from extracter.device import choose_device, make_deterministic
+from extracter.errors import UserError
+from extracter.evaluation.kernel_sweep import run_child
+from extracter.files import write_csv
+from extracter.memory import PeakMemory, is_allocation_failure, keep_freed_memory
+from extracter.models.checkpoint import build_model
+from extracter.models.vgg import initialise_vgg
+from extracter.training.step import Learner
+
+PARTS = ["data", "search", "network", "losses", "backward", "optimiser"]
+COLUMNS = [
+    "setting", "phase", "batch", "size", "result", "images_per_second", "peak_memory_mib",
+    *(f"share_{part}" for part in PARTS), "first_loss", "last_loss", "steps", "device", "threads",
+]  # fmt: skip
+# The way networks of this kind are usually trained.
+REFERENCE = {"precision": "32-true", "channels_last": False, "compile": False}
+NAMES = ("seed", "model", "search", "loss", "train")
+
+
+def bench_train(pairs: Path, blocks: str, out: Path, *, full: bool, steps: int, device: str) -> None:
+    """Measure training steps of Extracter as the parameters say and in the reference setting, in one run.
+
+    The reference setting is float32, contiguous, with dense search and the whole correlation kept for backward, and
+    batches made while the network waits.
+
+    Args:
+        pairs: prepared training pairs.
+        blocks: JSON of the parameters `NAMES`.
+        out: CSV, a row for each setting.
+        full: with all losses.
+        steps: of each setting; three more come before them.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: the pairs or the parameters do not fit, or a setting failed for another reason than memory.
+    """
+    job = {"pairs": str(pairs), "blocks": blocks, "full": full, "steps": steps, "device": choose_device(device).type}
+    rows = []
+    for setting in ("reference", "preset"):
+        command = [sys.executable, "-m", "extracter.benchmarks.bench_train", json.dumps({**job, "setting": setting})]
+        measured = run_child(command, steps)
+        result = "measured" if measured.pop("fits") else "out of memory"
+        rows.append({"setting": setting, "phase": "full" if full else "rec", "result": result, **measured})
+        write_csv(out, [{key: row.get(key) for key in COLUMNS} for row in rows], COLUMNS)
+    table = Table(title="training steps, medians", title_justify="left", box=None)
+    for column in ("setting", "images/s", "MiB", *PARTS):
+        table.add_column(column, justify="left" if column == "setting" else "right")
+    for row in rows:
+        cells = [f"{row['images_per_second']:.2f}", f"{row['peak_memory_mib']:,.0f}"] if "steps" in row else [result]
+        table.add_row(row["setting"], *cells, *(f"{row[f'share_{part}']:.0%}" for part in PARTS if "steps" in row))
+    Console().print(table)
+
+
+class _Clock:
+    """Seconds of each part of a step; the time of the search is taken out of the network's."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.parts = dict.fromkeys(PARTS, 0.0)
+
+    def now(self) -> float:
+        """The time at which the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add what happens inside to a part."""
+        inner = self.parts["search"]
+        start = self.now()
+        yield
+        self.parts[part] += self.now() - start - (self.parts["search"] - inner if part != "search" else 0)
+
+
+def run(job: dict) -> None:
+    """Measure one setting and say what was found."""
+    seed, model, search, weights, train = params.load_blocks(job["blocks"], None, *NAMES)
+    reference = job["setting"] == "reference"
+    if reference:
+        train = train.model_copy(update=REFERENCE)
+    device = torch.device(job["device"])
+    make_deterministic(seed)
+    pairs = TrainingPairs(Path(job["pairs"]))
+    network = build_model("extracter", model, search)
+    initialise_vgg(network.dfe, model.vgg_weights, seed)
+    if reference:
+        network.search = replace(network.search, method="dense")
+    fabric = Fabric(accelerator=device.type, devices=1, precision=train.precision)
+    total = job["steps"] + 3
+    size = pairs.size if job["full"] else None
+    learner = Learner(fabric, network, model, weights, train, steps=total, seed=seed, size=size)
+    memory = PeakMemory(device)
+    memory.reset()
+    if not reference:
+        keep_freed_memory()
+    clock, seconds, losses = _Clock(device), [], []
+    _time_search(network, clock)
+    batches = None if reference else pairs.batches(range(total), train, seed, pin=device.type == "cuda")
+    for step in range(total):
+        if step == 3:  # what compiles and allocates has done so
+            clock.parts = dict.fromkeys(PARTS, 0.0)
+        start = clock.now()
+        with clock("data"):
+            batch = pairs.batch(step, train, seed) if batches is None else next(batches)
+        losses.append(learner.step(step, batch, clock)["loss"])
+        if step >= 3:
+            seconds.append(clock.now() - start)
+            say(done=len(seconds))
+    spent = sum(clock.parts.values())
+    say(
+        fits=True, batch=train.batch, size=pairs.size, steps=job["steps"], device=device.type,
+        images_per_second=round(train.batch / median(seconds), 3), peak_memory_mib=round(memory.read(), 1),
+        first_loss=losses[0], last_loss=losses[-1], threads=torch.get_num_threads(),
+        **{f"share_{part}": round(value / spent, 4) for part, value in clock.parts.items()},
+    )  # fmt: skip
+
+
+def _time_search(network: torch.nn.Module, clock: _Clock) -> None:
+    """Time search and transfer apart from the rest of the network."""
+    running = []
+
+    def begin(*_: object) -> None:
+        running.append(clock("search"))
+        running[-1].__enter__()
+
+    def end(*_: object) -> None:
+        running.pop().__exit__(None, None, None)
+
+    network.stm.register_forward_pre_hook(begin)
+    network.stm.register_forward_hook(end)
+
+
+def main() -> None:
+    """Run the job of the command line; what a user can mend becomes a line to the parent."""
+    try:
+        run(json.loads(sys.argv[1]))
+    except UserError as error:
+        say(error=str(error))
+        sys.exit(1)
+    except Exception as error:
+        if not is_allocation_failure(error):
+            raise
+        say(fits=False)
+
+
+if __name__ == "__main__":
+    main()

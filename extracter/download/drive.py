@@ -1,0 +1,136 @@
+"""Sets on Google Drive: fetched with gdown, which knows Drive's pages, and pinned by what was found first."""
+
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import gdown
+import requests
+from gdown.exceptions import DownloadCancelled, DownloadError
+
+from extracter.data import manifest
+from extracter.data.manifest import Entry
+from extracter.data.parallel import transfer_bar
+from extracter.data.references import Layout
+from extracter.download import archives
+from extracter.download.http import Patience, looks_like_html
+from extracter.download.registry import DriveFile, Source
+from extracter.download.supplied import choose, place
+from extracter.errors import UserError
+from extracter.files import read_json, sha256, write_json
+
+PINS = ".pins.json"
+
+
+def _remedy(file: DriveFile, name: str) -> str:
+    unpack = f", unpack it into a folder {file.into}/ beside its partner," if file.into else ""
+    return (
+        f"fetch it with a browser from {file.page}{unpack} and name it with data.local.{name}; "
+        "where Drive speaks of a quota, a day later may do"
+    )
+
+
+def _fetch(file: DriveFile, path: Path, name: str, patience: Patience) -> None:
+    """Fetch one archive, going on where an earlier run ended.
+
+    Raises:
+        UserError: Drive does not serve it, or what it serves is no archive of about the size it had.
+    """
+    stop = threading.Event()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with transfer_bar(f"download {file.name}", 1) as bar:
+            gdown.download(
+                url=file.address, output=str(path), quiet=True, use_cookies=False, resume=True, cancel=stop,
+                timeout=(patience.connect, patience.read), retries=patience.attempts - 1,
+                progress=lambda done, _total: bar.advance(done - bar.received),
+            )  # fmt: skip
+    except (DownloadError, DownloadCancelled, requests.RequestException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: Google Drive does not serve {file.name} ({reason}); {_remedy(file, name)}") from None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space, then run the same command again"
+        ) from None
+    finally:
+        stop.set()
+    with path.open("rb") as content:
+        start = content.read(256)
+    size = path.stat().st_size
+    complaint = ""
+    if looks_like_html(start):
+        complaint = "a web page"
+    elif not archives.is_archive(path):
+        complaint = f"{size:,} bytes that are no zip or tar archive"
+    elif abs(size / 2**20 - file.mebibytes) > 1 + file.mebibytes / 100:
+        complaint = f"an archive of {size:,} bytes, not of about {file.mebibytes} MiB,"
+    if complaint:
+        path.unlink()
+        raise UserError(f"{path}: Google Drive sent {complaint} instead of {file.name}; {_remedy(file, name)}")
+
+
+def _read_pins(out: Path) -> dict[str, Any]:
+    return read_json(out / PINS) if (out / PINS).is_file() else {"archives": {}, "files": []}
+
+
+def _kept(out: Path, pins: dict[str, Any]) -> bool:
+    """Whether everything that was unpacked before is still there, byte for byte."""
+    entries = pins["files"]
+    return bool(entries) and all(
+        (out / entry["path"]).is_file() and manifest.describe(out, entry["path"]) == entry for entry in entries
+    )
+
+
+def _check_pin(file: DriveFile, digest: str, pins: dict[str, Any], out: Path) -> None:
+    before = pins["archives"].get(file.id, digest)
+    if digest != before:
+        raise UserError(
+            f"{out}: {file.name} changed on Google Drive (SHA-256 {digest[:12]}..., it was {before[:12]}... when first "
+            f"fetched); delete {out / PINS} if you trust it"
+        )
+
+
+def download_drive(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
+    """Bring a set on Google Drive into its folder, whole, unless it is there already.
+
+    The SHA-256 of every archive and file is kept in .pins.json: what is fetched later must agree with it.
+
+    Args:
+        name: `train` or a test set.
+        source: the registered set.
+        out: the set's folder.
+        patience: how long to try.
+
+    Returns:
+        the layout, and the manifest entries of all files.
+
+    Raises:
+        UserError: an archive cannot be had, is not the one that was pinned, or the set in it is not whole.
+    """
+    pins = _read_pins(out)
+    if _kept(out, pins):
+        return source.layout, pins["files"]
+    with ExitStack() as stack:
+        where: dict[str, Path] = {}
+        fetched = []
+        for file in source.drive:
+            archive = out / f".{file.id}.archive"
+            if not archive.is_file():
+                _fetch(file, archive, name, patience)
+            digest = sha256(archive)
+            _check_pin(file, digest, pins, out)
+            pins["archives"][file.id] = digest
+            fetched.append(archive)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".unpacked-", dir=out)))
+            for path in archives.unpack(archive, folder):
+                target = f"{file.into}/{PurePosixPath(path).name}" if file.into else path
+                where[target] = folder / path
+        layout, chosen = choose(source, sorted(where), f"{name} from Google Drive")
+        files = {target: where[path] for target, path in chosen.items()}
+        pins["files"] = place(out, name, files, f"or supply the set with data.local.{name}")
+        write_json(out / PINS, pins)
+        for archive in fetched:
+            archive.unlink()
+    return layout, pins["files"]

@@ -1,0 +1,121 @@
+"""What of a preset's data is there, as a table; and whether it still is what was downloaded and prepared."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from extracter.data import manifest
+from extracter.data.images import is_image
+from extracter.data.manifest import Entry
+from extracter.data.parallel import ordered_map
+from extracter.download import demo
+from extracter.download import registry as sources
+from extracter.errors import UserError
+from extracter.files import sha256
+from extracter.params import Data, TestData, TrainData
+
+COLOURS = {"there": "green", "missing": "yellow", "partial": "yellow", "corrupt": "red", "not available": "dim"}
+
+
+@dataclass(frozen=True)
+class State:
+    """State of one folder: `word` is a key of COLOURS; `bad` names files that are missing or corrupt."""
+
+    word: str
+    detail: str = ""
+    size: int = 0
+    bad: tuple[str, ...] = ()
+
+
+def inspect(folder: Path, source: str, *, rehash: bool, label: str) -> State:
+    """Hold a raw or prepared set against its manifest.
+
+    Args:
+        folder: of the set.
+        source: that the parameters name.
+        rehash: read every file; else sizes are compared.
+        label: stands before the progress bar.
+    """
+    if not (folder / manifest.NAME).is_file():
+        files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+        whole = [path for path in files if is_image(path)]
+        size = sum(path.stat().st_size for path in files)
+        return State("partial", f"{len(whole):,} images", size) if files else State("missing")
+    try:
+        content = manifest.read(folder)
+    except UserError as error:
+        return State("corrupt", bad=(str(error),))
+    entries: list[Entry] = content["files"]
+
+    def check(entry: Entry) -> str:
+        path = folder / entry["path"]
+        if not path.is_file():
+            return "missing"
+        wrong = path.stat().st_size != entry["size"] or (rehash and sha256(path) != entry["sha256"])
+        return "corrupt" if wrong else ""
+
+    found = list(ordered_map(check, entries, label))
+    bad = tuple(f"{folder / e['path']}: {what}" for e, what in zip(entries, found, strict=True) if what)
+    size = sum(entry["size"] for entry in entries)
+    detail = f"{len(entries) - len(bad):,} of {len(entries):,} files"
+    if content["source"] != source:
+        return State("partial", f"from {content['source']}, not {source}", size, bad)
+    if not bad:
+        return State("there", f"{len(entries):,} files", size)
+    return State("corrupt" if "corrupt" in found else "partial", detail, size, bad)
+
+
+def _origin(name: str, source: TrainData | TestData, data: Data) -> tuple[str, str]:
+    """Where a set comes from, and about how large it is, as far as that is known beforehand."""
+    if source.source == "none":
+        return "-", "-"
+    if source.source == "folder":
+        return str(source.folder), "-"
+    if source.source == "demo":
+        return "scikit-image" if name in demo.SETS else "no stand-in", "-"
+    registered = sources.get(name, source.source)
+    supplied = data.local.get(name)
+    place = supplied or (data.mirror if data.mirror and registered.folders else registered.place)
+    return place, f"about {registered.megabytes:,} MB"
+
+
+def report(data: Data, preset: str, root: Path, *, rehash: bool) -> None:
+    """Print the table; with `rehash`, read every byte.
+
+    Args:
+        data: the preset's block.
+        preset: its name, a folder below `root`/raw and `root`/prepared.
+        root: folder of all data.
+        rehash: hold SHA-256 against the manifests, not sizes alone.
+
+    Raises:
+        UserError: with `rehash`, a file is corrupt, or missing from a set whose manifest is there.
+    """
+    table = Table(title=f"data of preset {preset}", title_justify="left")
+    for column in ("set", "raw", "size", "prepared", "size", "source"):
+        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    bad: list[str] = []
+    for name, source in {"train": data.train, **data.tests}.items():
+        place, expected = _origin(name, source, data)
+        cells = []
+        for kind in ("raw", "prepared"):
+            state = State("not available")
+            if source.source != "none":
+                state = inspect(root / kind / preset / name, source.source, rehash=rehash, label=f"{kind} {name}")
+            bad += state.bad
+            word = f"[{COLOURS[state.word]}]{state.word}[/]" + (f" ({state.detail})" if state.detail else "")
+            cells += [word, decimal(state.size) if state.size else (expected if kind == "raw" else "-")]
+        table.add_row(name, *cells, place)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+    if bad:
+        more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
+        sentence = f"{bad[0]}{more}; delete {manifest.NAME} in its set's folder and run the workflow again"
+        if rehash:
+            raise UserError(sentence)
+        print(sentence)

@@ -1,0 +1,188 @@
+"""Sets that the user supplies: a folder of photographs, or a published set as a folder or an archive."""
+
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from extracter.data import manifest
+from extracter.data.images import SUFFIXES, decode, is_image, write_bytes
+from extracter.data.manifest import Entry
+from extracter.data.parallel import ordered_map
+from extracter.data.references import GROUND_TRUTH, SCENE_MATCHES, Layout
+from extracter.download import archives
+from extracter.download.registry import Source
+from extracter.errors import UserError
+
+# Path inside the set's folder, and where the file is inside what was supplied.
+Chosen = dict[str, str]
+
+
+def images_below(folder: Path) -> list[str]:
+    """Images in a folder and its subfolders, relative to it, sorted; hidden folders are left out."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if is_image(path) and path.is_file())
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def files_of(supplied: str | None) -> list[str]:
+    """The files that a folder or archive consists of, for the workflow: a change of one is a change of the set."""
+    if supplied is None or not Path(supplied).exists():
+        return []
+    path = Path(supplied)
+    return [supplied] if path.is_file() else [str(path / image) for image in images_below(path)]
+
+
+@contextmanager
+def opened(key: str, supplied: Path, scratch: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and the images in it; of an archive, a temporary folder.
+
+    Args:
+        key: the parameter that names it, for the message.
+        supplied: folder or archive.
+        scratch: where an archive is unpacked, on the disk that has room for the set.
+
+    Raises:
+        UserError: there is nothing of this name, or no image in it.
+    """
+    if not supplied.exists():
+        raise UserError(f"{key}: {supplied}: no such folder or archive; correct the path")
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=scratch) as name:
+        folder = supplied if supplied.is_dir() else Path(name)
+        images = images_below(supplied) if supplied.is_dir() else archives.unpack(supplied, folder)
+        if not images:
+            raise UserError(f"{key}: {supplied}: holds no image; images end in {', '.join(SUFFIXES)}")
+        yield folder, images
+
+
+def _once(found: Iterator[tuple[str, str]] | list[tuple[str, str]], where: str) -> Chosen:
+    """Targets and sources; each target may come once."""
+    chosen: Chosen = {}
+    for target, source in found:
+        if target in chosen:
+            raise UserError(f"{where}: {target} comes twice, as {chosen[target]} and as {source}; remove one")
+        chosen[target] = source
+    return chosen
+
+
+def _count(where: str, what: str, found: int, wanted: int, example: str) -> None:
+    if found != wanted:
+        raise UserError(f"{where}: {found:,} {what}, {wanted:,} are wanted, {example}; supply the whole set")
+
+
+def _choose_cufed5(source: Source, images: list[str], where: str) -> Chosen:
+    named = [
+        (PurePosixPath(path).name, path) for path in images if re.fullmatch(r"\d+_[0-5]", PurePosixPath(path).stem)
+    ]
+    chosen = _once(named, where)
+    ranks = defaultdict(set)
+    for target in chosen:
+        name, _, rank = PurePosixPath(target).stem.partition("_")
+        ranks[name].add(int(rank))
+    _count(where, "inputs", len(ranks), source.images, "named NNN_0.png with references NNN_1.png to NNN_5.png")
+    for name, found in sorted(ranks.items()):
+        if found != set(range(6)) or len([t for t in chosen if t.startswith(f"{name}_")]) != 6:
+            missing = ", ".join(f"{name}_{rank}" for rank in sorted(set(range(6)) - found)) or "one of each"
+            raise UserError(f"{where}: of input {name} {missing} is wanted; supply the whole set")
+    return chosen
+
+
+def _choose_pairs(source: Source, images: list[str], where: str) -> Chosen:
+    paths = [PurePosixPath(path) for path in images]
+    named = [(f"{p.parent.name}/{p.name}", str(p)) for p in paths if p.parent.name in ("input", "ref")]
+    chosen = _once(named, where)
+    stems = {side: {PurePosixPath(t).stem for t in chosen if t.startswith(f"{side}/")} for side in ("input", "ref")}
+    example = "input/NAME.png and ref/NAME.png"
+    _count(where, "inputs", len(stems["input"]), source.images, example)
+    _count(where, "references", len(stems["ref"]), source.images, example)
+    alone = sorted(stems["input"] ^ stems["ref"])
+    if alone:
+        raise UserError(f"{where}: {alone[0]} has no partner in input/ or ref/; supply the whole set")
+    return chosen
+
+
+def _choose_sun_hays(source: Source, images: list[str], where: str) -> Chosen:
+    named = []
+    for path in images:
+        parts = PurePosixPath(path).parts
+        for folder, length in ((GROUND_TRUTH, 2), (SCENE_MATCHES, 3)):
+            if folder in parts and len(parts) - parts.index(folder) == length:
+                named.append(("/".join(parts[parts.index(folder) :]), path))
+    chosen = _once(named, where)
+    inputs = {PurePosixPath(t).name for t in chosen if t.startswith(GROUND_TRUTH)}
+    matched = {PurePosixPath(t).parent.name for t in chosen if t.startswith(SCENE_MATCHES)}
+    example = f"{GROUND_TRUTH}/NAME.jpg with references {SCENE_MATCHES}/NAME.jpg/*.jpg"
+    _count(where, "inputs", len(inputs), source.images, example)
+    alone = sorted(inputs ^ matched)
+    if alone:
+        raise UserError(f"{where}: {alone[0]} has no partner, {example}; supply the whole set")
+    return chosen
+
+
+def _choose_pinned(source: Source, images: list[str], where: str) -> Chosen:
+    by_name = _once([(PurePosixPath(path).name, path) for path in images], where)
+    names = {file.path: PurePosixPath(file.path).name for file in source.files()}
+    missing = sorted(name for name in names.values() if name not in by_name)
+    if missing:
+        raise UserError(f"{where}: {len(missing):,} of {len(names):,} images are missing, {missing[0]} among them")
+    return {path: by_name[name] for path, name in names.items()}
+
+
+def choose(source: Source, images: list[str], where: str) -> tuple[Layout, Chosen]:
+    """Which supplied files make up a published set, wherever in the folder they are.
+
+    Args:
+        source: the set.
+        images: relative paths of all images supplied.
+        where: the parameter and path, for messages.
+
+    Returns:
+        the layout, and for each file of the set where it is.
+
+    Raises:
+        UserError: the set is not whole.
+    """
+    if source.layout == "cufed5":
+        return "cufed5", _choose_cufed5(source, images, where)
+    if source.layout == "pairs":
+        return "pairs", _choose_pairs(source, images, where)
+    if any(GROUND_TRUTH in PurePosixPath(path).parts for path in images):
+        return "sun_hays", _choose_sun_hays(source, images, where)
+    return source.layout, _choose_pinned(source, images, where)
+
+
+def place(out: Path, name: str, files: dict[str, Path], key: str) -> list[Entry]:
+    """Bring the files of a set to its folder, each decoded once; what is there already with the same bytes is kept.
+
+    The user's files are copied; files that were unpacked below `out` are moved.
+
+    Args:
+        out: the set's folder.
+        name: of the set.
+        files: path inside the set's folder, and where the file is.
+        key: the parameter that names the files, for messages.
+
+    Returns:
+        manifest entries.
+
+    Raises:
+        UserError: a file is truncated, damaged or no image.
+    """
+
+    def one(item: tuple[str, Path]) -> Entry:
+        target, source = item
+        data = source.read_bytes()
+        entry = manifest.describe_bytes(target, data)
+        path = out / target
+        if not path.is_file() or manifest.describe(out, target) != entry:
+            decode(data, source, f"replace it ({key})")
+            if out in source.parents:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                source.replace(path)
+            else:
+                write_bytes(path, data)
+        return entry
+
+    return list(ordered_map(one, sorted(files.items()), f"copy {name}"))

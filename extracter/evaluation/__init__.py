@@ -1,0 +1,1 @@
+"""Evaluate checkpoints on test sets and sweep kernel sizes."""

@@ -1,0 +1,198 @@
+"""Measuring one variant on one test set (section 4 of the paper): PSNR, SSIM, seconds and peak memory."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from extracter.data.datasets import TestImage, TestSet
+from extracter.data.degradation import upscale
+from extracter.device import choose_device, make_deterministic
+from extracter.errors import UserError
+from extracter.files import atomic_path, read_json, write_csv, write_json
+from extracter.image_tensors import to_uint8
+from extracter.memory import PeakMemory, is_allocation_failure
+from extracter.metrics import psnr_y, ssim_y
+from extracter.models.checkpoint import UNUSED, load_model
+from extracter.params import Model, Search
+from extracter.progress import track
+
+# What `training.json` says of the checkpoint behind each variant.
+VARIANTS = {
+    "bicubic": None,
+    "ttsr-rec": ("ttsr", "rec"),
+    "ttsr": ("ttsr", "full"),
+    "extracter-rec": ("extracter", "rec"),
+    "extracter": ("extracter", "full"),
+    "released": ("extracter", "rec"),
+}
+COLUMNS = ["image", "reference", "psnr_y", "ssim_y", "seconds", "peak_memory_mib"]
+
+
+def evaluate(
+    variant: str,
+    images: Path,
+    checkpoint: Path | None,
+    out: Path,
+    summary: Path,
+    sr: Path,
+    *,
+    seed: int,
+    model: Model,
+    search: Search,
+    precision: str = "32-true",
+    compiled: bool = False,
+    reuse_memory: bool = False,
+    device: str,
+) -> None:
+    """Super-resolve a test set, keep the images, and measure them.
+
+    Args:
+        variant: a key of `VARIANTS`.
+        images: folder of a prepared test set.
+        checkpoint: folder of the checkpoint; None for bicubic.
+        out: CSV with a row for each image: PSNR in dB, SSIM, seconds, peak memory in MiB over the baseline.
+        summary: JSON with the means, and the highest peak memory.
+        sr: folder for the SR images, PNG.
+        seed: of PyTorch's generators.
+        model, search: parameters that the checkpoint must have been trained with, unless it is the released one.
+        precision: 32-true, or bf16-mixed for what lies outside the search.
+        compiled: let torch.compile fuse the convolutional parts.
+        reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: no such variant, a damaged test set or checkpoint, a checkpoint of other parameters, or too little
+            memory.
+    """
+    training = check_checkpoint(variant, checkpoint, model, search)
+    target = choose_device(device)
+    make_deterministic(seed)
+    test_set = TestSet(images)
+    if checkpoint is None:
+        super_resolve: Callable[[TestImage], np.ndarray] = enlarge
+        target = torch.device("cpu")
+    else:
+        network = load_network(checkpoint, search, target)
+        if compiled:
+            network.compile_parts()
+
+        def super_resolve(inputs: TestImage) -> np.ndarray:
+            return run_network(network, inputs, target, precision)
+
+    memory = PeakMemory(target, reuse_memory)
+    rows = []
+    for inputs in track(test_set, f"{variant} on {test_set.name}", len(test_set)):
+        memory.reset()
+        start = time.perf_counter()
+        try:
+            result = super_resolve(inputs)
+        except Exception as error:
+            if is_allocation_failure(error):
+                raise UserError(
+                    f"{images / inputs.name}: {variant} ran out of memory; set a lower `search.memory`, close other "
+                    "programs, or leave the image out"
+                ) from error
+            raise
+        seconds, peak = time.perf_counter() - start, memory.read()
+        with atomic_path(sr / f"{inputs.name}.png") as temporary:
+            Image.fromarray(result).save(temporary, format="PNG")
+        rows.append(
+            {
+                "image": inputs.name,
+                "reference": inputs.reference,
+                "psnr_y": round(psnr_y(inputs.hr_pixels, result), 6),
+                "ssim_y": round(ssim_y(inputs.hr_pixels, result), 8),
+                "seconds": round(seconds, 4),
+                "peak_memory_mib": round(peak, 1),
+            }
+        )
+    write_csv(out, rows, COLUMNS)
+    write_json(
+        summary,
+        {
+            "variant": variant,
+            "set": test_set.name,
+            "stand_in": test_set.stand_in,
+            "images": len(rows),
+            "references": test_set.references,
+            **{key: round(mean(row[key] for row in rows), 8) for key in ("psnr_y", "ssim_y", "seconds")},
+            "peak_memory_mib": max(row["peak_memory_mib"] for row in rows),
+            "vgg_weights": training.get("vgg_weights"),
+            "bicubic_skip": training.get("model", {}).get("bicubic_skip"),
+            "best_step": training.get("best_step"),
+            "precision": precision,
+            "device": target.type,
+        },
+    )
+
+
+def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search: Search) -> dict:
+    """Refuse a checkpoint that was not trained as the variant and the parameters say; a released one brings its own.
+
+    `search.memory` may differ: it is a matter of the machine, not of the weights; so may what the network is not made
+    from.
+
+    Returns:
+        What training.json holds; empty for bicubic.
+
+    Raises:
+        UserError: names the first key that differs, and says what to do.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"variant `{variant}` does not exist: allowed are {', '.join(VARIANTS)}")
+    wanted = VARIANTS[variant]
+    if wanted is None:
+        if checkpoint is not None:
+            raise UserError(f"{checkpoint}: bicubic takes no checkpoint; leave --checkpoint out")
+        return {}
+    if checkpoint is None:
+        raise UserError(f"`{variant}` needs a checkpoint; name its folder with --checkpoint")
+    where = Path(checkpoint) / "training.json"
+    training = read_json(where)
+    expected = {"family": wanted[0], "phase": wanted[1]}
+    if variant != "released":
+        expected |= {f"model.{key}": value for key, value in model.model_dump(mode="json").items()}
+        expected |= {f"search.{key}": value for key, value in search.model_dump(mode="json").items()}
+        for path in {"search.memory", *UNUSED[wanted[0]]}:
+            expected.pop(path)
+    for path, value in expected.items():
+        found = training
+        for key in path.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        if found != value:
+            remedy = "name the checkpoint of this variant with --checkpoint"
+            if path not in ("family", "phase"):
+                remedy = "restore the parameter, or train again with `snakemake --cores all`"
+            raise UserError(f"{where}: `{path}` is {found} in this checkpoint and {value} is wanted; {remedy}")
+    return training
+
+
+def load_network(checkpoint: Path, search: Search, device: torch.device) -> nn.Module:
+    """The network of a checkpoint on a device, with the `search.memory` of the parameters."""
+    network = load_model(checkpoint)
+    network.search = replace(network.search, memory=search.memory)
+    return network.to(device, memory_format=torch.channels_last)
+
+
+def enlarge(inputs: TestImage) -> np.ndarray:
+    """The bicubic enlargement of LR, which is LR_up: uint8, (H, W, 3)."""
+    return np.asarray(upscale(Image.fromarray(to_uint8(inputs.lr))))
+
+
+@torch.inference_mode()
+def run_network(network: nn.Module, inputs: TestImage, device: torch.device, precision: str = "32-true") -> np.ndarray:
+    """SR of one image, rounded to what a PNG holds.
+
+    Returns:
+        uint8, (H, W, 3), on the CPU, so that the device has finished.
+    """
+    tensors = (tensor.to(device) for tensor in (inputs.lr, inputs.lr_up, inputs.ref, inputs.ref_du))
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        return to_uint8(network(*tensors))

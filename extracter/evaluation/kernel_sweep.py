@@ -1,0 +1,172 @@
+"""Table 3: Extracter-rec at test time with another kernel, in a process confined to a memory budget.
+
+The network runs in a child process, so that running out of memory is observed and harms nothing else. Whether a run
+fits is all or nothing: the first image that does not fit ends it.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from extracter.data.datasets import TestSet
+from extracter.device import choose_device
+from extracter.errors import UserError
+from extracter.evaluation.evaluate import check_checkpoint
+from extracter.files import write_json
+from extracter.memory import says_allocation_failure
+from extracter.metrics import psnr_y, ssim_y
+from extracter.params import Model, Search
+from extracter.progress import track
+
+
+def kernel_sweep(
+    images: Path,
+    checkpoint: Path,
+    kernel: int,
+    method: str,
+    out: Path,
+    *,
+    seed: int,
+    model: Model,
+    search: Search,
+    budget_gib: float,
+    device: str,
+) -> None:
+    """Measure one cell of Table 3.
+
+    Args:
+        images: folder of a prepared test set.
+        checkpoint: folder of the checkpoint of Extracter-rec.
+        kernel: k, a multiple of 3; stride and padding are k / 3.
+        method: dense, chunked or blocks.
+        out: JSON; PSNR in dB, SSIM and seconds are means over the images, peak memory is the highest, in MiB over the
+            baseline; all of them null where the run did not fit.
+        seed: of PyTorch's generators.
+        model, search: parameters that the checkpoint must have been trained with.
+        budget_gib: GiB that the run may allocate once the network is loaded.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: wrong arguments, a damaged test set or checkpoint, or a run that failed for another reason than
+            memory.
+    """
+    if kernel < 3 or kernel % 3:
+        raise UserError(f"--kernel {kernel}: stride and padding are a third of it; allowed are multiples of 3")
+    check_checkpoint("extracter-rec", checkpoint, model, search)
+    test_set = TestSet(images)
+    with tempfile.TemporaryDirectory(prefix="extracter-") as folder:
+        job = {
+            "images": str(images),
+            "checkpoint": str(checkpoint),
+            "kernel": kernel,
+            "method": method,
+            "memory": search.memory,
+            "budget_gib": budget_gib,
+            "seed": seed,
+            "device": choose_device(device).type,
+            "sr": folder,
+            "only": None,
+        }
+        measured = _observe(job, len(test_set))
+        result = {
+            "set": test_set.name,
+            "stand_in": test_set.stand_in,
+            "images": len(test_set),
+            "kernel": kernel,
+            "method": method,
+            "fits": measured["fits"],
+            "psnr_y": None,
+            "ssim_y": None,
+            "seconds": None,
+            "peak_memory_mib": None,
+            "memory_budget_gib": measured["budget_gib"],
+            "device": job["device"],
+        }
+        if measured["fits"]:
+            # Scored out here: what the metrics themselves allocate is no part of the budget.
+            scores = []
+            for inputs in test_set:
+                sr = np.load(Path(folder) / f"{inputs.name}.npy")
+                scores.append((psnr_y(inputs.hr_pixels, sr), ssim_y(inputs.hr_pixels, sr)))
+            result["psnr_y"], result["ssim_y"] = (round(mean(column), 8) for column in zip(*scores, strict=True))
+            result["seconds"] = round(mean(measured["seconds"]), 4)
+            result["peak_memory_mib"] = round(max(measured["peak_memory_mib"]), 1)
+        write_json(out, result)
+
+
+def _observe(job: dict, images: int) -> dict:
+    """Run a job confined; `fits`, `budget_gib` and, where it fits, `seconds` and `peak_memory_mib` of each image.
+
+    Libraries have errors that may mean a lack of memory or anything else. Then the image at which one came up runs once
+    more without the limit: if it succeeds, the limit was the cause.
+    """
+    measured = run_child(_command(job), images)
+    if "failed" not in measured:
+        return measured
+    again = run_child(_command({**job, "budget_gib": None, "only": measured["image"]}), 1)
+    if again.get("fits"):
+        return {"fits": False, "budget_gib": measured["budget_gib"]}
+    raise UserError(
+        f"{Path(job['images']) / measured['image']}: kernel {job['kernel']} failed ({measured['failed']}), and not for "
+        "want of memory within the budget; please report it"
+    )
+
+
+def _command(job: dict) -> list[str]:
+    return [sys.executable, "-m", "extracter.evaluation.kernel_sweep_worker", json.dumps(job)]
+
+
+def run_child(command: list[str], images: int) -> dict:
+    """Run a child and tell running out of memory from any other end.
+
+    The child prints JSON objects, a line each: `{"confined": GiB}` once a limit is in force, `{"done": n}` after each
+    image, and last `{"fits": ...}`, `{"failed": message, "image": name}` or `{"error": sentence}`.
+
+    Args:
+        command: the child's.
+        images: how many it works on, for the progress bar.
+
+    Returns:
+        The last message, and `budget_gib`.
+
+    Raises:
+        UserError: a user's mistake, or the child ended in a way that says nothing about memory.
+    """
+    confined, last = None, {}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as child:
+            try:
+                for last in track(_messages(child.stdout), "confined run", images + 2):
+                    confined = last.get("confined", confined)
+            except BaseException:
+                child.kill()
+                raise
+        stderr.seek(0)
+        said = stderr.read()
+    if "error" in last:
+        raise UserError(last["error"])
+    if "failed" in last or ("fits" in last and child.returncode == 0):
+        return {"budget_gib": confined, **last}
+    # The C++ library ends the process where an allocation fails outside of Python's reach, and says so.
+    if confined is not None and says_allocation_failure(said):
+        return {"fits": False, "budget_gib": confined}
+    ending = f"was ended by signal {-child.returncode}" if child.returncode < 0 else f"ended with {child.returncode}"
+    if child.returncode == -9:
+        remedy = "if this machine has less free memory than `evaluation.memory_budget_gib`, lower that"
+    else:
+        lines = said.strip().splitlines() or ["nothing"]
+        remedy = f"this is not for want of memory within the budget, please report it; it last said: {lines[-1]}"
+    raise UserError(f"the confined run {ending}; {remedy}")
+
+
+def _messages(stream: Iterable[str]) -> Iterator[dict]:
+    """The child's messages, without a last line that its end cut short."""
+    for line in stream:
+        if line.endswith("\n"):
+            yield json.loads(line)

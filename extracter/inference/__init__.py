@@ -1,0 +1,1 @@
+"""Enlarge photographs of any size and format within a memory limit."""

@@ -1,0 +1,126 @@
+"""`extracter info`: what a checkpoint is, and what running it takes."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from extracter.files import read_json
+from extracter.inference.photo_io import Photo
+from extracter.inference.tiling.engine import affordable
+from extracter.inference.upscaler import Upscaler, memory_needed
+from extracter.memory import GIB, MIB
+from extracter.models.checkpoint import load_model
+from extracter.models.extracter import Extracter
+from extracter.models.locate import model_folder
+from extracter.models.refsr import count_parameters
+from extracter.models.ttsr import TTSR
+from extracter.progress import track
+from extracter.search.search import search
+
+# Sides of the result, pixels; the reference is as large.
+SIZES = (512, 1024, 2048, 4096)
+_MEASURED = 256  # side of the result that is timed
+_GRID = 64  # side of the grids of queries and keys whose search is timed
+_PARTS = {
+    "dfe": "DFE, deep features",
+    "ife": "IFE, of LR",
+    "csfi": "CSFI, integration",
+    "gde": "GDE, gradient density",
+    "fuse": "fusion of both",
+    "tail": "tail",
+}
+
+
+def info(path: Path | None, *, measure: bool) -> None:
+    """Print on stdout.
+
+    Args:
+        path: as of `model_folder`.
+        measure: run the network to tell seconds.
+
+    Raises:
+        UserError: no such model, or a damaged one.
+    """
+    folder = model_folder(path)
+    model = load_model(folder)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(f"[bold]{folder}[/bold]", markup=True)
+    console.print(_table("configuration", read_json(folder / "config.json").items()), markup=False)
+    parts = dict(model.named_children())
+    counts = [(text, f"{count_parameters(parts[name]):,}") for name, text in _PARTS.items() if name in parts]
+    console.print(_table("parameters", [*counts, ("together", f"{count_parameters(model):,}")]), markup=False)
+    console.print(_table("training", _provenance(folder)), markup=False)
+    console.print(_cost(model, _rates(model) if measure else None), markup=False)
+
+
+def _provenance(folder: Path) -> list[tuple[str, Any]]:
+    """What training.json says beyond the configuration, which stands above."""
+    training = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
+    rows = [(key, value) for key, value in training.items() if key not in ("model", "search")]
+    return rows or [("", "unknown: there is no training.json")]
+
+
+def _table(title: str, rows) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
+    for key, value in rows:
+        plain = value if isinstance(value, str) else json.dumps(value)
+        table.add_row(f"  {key}", plain)
+    return table
+
+
+def _rates(model: Extracter | TTSR) -> tuple[float, float]:
+    """Seconds for a pixel of the result, by a small image, and for the cells of a pair of blocks, by noise."""
+    rng = np.random.default_rng(0)
+    upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
+    side = _GRID * model.search.stride
+    # Channels-last, as the network is evaluated.
+    width = 4 * model.dfe.features[0].out_channels
+    features = torch.rand(2, 1, width, side, side, generator=torch.Generator().manual_seed(0))
+    query, key = (x.contiguous(memory_format=torch.channels_last) for x in features)
+
+    def network(pixels: int) -> None:
+        upscaler.run(Photo(rng.integers(0, 256, (pixels // 4, pixels // 4, 3), dtype=np.uint8)))
+
+    works = {"network": lambda: network(_MEASURED), "search": lambda: search(query, [key], model.stm.u, model.search)}
+    network(32)  # which also compiles the search's loops
+    seconds = []
+    for work in track(works.values(), "timing", len(works)):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            work()
+        seconds.append(time.perf_counter() - start)
+    return seconds[0] / _MEASURED**2, seconds[1] / _GRID**4 / model.search.stride**2
+
+
+def _cost(model: Extracter | TTSR, rates: tuple[float, float] | None) -> Table:
+    title = "memory on the CPU, the reference as large as the result"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    for column in ("  result", "at least", "in one piece", "about", "patches"):
+        table.add_column(column, justify="right")
+    own = model.search
+    for side in SIZES:
+        cells = (side // 4, side // 4)
+        model.search = affordable(own, cells, [cells])
+        least, most = memory_needed(model, side)
+        about = "-"
+        if rates is not None:
+            # A pair of patches takes nine products of blocks, whose cost grows with their area.
+            stride = model.search.stride
+            about = _duration(rates[0] * side**2 + rates[1] * (side // 4 // stride) ** 4 * stride**2)
+        kernel = f"{model.search.kernel}x{model.search.kernel}"
+        table.add_row(f"  {side} x {side}", f"{least / MIB:,.0f} MiB", f"{most / MIB:,.0f} MiB", about, kernel)
+    model.search = own
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,202 @@
+"""Super-resolution of one image within a memory budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from extracter.errors import UserError
+from extracter.inference.tiling.features import Features
+from extracter.inference.tiling.network import Margins, Tile, density_bounds
+from extracter.inference.tiling.search import Search, least_bytes
+from extracter.inference.tiling.textures import Textures
+from extracter.inference.tiling.windows import Picture, TooLittleMemory, Window, from_signed
+from extracter.memory import MIB, return_freed_memory
+from extracter.models.extracter import Extracter
+from extracter.models.ttsr import TTSR
+from extracter.search.search import Matches, SearchConfig
+from extracter.search.stm import with_repeats
+
+TILE_SHARE = 0.75  # of the memory, at most, for a tile
+_BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
+_PAIRS = 2**34  # of patches; a search of half a minute on two cores
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Images of one super-resolution: each (H, W, 3) uint8, uint16, or float32 in [-1, 1].
+
+    Attributes:
+        lr: h, w.
+        lr_up: 4h, 4w, its bicubic enlargement.
+        refs: references of any size.
+        refs_du: the same, brought down and up by 4.
+    """
+
+    lr: np.ndarray
+    lr_up: np.ndarray
+    refs: Sequence[np.ndarray]
+    refs_du: Sequence[np.ndarray]
+
+
+@torch.inference_mode()
+def super_resolve(
+    model: Extracter | TTSR,
+    inputs: Inputs,
+    *,
+    memory: float,
+    precision: torch.dtype = torch.float32,
+    report: Report = lambda phase, done, total: None,
+) -> tuple[np.ndarray, Matches]:
+    """What `model(lr, lr_up, refs, refs_du)` gives, with no more memory than asked for.
+
+    The search runs once over whole references. The network behind it runs tile by tile, each with the margin that its
+    convolutions reach, so tiles meet without a seam.
+
+    Args:
+        model: in evaluation mode, on the device where it is to run; its search has blocks (k = 3s, p = s).
+        inputs: the images.
+        memory: bytes on that device, beyond the weights and, on the CPU, the images themselves.
+        precision: of the network behind the search, which itself stays in float32.
+        report: called with (phase, done, total).
+
+    Returns:
+        SR, (4h, 4w, 3) of the type of `inputs.lr`; and the matches over the padded image.
+
+    Raises:
+        UserError: the least tile does not fit the memory.
+        ValueError: the search has no blocks.
+    """
+    config = model.search
+    if not config.has_blocks:
+        raise ValueError(f"patches of {config.kernel} every {config.stride} have no blocks; take k = 3s and p = s")
+    device = next(model.parameters()).device
+    if device.type == "cpu":
+        return_freed_memory()
+
+    def features(pixels: np.ndarray) -> Features:
+        cells = (-(-side // 4) for side in pixels.shape[:2])
+        return Features(model.dfe, Picture(pixels, 4, tuple(config.padded(side) for side in cells), device))
+
+    height, width = inputs.lr.shape[:2]
+    padded = (config.padded(height), config.padded(width))
+    lr, lr_up = Picture(inputs.lr, 1, padded, device), Picture(inputs.lr_up, 4, padded, device)
+    keys = [features(image) for image in inputs.refs_du]
+    margins = Margins.of(model)
+    needed = least_needed(model, margins, lr.whole, [key.whole for key in keys])
+    if needed > memory:
+        raise TooLittleMemory(needed)
+    search = Search(
+        Features(model.dfe, lr_up), keys, model.stm.u, config, memory,
+        lambda done, total: report("search", done, total),
+    )  # fmt: skip
+    matches = search.run()
+    if model.stm.repeats:
+        matches = with_repeats(matches)
+    rows, columns = (side // config.stride for side in padded)
+    indices, scores = (x[0].view(-1, rows, columns) for x in (matches.indices, matches.scores))
+    tiles, rest = plan_tiles(model, margins, lr.whole, memory)
+    textures = Textures(
+        [features(image) for image in inputs.refs], indices, config.stride, rest, model.stm.constant_coverage
+    )
+    bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
+    sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
+    for number, inner in enumerate(tiles):
+        if device.type == "cpu":
+            return_freed_memory()  # small maps leave the heap in pieces, which grow from tile to tile
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+            result = Tile(model, margins, lr, textures.cut, scores, inner, bounds).run().float()
+        if model.bicubic_skip:
+            result += lr_up.cut(inner)
+        part = sr[4 * inner.top : 4 * inner.bottom, 4 * inner.left : 4 * inner.right]
+        part[:] = from_signed(result.clamp_(-1, 1), sr.dtype)[: part.shape[0], : part.shape[1]]
+        report("network", number + 1, len(tiles))
+    return sr, matches
+
+
+def plan_tiles(model: Extracter | TTSR, margins: Margins, whole: Window, memory: float) -> tuple[list[Window], float]:
+    """The fewest tiles that fit the memory, and the bytes that are left for features of the reference.
+
+    Args:
+        model: the network.
+        margins: of the network.
+        whole: the padded image.
+        memory: bytes; three quarters of them at most are for a tile, and of the rest three quarters keep features of
+            the reference.
+    """
+    stride = model.search.stride
+    longest = max(whole.height, whole.width)
+    count = 1
+    while True:
+        edge = -(-longest // count // stride) * stride if count > 1 else longest
+        needed = tile_bytes(model, margins, edge, whole)
+        if needed <= TILE_SHARE * memory:
+            return whole.split(edge, edge), 0.75 * (memory - needed)
+        if edge <= stride:
+            raise TooLittleMemory(needed / TILE_SHARE)
+        count += 1
+
+
+def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, references: Sequence[Window]) -> float:
+    """The least bytes for search and tiles, on the CPU; `whole` is the padded LR."""
+    width, stride = model.dfe.features[0].out_channels, model.search.stride
+    tile = tile_bytes(model, margins, stride, whole) / TILE_SHARE
+    return max(tile, least_bytes(width, stride, whole, references))
+
+
+def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Window) -> float:
+    """Peak memory of a tile of `edge` x `edge` cells, by the sizes of its maps; the factors were measured."""
+    channels = model.ife.head.out_channels
+    width, u = model.dfe.features[0].out_channels, model.stm.u
+
+    def area(cells: int) -> int:
+        return min(edge + 2 * cells, whole.height) * min(edge + 2 * cells, whole.width)
+
+    entered = [area(cells + 2) for cells in margins.entered]
+    fusion = 16 * entered[2] * (10 * channels + (u + 3) * width)
+    coarse = entered[0] * (10 * channels + (u + 3) * 4 * width)
+    levels = 16 * area(margins.synthesised[2]) * 8 * channels
+    return _BESIDE + 4 * max(fusion, coarse, levels + 16 * area(2) * channels)
+
+
+def with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchConfig:
+    """The network's search with another kernel: stride and padding become a third of it.
+
+    Args:
+        model: the network.
+        kernel: a multiple of 3; None keeps the network's own.
+
+    Raises:
+        UserError: the kernel, or the network's own, is not of that kind.
+    """
+    config = model.search
+    if kernel is not None:
+        if kernel < 3 or kernel % 3:
+            raise UserError(f"--kernel {kernel}: stride and padding are a third of it; allowed are multiples of 3")
+        config = replace(config, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
+    if not config.has_blocks:
+        raise UserError(
+            f"this model's search (kernel {config.kernel}, stride {config.stride}, padding {config.padding}) cannot be "
+            "tiled; choose --kernel 3, 6 or 12"
+        )
+    return config
+
+
+def affordable(config: SearchConfig, query: tuple[int, int], references: Sequence[tuple[int, int]]) -> SearchConfig:
+    """The search with its kernel doubled until there are at most 2^34 pairs of patches; each time 16 times fewer.
+
+    Args:
+        config: k = 3s and p = s.
+        query: height and width of LR.
+        references: of each reference, a quarter.
+    """
+    while True:
+        queries, *keys = (
+            config.count(config.padded(height)) * config.count(config.padded(width))
+            for height, width in (query, *references)
+        )
+        if queries * sum(keys) <= _PAIRS or config.stride >= min(query):
+            return config
+        config = replace(config, kernel=2 * config.kernel, stride=2 * config.stride, padding=2 * config.padding)

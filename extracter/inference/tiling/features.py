@@ -1,0 +1,62 @@
+"""DFE features of a picture, window by window."""
+
+import torch
+from torch import Tensor
+
+from extracter.inference.tiling.windows import Picture, Window
+from extracter.models.vgg import VGG19
+
+# The DFE sees 10 pixels (1 + 1 at full size, 2 + 2 at half, 4 at a quarter) on each side of a cell: three cells.
+REACH = 3
+# Cells of a side that are computed at once; a multiple of 1, 2, 3 and 4, the strides of usual searches.
+SIDE = 60
+# Channels of the levels, in multiples of the DFE's width, and pixels of a cell's side; finest first.
+LEVELS = ((1, 4), (2, 2), (4, 1))
+
+
+class Features:
+    """DFE1..3 of one picture.
+
+    Args:
+        dfe: the network's feature extractor.
+        picture: LR_up, a Ref or a Ref_du, 4 pixels a cell.
+    """
+
+    def __init__(self, dfe: VGG19, picture: Picture):
+        self.dfe = dfe
+        self.picture = picture
+        self.whole = picture.whole
+        self.width = dfe.features[0].out_channels
+
+    def cut(self, window: Window, level: int) -> Tensor:
+        """Features of a window at one level, as those of the whole picture would be.
+
+        Args:
+            window: inside the picture.
+            level: 0 to 2, finest first.
+
+        Returns:
+            1, C, scale height, scale width; scale is 4, 2 or 1.
+        """
+        parts = window.split(SIDE, SIDE)
+        if len(parts) == 1:
+            return self._compute(window, level)
+        multiple, scale = LEVELS[level]
+        shape = (1, multiple * self.width, scale * window.height, scale * window.width)
+        result = torch.empty(shape, device=self.picture.device)
+        for part in parts:
+            part.of(result, window, scale).copy_(self._compute(part, level))
+        return result
+
+    def _compute(self, window: Window, level: int) -> Tensor:
+        outer = window.grow(REACH, self.whole)
+        # Zeros surround the picture's own edges, as in the whole; what they spoil elsewhere lies in the margin.
+        # The network behind the search may run in less precision; what is searched and copied may not.
+        with torch.autocast(self.picture.device.type, enabled=False):
+            levels = self.dfe(self.picture.cut(outer), levels=level + 1)
+        return window.of(levels[level], outer, LEVELS[level][1])
+
+
+def bytes_at_once(width: int) -> float:
+    """Memory of `Features._compute` for one part: four full-size maps and what convolutions copy."""
+    return 24 * 16 * width * (SIDE + 2 * REACH) ** 2

@@ -1,0 +1,219 @@
+"""The network behind the search, on one tile: as `reconstruct` of Extracter and TTSR, and exact inside the tile.
+
+What lies beyond a tile's edge is unknown to the convolutions, so a tile begins with a margin. Each stage crops the maps
+to what the stages behind it still need: full-size maps are only as large as the last stages ask for.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from extracter.inference.tiling.windows import Patch, Picture, Window
+from extracter.models.blocks import ResidualStage, upsample
+from extracter.models.extracter import Extracter
+from extracter.models.gde import Gradient, gradient_bounds, gradient_density, normalise
+from extracter.models.ttsr import TTSR
+
+SCALES = (1, 2, 4)  # pixels of a cell's side, coarsest level first
+_TAIL = 1  # cells for fuse and tail: two pixels at full size
+_MERGE = (4, 3, 2)  # cells for the merge of CSFI, a pixel before the tail, and its enlargements; coarsest first
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Cells that each part must give beyond the tile, so that the parts behind it are right inside the tile.
+
+    Attributes:
+        inputs: of what goes into GDE's levels, coarsest first; empty for TTSR.
+        levels: of what comes out of them.
+        synthesised: of T_3, T_2, T_1, what CSFI gives.
+        mixed: of the branches of CSFI's stages two and three, behind the exchange.
+        entered: of all maps that go into stage one, two and three.
+        gradient: of the gradient density.
+        lr: of LR.
+    """
+
+    inputs: tuple[int, ...]
+    levels: tuple[int, ...]
+    synthesised: tuple[int, int, int]
+    mixed: tuple[tuple[int, ...], ...]
+    entered: tuple[int, int, int]
+    gradient: int
+    lr: int
+
+    @classmethod
+    def of(cls, model: Extracter | TTSR) -> "Margins":
+        """Counted from the network's convolutions.
+
+        A 3 x 3 convolution reaches one pixel, a bicubic enlargement two, an exchange three cells at most: two for the
+        bicubic and less than one for its convolutions.
+        """
+        synthesised = list(_MERGE)
+        inputs, levels = [], []
+        if model.gde is not None:
+            need = _TAIL
+            for place in (2, 1, 0):
+                levels.insert(0, need)
+                need += _cells(1 + _convolutions(model.gde.levels[place].stage), SCALES[place])
+                inputs.insert(0, need)
+                synthesised[place] = max(synthesised[place], need)
+                need += 2 // SCALES[place - 1] if place else 0
+        blocks = [[_convolutions(branch) for branch in stage] for stage in model.csfi.stages]
+        mixed, entered = [], []
+        need_of = synthesised
+        for stage in (2, 1):
+            behind = [need + _cells(n, f) for need, n, f in zip(need_of, blocks[stage], SCALES, strict=False)]
+            mixed.insert(0, tuple(behind))
+            entered.insert(0, max(behind) + 3)
+            # The fusion's convolution and the pixel shuffle's.
+            need_of = [entered[0] + 2] * stage
+        entered.insert(0, need_of[0] + blocks[0][0])
+        shallow = 1 + _convolutions(model.ife.stage)
+        gradient = inputs[0] + 1 + _convolutions(model.gde.extractor.stage) if inputs else 0
+        lr = entered[0] + 1 + shallow
+        return cls(tuple(inputs), tuple(levels), tuple(synthesised), tuple(mixed), tuple(entered), gradient, lr)
+
+
+def _convolutions(stage: ResidualStage) -> int:
+    """3 x 3 convolutions one behind the other in a stage."""
+    return sum(isinstance(module, torch.nn.Conv2d) for module in stage.modules())
+
+
+def _cells(pixels: int, scale: int) -> int:
+    return math.ceil(pixels / scale)
+
+
+class Tile:
+    """One tile of the result.
+
+    Args:
+        model: the network.
+        margins: of the network.
+        lr: LR.
+        textures: gives the textures of a window at a level, finest 0.
+        scores: S_i over the whole image, u, rows, columns.
+        inner: the tile; its edges are multiples of the stride, or the image's.
+        bounds: of the whole image's gradient density, for networks that normalise it.
+    """
+
+    def __init__(
+        self,
+        model: Extracter | TTSR,
+        margins: Margins,
+        lr: Picture,
+        textures: Callable[[Window, int], list[Tensor]],
+        scores: Tensor,
+        inner: Window,
+        bounds: tuple[Tensor, Tensor] | None = None,
+    ):
+        self.model, self.margins, self.lr, self.textures, self.scores = model, margins, lr, textures, scores
+        self.inner, self.whole, self.bounds = inner, lr.whole, bounds
+        self.stride = model.search.stride
+
+    def run(self) -> Tensor:
+        """SR of the tile, not yet clamped and without the bicubic skip: 1, 3, 4 height, 4 width."""
+        scales = self._integrate()
+        x_tt = self._merge(scales)
+        if self.model.gde is not None:
+            x_3g = self._enhance(scales)
+            del scales
+            x_tt = F.relu(self.model.fuse(torch.cat((x_3g, x_tt), 1)), inplace=True)
+        return self.inner.of(self.model.tail(x_tt), self._grown(_TAIL), 4)
+
+    def _grown(self, cells: int, align: int = 1) -> Window:
+        return self.inner.grow(cells, self.whole, align)
+
+    def _integrate(self) -> list[Patch]:
+        """CSFI: T_3, T_2, T_1, each with the margin that is still needed of it."""
+        csfi = self.model.csfi
+        start = self._grown(self.margins.lr)
+        fresh = Patch(self.model.ife(self.lr.cut(start)), start, 1)
+        scales: list[Patch] = []
+        for stage, fusion in enumerate(csfi.fusions):
+            entered = self._grown(self.margins.entered[stage])
+            if stage:
+                last = scales[-1]
+                fresh = Patch(csfi.ups[stage - 1](last.x), last.window, SCALES[stage])
+            scales = [*(patch.crop(entered) for patch in scales), self._fuse(fusion, fresh, entered)]
+            mixed = list(scales)
+            if stage:
+                maps = csfi.exchanges[stage - 1]([patch.x for patch in scales])
+                windows = (self._grown(cells) for cells in self.margins.mixed[stage - 1])
+                mixed = [p._replace(x=x).crop(w) for p, x, w in zip(scales, maps, windows, strict=True)]
+                del maps
+            del fresh
+            for place, (branch, window) in enumerate(zip(csfi.stages[stage], self._behind(stage), strict=True)):
+                branched = mixed.pop(0)
+                residual = branched._replace(x=branch(branched.x)).crop(window)
+                kept = scales[place].crop(window)
+                scales[place] = kept._replace(x=kept.x + residual.x)
+        return scales
+
+    def _behind(self, stage: int) -> list[Window]:
+        """Windows that are needed of each branch behind a stage."""
+        if stage == 2:
+            return [self._grown(cells) for cells in self.margins.synthesised]
+        return [self._grown(self.margins.entered[stage + 1] + 2)] * (stage + 1)
+
+    def _fuse(self, fusion: torch.nn.Module, fresh: Patch, entered: Window) -> Patch:
+        """Eq. 7 over the window that goes into a stage."""
+        # Textures come in blocks; one pixel more than the stage needs is enough for the convolution.
+        around = entered.grow(1, self.whole, self.stride)
+        window = entered.grow(1, self.whole)
+        level = 2 - SCALES.index(fresh.scale)
+        textures = [window.of(x, around, fresh.scale) for x in self.textures(around, level)]
+        soft = self._soft(window, around, fresh.scale)
+        x = fusion(fresh.crop(window).x, textures, soft)
+        return Patch(x, window, fresh.scale).crop(entered)
+
+    def _soft(self, window: Window, around: Window, scale: int) -> list[Tensor]:
+        """S_i resized to a window: u tensors 1, 1, scale height, scale width."""
+        every = Window(0, self.scores.shape[1], 0, self.scores.shape[2])
+        s = self.stride
+        blocks = around.in_blocks(s).grow(2, every)
+        cells = Window(blocks.top * s, blocks.bottom * s, blocks.left * s, blocks.right * s)
+        part = blocks.of(self.scores, every, 1).unsqueeze(1)  # u, 1, rows, columns
+        return list(window.of(upsample(part, s * scale), cells, scale).unsqueeze(1))
+
+    def _merge(self, scales: Sequence[Patch]) -> Tensor:
+        """x_TT, one cell beyond the tile."""
+        csfi = self.model.csfi
+        coarse, middle, fine = (patch.crop(self._grown(cells)) for patch, cells in zip(scales, _MERGE, strict=True))
+        taken = [fine.x]
+        for conv, patch, factor in zip(csfi.merge_ups, (coarse, middle), (4, 2), strict=True):
+            enlarged = Patch(upsample(patch.x, factor), patch.window, 4).crop(fine.window)
+            taken.append(F.relu(conv(enlarged.x), inplace=True))
+        x = F.relu(csfi.merge(torch.cat(taken, 1)), inplace=True)
+        return fine._replace(x=x).crop(self._grown(_TAIL)).x
+
+    def _enhance(self, scales: Sequence[Patch]) -> Tensor:
+        """GDE: x_3g, one cell beyond the tile."""
+        gde = self.model.gde
+        window = self._grown(self.margins.gradient)
+        density = _density(self.lr, window, gde.gradient)
+        x = Patch(gde.extractor(density if self.bounds is None else normalise(density, self.bounds)), window, 1)
+        for level, texture, inputs, outputs in zip(
+            gde.levels, scales, self.margins.inputs, self.margins.levels, strict=True
+        ):
+            if texture.scale != x.scale:
+                x = Patch(upsample(x.x, 2), x.window, texture.scale)
+            window = self._grown(inputs)
+            x = Patch(level(x.crop(window).x, texture.crop(window).x), window, x.scale).crop(self._grown(outputs))
+        return x.x
+
+
+def density_bounds(lr: Picture) -> tuple[Tensor, Tensor]:
+    """Bounds of the gradient density of a whole LR."""
+    parts = [gradient_bounds(_density(lr, part, "normalised")) for part in lr.whole.split(512, 512)]
+    low, high = (torch.stack(values) for values in zip(*parts, strict=True))
+    return low.amin(0), high.amax(0)
+
+
+def _density(lr: Picture, window: Window, gradient: Gradient) -> Tensor:
+    """Gradient density of a window, 1, 3, height, width; beyond the image the Sobel kernels see zeros."""
+    outer = window.grow(1, lr.whole)
+    return window.of(gradient_density(lr.cut(outer), gradient), outer, 1)

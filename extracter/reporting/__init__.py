@@ -1,0 +1,1 @@
+"""Tables, figures, model cards and DVC's plots, made from the results of evaluations."""

@@ -1,0 +1,104 @@
+"""The comparison picture: for one image of each test set, the inputs, every variant's result and the truth."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from extracter.data.datasets import TestImage, TestSet
+from extracter.errors import UserError
+from extracter.image_tensors import to_uint8
+from extracter.metrics import luma, psnr_y
+from extracter.progress import track
+from extracter.reporting.figures import ORANGE, save
+from extracter.reporting.tables import METHODS, title
+
+SHOWN = ["bicubic", "ttsr-rec", "extracter-rec", "extracter"]
+DETAIL = 96  # pixels, side of the detail that is shown
+
+
+def figure_comparison(sets: list[Path], sr: Path, out: Path) -> None:
+    """Draw a row for each set.
+
+    A set's image is the one whose gain of Extracter-rec over bicubic is the median of the set, neither its best nor its
+    worst. The detail is where bicubic is furthest from the truth.
+
+    Args:
+        sets: folders of prepared test sets.
+        sr: folder of the SR images, VARIANT/SET/NAME.png.
+        out: PNG.
+
+    Raises:
+        UserError: an image is missing or damaged.
+    """
+    widths = [1.5, *[1.0] * (len(SHOWN) + 3)]
+    figure = Figure(figsize=(15, 2.15 * len(sets) + 0.2), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.02)
+    grid = figure.subplots(len(sets), len(widths), width_ratios=widths, squeeze=False)
+    for folder, row in zip(track(sets, "comparison", len(sets)), grid, strict=True):
+        _draw_row(row, TestSet(folder), sr)
+    save(figure, out)
+
+
+def _draw_row(row: np.ndarray, test_set: TestSet, sr: Path) -> None:
+    inputs = _median(test_set, sr)
+    results = {variant: _read_sr(sr, variant, test_set.name, inputs) for variant in SHOWN}
+    hr = inputs.hr_pixels
+    top, left, side = most_lost(hr, results["bicubic"])
+    detail = np.s_[top : top + side, left : left + side]
+    small = np.s_[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4]
+    _show(row[0], hr, f"{title(test_set.name)}{' (stand-in)' if test_set.stand_in else ''}: {inputs.name}")
+    row[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor=ORANGE, linewidth=2))
+    _show(row[1], to_uint8(inputs.lr)[small], "LR")
+    for axes, (variant, result) in zip(row[2:], results.items(), strict=False):
+        _show(axes, result[detail], f"{METHODS[variant]}\n{psnr_y(hr, result):.2f} dB")
+    _show(row[-2], to_uint8(inputs.ref), f"reference ({test_set.references})")
+    _show(row[-1], hr[detail], "HR")
+
+
+def _median(test_set: TestSet, sr: Path) -> TestImage:
+    """The image of median gain; of an even number the one just below the middle."""
+    gains = []
+    for inputs in test_set:
+        bicubic, ours = (_read_sr(sr, variant, test_set.name, inputs) for variant in ("bicubic", "extracter-rec"))
+        gains.append((psnr_y(inputs.hr_pixels, ours) - psnr_y(inputs.hr_pixels, bicubic), inputs.name))
+    _, chosen = sorted(gains)[(len(gains) - 1) // 2]
+    return next(inputs for inputs in test_set if inputs.name == chosen)
+
+
+def _read_sr(sr: Path, variant: str, name: str, inputs: TestImage) -> np.ndarray:
+    path = sr / variant / name / f"{inputs.name}.png"
+    try:
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; evaluate {variant} on {name} first, or run snakemake") from None
+    except OSError as error:
+        raise UserError(f"{path}: not an image ({error}); evaluate {variant} on {name} again") from None
+    if pixels.shape != inputs.hr_pixels.shape:
+        raise UserError(f"{path}: not of the size of {inputs.name}; evaluate {variant} on {name} again")
+    return pixels
+
+
+def most_lost(hr: np.ndarray, bicubic: np.ndarray) -> tuple[int, int, int]:
+    """Top, left and side of the square in which bicubic is furthest from the truth, all multiples of 4.
+
+    Args:
+        hr, bicubic: uint8, (H, W, 3), sides multiples of 4.
+    """
+    side = min(DETAIL, *hr.shape[:2])
+    error = (luma(hr) - luma(bicubic)) ** 2
+    sums = np.pad(error, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    boxes = boxes[::4, ::4]
+    top, left = np.unravel_index(boxes.argmax(), boxes.shape)
+    return 4 * int(top), 4 * int(left), side
+
+
+def _show(axes: Axes, pixels: np.ndarray, label: str) -> None:
+    axes.imshow(pixels, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(label, fontsize=10, labelpad=3)

@@ -1,0 +1,141 @@
+"""Figures of the results: training curves, and kernel size against PSNR and memory.
+
+The same inputs give the same bytes: no window system, no dates, and fonts that come with Matplotlib.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from extracter.errors import UserError
+from extracter.files import atomic_path
+from extracter.reporting.tables import read_kernels, title
+
+# Okabe and Ito's palette, which the colour-blind tell apart.
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+COLOURS = {"extracter": BLUE, "ttsr": ORANGE}
+GREY = "#666666"
+NAMES = {"extracter": "Extracter", "ttsr": "TTSR"}
+
+
+def figure_training(logs: list[Path], out: Path) -> None:
+    """Reconstruction loss and validation PSNR by step; the full phase follows the -rec phase it continues.
+
+    Args:
+        logs: train_log.csv of checkpoints; the folder of each is named after its variant.
+        out: PNG.
+
+    Raises:
+        UserError: a log is missing or is something else.
+    """
+    curves = {path.parent.name: _read_log(path) for path in logs}
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for variant in sorted(curves):
+        curve, family = curves[variant], variant.removesuffix("-rec")
+        full = family == variant
+        before = curves.get(f"{family}-rec") if full else None
+        offset = before["step"].max() if before is not None else 0
+        style = {"color": COLOURS.get(family, GREY), "linestyle": "--" if full else "-"}
+        label = f"{NAMES.get(family, family)}, all losses" if full else f"{NAMES.get(family, family)}-rec"
+        for axes, key in ((left, "rec"), (right, "validation_psnr")):
+            measured = np.isfinite(curve[key])
+            steps = curve["step"][measured] + offset
+            axes.plot(steps, curve[key][measured], **style, marker="o", markersize=3, linewidth=1.8, label=label)
+    left.set(xlabel="step", ylabel="reconstruction loss (L1)")
+    right.set(xlabel="step", ylabel="validation PSNR (dB)")
+    tidy(left, right)
+    right.legend(frameon=False)
+    save(figure, out)
+
+
+# How the searches are told apart.
+_METHODS = {
+    "dense": {"linestyle": "-", "marker": "o"},
+    "chunked": {"linestyle": ":", "marker": "o"},
+    "blocks": {"linestyle": "--", "marker": "s"},
+}
+
+
+def figure_kernels(results: list[Path], out: Path) -> None:
+    """Kernel size against PSNR and against peak memory; runs that did not fit stand at the budget, as crosses.
+
+    Args:
+        results: of `extracter kernel-sweep`.
+        out: PNG.
+    """
+    found = read_kernels(results)
+    sets = list(dict.fromkeys(result["set"] for result in found))
+    colours = dict(zip(sets, [BLUE, ORANGE, GREEN, PURPLE, *[GREY] * len(sets)], strict=False))
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    kernels = sorted({result["kernel"] for result in found})
+    for axes in (left, right):
+        axes.set_xticks(range(len(kernels)), [f"{kernel}x{kernel}" for kernel in kernels])
+        axes.set(xlabel="kernel", xlim=(-0.4, len(kernels) - 0.6))
+    series = [(name, method) for name in sets for method in _METHODS]
+    for rank, (name, method) in enumerate(series):
+        cells = [result for result in found if (result["set"], result["method"]) == (name, method)]
+        places = [kernels.index(result["kernel"]) for result in cells]
+        where = np.array(places) + 0.06 * (rank - (len(series) - 1) / 2)  # side by side, so that none is hidden
+        fits = np.array([result["fits"] for result in cells], bool)
+        style = {
+            "color": colours[name],
+            "linewidth": 1.8,
+            **_METHODS[method],
+        }
+        style["markerfacecolor"] = colours[name] if method == "dense" else "white"
+        for axes, key in ((left, "psnr_y"), (right, "peak_memory_mib")):
+            axes.plot(where[fits], [result[key] for result in cells if result["fits"]], **style)
+        for place, result in zip(where[~fits], [result for result in cells if not result["fits"]], strict=True):
+            budget = result["memory_budget_gib"] * 1024
+            right.plot(place, budget, color=colours[name], marker="X", markersize=9, clip_on=False, zorder=3)
+    for budget in sorted({result["memory_budget_gib"] * 1024 for result in found}):
+        right.axhline(budget, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
+        right.text(1, budget, "budget ", color=GREY, ha="right", va="bottom", transform=right.get_yaxis_transform())
+    left.set_ylabel("PSNR on Y (dB)")
+    right.set(ylabel="peak memory (MiB)", ylim=(0, None))
+    tidy(left, right)
+    stand_in = {result["set"]: " (stand-in)" if result["stand_in"] else "" for result in found}
+    keys = [Line2D([], [], color=colours[name], linewidth=3, label=title(name) + stand_in[name]) for name in sets]
+    for method, style in _METHODS.items():
+        face = GREY if method == "dense" else "white"
+        keys.append(Line2D([], [], color=GREY, markerfacecolor=face, label=f"{method} search", **style))
+    if not all(result["fits"] for result in found):
+        keys.append(Line2D([], [], color=GREY, marker="X", markersize=9, linestyle="", label="out of memory"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=-(-len(keys) // 2), frameon=False)
+    save(figure, out)
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write a figure as PNG, whole or not at all, without the software's version in it."""
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+
+
+def tidy(*all_axes: Axes) -> None:
+    """The axes of all figures: no frame at the top and right, a light grid."""
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+
+
+def _read_log(path: Path) -> dict[str, np.ndarray]:
+    """Columns of a training log; NaN where nothing was measured."""
+    wanted = ("step", "rec", "validation_psnr")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        columns = {name: np.array([float("nan" if row[name] == "" else row[name]) for row in rows]) for name in wanted}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `snakemake --cores all` to make it") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a training log ({error}); delete it and train the model again") from None
+    if not rows:
+        raise UserError(f"{path}: holds no step; delete it and train the model again")
+    return columns

@@ -1,0 +1,87 @@
+"""A trained checkpoint as a release: half-precision weights, and a model card with what was measured."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from extracter.errors import UserError
+from extracter.files import read_json, write_text
+from extracter.models.checkpoint import load_model, save_model
+from extracter.models.refsr import count_parameters
+from extracter.reporting.tables import METHODS, read_summaries, title
+
+LARGEST = 20 * 2**20  # bytes of weights
+
+
+def release(checkpoint: Path, summaries: list[Path], about: Path, out: Path) -> None:
+    """Write a released model: config.json, model.safetensors in float16, training.json, train_log.csv, README.md.
+
+    Args:
+        checkpoint: folder that training wrote.
+        summaries: of `extracter evaluate`, of this checkpoint and of bicubic; they become the card's table.
+        about: Markdown for the card: the data and its licence, and what the model cannot do.
+        out: folder.
+
+    Raises:
+        UserError: no whole checkpoint with provenance, no such text, a summary that lacks its counterpart, or weights
+            that are larger than a release may be.
+    """
+    training = read_json(checkpoint / "training.json")
+    log = checkpoint / "train_log.csv"
+    if not log.is_file() or "phase" not in training:
+        raise UserError(f"{checkpoint}: without train_log.csv or provenance; name a folder that training wrote")
+    model = load_model(checkpoint)
+    tensors = {name: tensor.to(torch.float16) for name, tensor in model.state_dict().items()}
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    if size > LARGEST:
+        raise UserError(f"{checkpoint}: {size / 2**20:.1f} MiB in float16; a release has at most {LARGEST // 2**20}")
+    variant = "extracter-rec" if training["phase"] == "rec" else "extracter"
+    parts = [
+        f"# {METHODS[variant]}",
+        f"Reference-based x4 super-resolution (EXTRACTER, arXiv 2310.01379): {count_parameters(model):,} weights in "
+        f"float16, {size / 1e6:.1f} MB.",
+        _read(about),
+        "## Training",
+        _provenance(training),
+        "## Figures",
+        _table(variant, summaries),
+        "PSNR in dB and SSIM on Y, x4, against the same images enlarged bicubically.",
+    ]
+    save_model(model, tensors, out, training)
+    shutil.copyfile(log, out / log.name)
+    write_text(out / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; name a Markdown file that says what the model is trained on") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text") from None
+
+
+def _provenance(training: dict) -> str:
+    params, start = training["train"], training.get("start_sha256")
+    begun = "" if start is None else f"from the weights with SHA-256 `{start[:12]}...`, "
+    return (
+        f"{params[training['phase'] + '_steps']:,} steps of {params['batch']} pairs, {begun}{params['precision']}, "
+        f"seed {training['seed']}, on {training['device']} with PyTorch {training['torch']}. The weights are those of "
+        f"step {training['best_step']:,}, the best on the validation pairs ({training['validation_psnr']:.2f} dB). "
+        "`training.json` holds every parameter, `train_log.csv` losses, seconds and validation PSNR."
+    )
+
+
+def _table(variant: str, summaries: list[Path]) -> str:
+    found = read_summaries(summaries)
+    lines = ["| images | references | bicubic | this model |", "|---|---|---|---|"]
+    for name in dict.fromkeys(name for _, name in found):
+        cells = []
+        for method in ("bicubic", variant):
+            if (method, name) not in found:
+                raise UserError(f"{name}: no summary of {method}; name those of bicubic and of {variant}")
+            cells.append(f"{found[method, name]['psnr_y']:.2f} / {found[method, name]['ssim_y']:.4f}")
+        images, references = found[variant, name]["images"], found[variant, name]["references"]
+        lines.append(f"| {title(name)}, {images} images | {references} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""Table 1: PSNR and SSIM of every method on every test set, measured beside reported."""
+
+from pathlib import Path
+
+from extracter.files import write_csv
+from extracter.reporting.published import ELSEWHERE, SETS, TABLE1
+from extracter.reporting.tables import (
+    METHODS,
+    MISSING,
+    NOT_REPORTED,
+    place,
+    print_scores,
+    read_summaries,
+    title,
+    write_markdown,
+)
+
+
+def table_metrics(summaries: list[Path], out: Path) -> None:
+    """Table 1: every method on every test set; the best two of a column in bold, as in the paper.
+
+    Measured figures compete with the paper's only where they are of the whole published set; elsewhere measured and
+    reported figures are ranked apart. Figures published elsewhere are shown and not ranked.
+
+    Args:
+        summaries: of `extracter evaluate`.
+        out: CSV; the Markdown table stands beside it.
+    """
+    measured = read_summaries(summaries)
+    sets = sorted({*SETS, *(name for _, name in measured)}, key=lambda name: place(name, list(SETS)))
+    rows = [(method, "reported", "paper", scores) for method, scores in TABLE1.items()]
+    rows += [(method, "reported", "elsewhere", scores) for method, scores in ELSEWHERE.items()]
+    for variant, method in METHODS.items():
+        found = {name: measured[variant, name] for name in sets if (variant, name) in measured}
+        if variant == "released" and not found:
+            continue  # not of this preset
+        scores = {name: (summary["psnr_y"], summary["ssim_y"]) for name, summary in found.items()}
+        rows.append((method, "measured", "this run", scores))
+    about = {name: _about(name, [item for (_, of), item in measured.items() if of == name]) for name in sets}
+    bold = {name: _bold(rows, name, apart=bool(about[name])) for name in sets}
+
+    records, lines = [], []
+    for row, (method, provenance, source, scores) in enumerate(rows):
+        record = {"method": method, "provenance": provenance, "source": source}
+        cells = [method, f"{provenance}, elsewhere" if source == "elsewhere" else provenance]
+        for name in sets:
+            absent = MISSING if provenance == "measured" else NOT_REPORTED
+            images = (about[name] or "published set") if provenance == "measured" else "published set"
+            psnr, ssim = scores.get(name, (None, None))
+            record[f"{name}_psnr_y"] = "" if psnr is None else f"{psnr:.4f}" if provenance == "measured" else psnr
+            record[f"{name}_ssim_y"] = "" if ssim is None else f"{ssim:.5f}" if provenance == "measured" else ssim
+            record[f"{name}_images"] = absent if psnr is None else images
+            marked = [
+                f"**{text}**" if (row, i) in bold[name] else text for i, text in enumerate(print_scores(psnr, ssim))
+            ]
+            cells.append(" / ".join(marked) if marked else absent)
+        records.append(record)
+        lines.append(cells)
+    heads = ["Method", "Provenance"]
+    for name in sets:
+        heads.append(f"{title(name)} (measured: {about[name]})" if about[name] else title(name))
+    caption = ["PSNR (dB) / SSIM on Y, x4; best two of each column in bold.", *_notes(measured, about)]
+    write_csv(out, records, list(records[0]))
+    write_markdown(out, "Table 1. Metrics", " ".join(caption), heads, lines)
+
+
+def _about(name: str, summaries: list[dict]) -> str:
+    """How what was measured differs from the published set, in a few words; empty where it does not."""
+    if not summaries:
+        return ""
+    images = summaries[0]["images"]
+    if summaries[0]["stand_in"]:
+        return f"stand-in, {images} images"
+    if name in SETS and images != SETS[name][1]:
+        return f"{images} of {SETS[name][1]} images"
+    return "" if name in SETS else f"{images} images"
+
+
+def _bold(rows: list[tuple], name: str, *, apart: bool) -> set[tuple[int, int]]:
+    """Row and metric (0 PSNR, 1 SSIM) of the best two of a column, as printed; ties share a rank."""
+    pools: dict[str, list[int]] = {}
+    for row, (_, provenance, source, scores) in enumerate(rows):
+        if name in scores and source != "elsewhere":
+            pools.setdefault(provenance if apart else "together", []).append(row)
+    marks = set()
+    for pool in pools.values():
+        for metric in (0, 1):
+            printed = {row: float(print_scores(*rows[row][3][name])[metric]) for row in pool}
+            second = sorted(printed.values(), reverse=True)[:2][-1]
+            marks |= {(row, metric) for row in pool if printed[row] >= second}
+    return marks
+
+
+def _notes(measured: dict[tuple[str, str], dict], about: dict[str, str]) -> list[str]:
+    """What a reader must know before comparing a measured figure with a reported one."""
+    notes = []
+    if any("stand-in" in text for text in about.values()):
+        notes.append(
+            "**Measured figures are of stand-in photographs and not comparable with the paper's**; the two are ranked "
+            "apart."
+        )
+    elif any(about.values()):
+        notes.append("Where not the whole published set was measured, measured and reported figures are ranked apart.")
+    kinds = {name: summary["references"] for (_, name), summary in measured.items()}
+    if kinds:
+        listed = ", ".join(f"{title(name)} {kind}" for name, kind in kinds.items())
+        notes.append(f"References of the measured figures: {listed}.")
+    if any(summary.get("vgg_weights") == "random" for summary in measured.values()):
+        notes.append("The networks measured here began with random weights in place of VGG19's.")
+    if any(summary.get("bicubic_skip") for summary in measured.values()):
+        notes.append("They predict the difference from bicubic, which the paper's do not.")
+    notes.append("`elsewhere`: published elsewhere, left out of the paper, not ranked.")
+    return notes

@@ -1,0 +1,142 @@
+"""What the three tables share: reading results, writing Markdown, showing it; and metrics.json."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from extracter.errors import UserError
+from extracter.files import read_json, write_json, write_text
+from extracter.reporting.published import SETS
+
+# Variants and what the tables call them.
+METHODS = {
+    "bicubic": "Bicubic",
+    "ttsr": "TTSR",
+    "ttsr-rec": "TTSR-rec",
+    "extracter": "Extracter",
+    "extracter-rec": "Extracter-rec",
+    "released": "Extracter-rec, released",
+}
+MISSING = "not available"
+NOT_REPORTED = "–"
+
+
+def collect_metrics(summaries: list[Path], kernels: list[Path], out: Path) -> None:
+    """Gather PSNR and SSIM into one file of nested numbers, without timings and memory.
+
+    Args:
+        summaries: of `extracter evaluate`; they become `SET.VARIANT`, with `_` for `-`.
+        kernels: of `extracter kernel-sweep`; they become `kernels.SET.METHOD.kernel_K`, with `fits` 1 or 0.
+        out: JSON, the same bytes whenever the figures are the same.
+    """
+    metrics: dict[str, Any] = {}
+    for summary in read_summaries(summaries).values():
+        of_set = metrics.setdefault(summary["set"], {})
+        of_set[summary["variant"].replace("-", "_")] = _scores(summary)
+    for result in read_kernels(kernels):
+        cell = {"fits": int(result["fits"]), **(_scores(result) if result["fits"] else {})}
+        of_method = metrics.setdefault("kernels", {}).setdefault(result["set"], {}).setdefault(result["method"], {})
+        of_method[f"kernel_{result['kernel']}"] = cell
+    write_json(out, metrics)
+
+
+def _scores(result: dict) -> dict[str, float]:
+    return {"psnr": round(result["psnr_y"], 4), "ssim": round(result["ssim_y"], 6)}
+
+
+def read_summaries(paths: Iterable[Path]) -> dict[tuple[str, str], dict]:
+    """Summaries by variant and set, in the order of `METHODS` and `SETS`.
+
+    Raises:
+        UserError: one is missing, is something else, or there are two of one kind.
+    """
+    keys = ("variant", "set", "stand_in", "images", "references", "psnr_y", "ssim_y")
+    found: dict[tuple[str, str], dict] = {}
+    for path in paths:
+        summary = _read(path, keys, "evaluate")
+        key = (summary["variant"], summary["set"])
+        if key in found:
+            raise UserError(f"{path}: {key[0]} on {key[1]} was given twice; name each summary once")
+        for other in found.values():
+            if other["set"] == key[1] and any(other[part] != summary[part] for part in ("stand_in", "images")):
+                raise UserError(f"{path}: not of the same images of {key[1]} as the others; name summaries of one run")
+        found[key] = summary
+    variants, sets = list(METHODS), list(SETS)
+    order = sorted(found, key=lambda key: (place(key[0], variants), place(key[1], sets)))
+    return {key: found[key] for key in order}
+
+
+def read_kernels(paths: Iterable[Path]) -> list[dict]:
+    """Results of the kernel sweep by set, kernel and method, dense first.
+
+    Raises:
+        UserError: one is missing, is something else, or there are two of one kind.
+    """
+    keys = ("set", "stand_in", "kernel", "method", "fits", "psnr_y", "ssim_y", "seconds", "peak_memory_mib")
+    found: dict[tuple, dict] = {}
+    for path in paths:
+        result = _read(path, (*keys, "memory_budget_gib"), "kernel-sweep")
+        method = place(result["method"], ["dense", "chunked", "blocks"])
+        key = (place(result["set"], list(SETS)), result["kernel"], method)
+        if key in found:
+            raise UserError(f"{path}: this set, kernel and method were given twice; name each result once")
+        found[key] = result
+    return [found[key] for key in sorted(found)]
+
+
+def _read(path: Path, keys: tuple[str, ...], command: str) -> dict:
+    content = read_json(path)
+    missing = [key for key in keys if key not in content] if isinstance(content, dict) else list(keys)
+    if missing:
+        raise UserError(
+            f"{path}: `{missing[0]}` is missing, so `extracter {command}` did not write it; delete it and run "
+            "`snakemake --cores all` again"
+        )
+    return content
+
+
+def place(name: str, known: list[str]) -> tuple[int, str]:
+    """For sorting: the known in their order, then the others by name."""
+    return (known.index(name) if name in known else len(known), name)
+
+
+def title(name: str) -> str:
+    """What a set is called in print."""
+    return SETS[name][0] if name in SETS else name
+
+
+def print_scores(psnr: float | None, ssim: float | None) -> list[str]:
+    """PSNR and SSIM as the paper prints them; empty where there is nothing."""
+    return [] if psnr is None or ssim is None else [f"{psnr:.2f}", f"{ssim:.3f}"]
+
+
+def write_markdown(out: Path, title: str, caption: str, heads: list[str], rows: list[list[str]]) -> None:
+    """Write a table beside the CSV `out`, its columns aligned for reading as plain text."""
+    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    table = [line(heads), line(["-" * width for width in widths]), *map(line, rows)]
+    write_text(out.with_suffix(".md"), "\n".join([f"# {title}", "", caption, "", *table]) + "\n")
+
+
+def show(tables: list[Path]) -> None:
+    """Print tables and say where they and their CSV files lie: rendered on a terminal, as they are elsewhere.
+
+    Raises:
+        UserError: a table is missing.
+    """
+    console = Console(soft_wrap=not Console().is_terminal)
+    for path in tables:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; run `snakemake --cores all` to make it") from None
+        console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False)
+    console.print("These tables, and the same as CSV:", markup=False, highlight=False)
+    for path in tables:
+        console.print(f"  {path}  {path.with_suffix('.csv')}", markup=False, highlight=False)

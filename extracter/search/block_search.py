@@ -1,0 +1,155 @@
+"""Exact search at a ninth of the arithmetic, where patches are 3 x 3 blocks: k = 3s, p = s.
+
+Cut query and key features into s x s blocks. A patch is then a block with its eight neighbours, and a patch product the
+sum of nine block products: with B(i, j) the product of query block i and key block j,
+
+    c(i, j) = sum over d in {-1, 0, 1}^2 of B(i + d, j + d),    zero outside,
+
+a 3 x 3 sum along diagonals, separable into columns and rows. Each B(i, j) is computed once instead of nine times, and
+patches are never laid out. The squared norm of a patch is the 3 x 3 sum of its blocks' squared norms.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from extracter.search.block_grid import grid_of, inverse_norms, neighbours_of, to_blocks
+from extracter.search.correlation import insert, walk
+
+# Keys beyond u that the first stage keeps for the second.
+SPARE = 5
+
+
+def search_blocks(
+    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, two_stage: bool
+) -> tuple[Tensor, Tensor]:
+    """Scores and indices of the best `u` keys of each query, N, u, Q; -inf where there are fewer keys.
+
+    Two stages take one walk as a rule. It keeps more than u keys for each query; those among them that are some query's
+    best are, in their order, the first that the second stage would find. Queries that are left with fewer than u are
+    scored against the kept keys alone, patch by patch.
+
+    Args:
+        query: N, C, h, w; sides are multiples of `stride`.
+        keys: N, C, any such sides, for each reference.
+        u: matches for each query.
+        stride: s, side of a block.
+        tile_bytes: memory of one tile of float32 scores, of which five exist at once.
+        two_stage: restrict the top u to the keys that are some query's best.
+    """
+    wanted = u + SPARE if two_stage and u > 1 else u
+    values, indices = (x.flatten(1, 2) for x in walk(query, keys, wanted, stride, tile_bytes, None))  # N, Q, wanted
+    if wanted > u:
+        kept = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
+        kept.scatter_(1, indices[..., 0], True)
+        values, indices, short = first_kept(values, indices, kept, u)
+        for n in short.any(1).nonzero().flatten().tolist():
+            parts = [query[n], [key[n] for key in keys], stride, tile_bytes, kept[n], short[n].nonzero().squeeze(1), u]
+            values[n, short[n]], indices[n, short[n]] = search_kept(*parts)
+    inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
+    return (values * inverse).mT, indices.mT
+
+
+def _count(images: Sequence[Tensor], stride: int) -> int:
+    return sum(rows * columns for rows, columns in (grid_of(image, stride) for image in images))
+
+
+def first_kept(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first u of each query's candidates that are `kept`, and which queries have fewer though there may be more.
+
+    Args:
+        values: N, Q, candidates: scores in falling order, -inf where there is none.
+        indices: N, Q, candidates.
+        kept: N, keys.
+        u: how many.
+
+    Returns:
+        Values N, Q, u; indices N, Q, u; and bool N, Q.
+    """
+    found = kept.gather(1, indices.flatten(1)).view(indices.shape) & ~values.isneginf()
+    order = (~found).to(torch.uint8).sort(dim=2, stable=True).indices[..., :u]
+    short = (found.sum(2) < u) & ~values[..., -1].isneginf()
+    return values.masked_fill(~found, -torch.inf).gather(2, order), indices.gather(2, order), short
+
+
+def search_kept(
+    query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes: float, kept: Tensor, chosen: Tensor, u: int
+) -> tuple[Tensor, Tensor]:
+    """The best u of the kept keys for the chosen queries, patch by patch.
+
+    Args:
+        query: C, h, w.
+        keys: C, any sides, for each reference.
+        stride: s, side of a block.
+        tile_bytes: a quarter of the memory for patches.
+        kept: keys.
+        chosen: queries, rising.
+        u: how many.
+
+    Returns:
+        Scores (without the query's norm, -inf where there are fewer keys) and indices, each queries chosen, u.
+    """
+    weights = torch.cat([inverse_norms(key.unsqueeze(0), stride).flatten() for key in keys])
+    # Keys are laid out again for each part of the queries: three tiles of memory for queries, and one for keys.
+    rows, key_rows = (max(1, int(n * tile_bytes / (9 * query.shape[0] * stride**2 * 4))) for n in (3, 1))
+    allowed = kept.nonzero().squeeze(1)
+    best = torch.full((1, len(chosen), u), -torch.inf, dtype=weights.dtype, device=query.device)
+    where = torch.zeros(best.shape, dtype=torch.long, device=query.device)
+    for first in range(0, len(chosen), rows):
+        part = slice(first, first + rows)
+        patches = _patches([query], chosen[part], stride)
+        for start in range(0, len(allowed), key_rows):
+            against = allowed[start : start + key_rows]
+            scores = (patches @ _patches(keys, against, stride).mT) * weights[against]
+            insert(scores.unsqueeze(0), best[:, part], where[:, part], start)
+    return best[0], allowed[where[0]] if len(allowed) else where[0]
+
+
+def _patches(images: Sequence[Tensor], chosen: Tensor, stride: int) -> Tensor:
+    """The chosen patches of several C, h, w, counted as in `Matches` and in rising order: n, 9 C s s, zero outside."""
+    side = torch.arange(-stride, 2 * stride, device=chosen.device)
+    parts, start = [], 0
+    for image in images:
+        rows, columns = image.shape[1] // stride, image.shape[2] // stride
+        inside = chosen[(chosen >= start) & (chosen < start + rows * columns)] - start
+        start += rows * columns
+        y, x = ((place * stride).unsqueeze(1) + side for place in (inside // columns, inside % columns))  # n, 3 s
+        real = ((y >= 0) & (y < image.shape[1])).unsqueeze(2) & ((x >= 0) & (x < image.shape[2])).unsqueeze(1)
+        y, x = y.clamp(0, image.shape[1] - 1).unsqueeze(2), x.clamp(0, image.shape[2] - 1).unsqueeze(1)
+        # At least in float32, as the sums of the walk.
+        values = image.movedim(0, 2)[y, x].to(torch.promote_types(image.dtype, torch.float32))  # n, 3 s, 3 s, C
+        parts.append(values.mul_(real.unsqueeze(3)).flatten(1))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def block_scores(query: Tensor, keys: Sequence[Tensor], indices: Tensor, stride: int) -> Tensor:
+    """Cosine similarities of each query with its chosen keys, N, u, Q, differentiable.
+
+    Nothing of them is kept for backward: each rank gathers its blocks again.
+
+    Args:
+        query: as in `search_blocks`.
+        keys: as in `search_blocks`.
+        indices: N, u, Q.
+        stride: s, side of a block.
+    """
+    table = torch.cat([to_blocks(key, stride).flatten(1, 2) for key in keys], 1)
+    table = torch.cat((table, torch.zeros_like(table[:, :1])), 1)  # the last row lies outside
+    neighbours = neighbours_of([grid_of(key, stride) for key in keys], query.device)
+    blocks = torch.nn.functional.pad(to_blocks(query, stride), (0, 0, 1, 1, 1, 1))  # N, rows + 2, columns + 2, D
+    rows, columns = grid_of(query, stride)
+
+    def products(blocks: Tensor, table: Tensor, chosen: Tensor) -> Tensor:
+        total = torch.zeros(chosen.shape, dtype=table.dtype, device=table.device)
+        for d in range(9):
+            near = blocks[:, d // 3 : d // 3 + rows, d % 3 : d % 3 + columns].flatten(1, 2)
+            place = neighbours[d, chosen].unsqueeze(2).expand(-1, -1, table.shape[2])
+            total = total + (near * table.gather(1, place)).sum(2)
+        return total
+
+    ranks = [checkpoint(products, blocks, table, chosen, use_reentrant=False) for chosen in indices.unbind(1)]
+    of_query = inverse_norms(query, stride).flatten(1).unsqueeze(1)
+    of_keys = torch.cat([inverse_norms(key, stride).flatten(1) for key in keys], 1)
+    return torch.stack(ranks, 1) * of_query * of_keys.gather(1, indices.flatten(1)).view(indices.shape)

@@ -1,0 +1,283 @@
+"""The walk of the block search: all block products along diagonals, and a running best of each query.
+
+With `delta` = key row - query row, a tile holds one query row against the key rows of a range of deltas. The sum over
+rows then adds three consecutive tiles at the same place, so a tile is computed once and three of them are all that is
+kept. On the CPU in float32 the memory for it does not grow with the images.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extracter.search.block_grid import grid_of, inverse_norms, lay_out_row, to_blocks
+from extracter.search.numba_loops import merge_row
+
+# Bytes of a tile of a thread at most, of which three are summed: small ones are lost in the time that a call takes.
+_THREAD_TILE = 2**19
+# Bytes of the blocks that a product of a thread has for its second factor; more would take memory and gain nothing.
+_THREAD_BLOCKS = 2**21
+# Rows of blocks in the key for each thread; with fewer, laying them out would take longer than multiplying them.
+_ROWS_OF_A_THREAD = 8
+
+
+def walk(
+    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, kept: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The best u of all keys or of those `kept`: scores (without the query's norm) and indices, N, rows, columns, u."""
+    # Sums of nine half-precision products would lose what tells neighbours apart.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    shape = (query.shape[0], *grid_of(query, stride), u)
+    best = torch.full(shape, -torch.inf, dtype=dtype, device=query.device)
+    indices = torch.zeros(shape, dtype=torch.long, device=query.device)
+    fused = merge_row is not None and query.device.type == "cpu" and query.dtype == torch.float32
+    merge = _merge_fused if fused else _merge
+    start = 0
+    for key in keys:
+        weights = inverse_norms(key, stride)
+        count = weights[0].numel()
+        barred = None if kept is None else ~kept[:, start : start + count].view(weights.shape)
+        merge(query, _Keys(key, weights, barred, start), stride, tile_bytes, best, indices)
+        start += count
+    return best, indices
+
+
+class _Keys(NamedTuple):
+    """One reference, prepared for a walk.
+
+    Attributes:
+        features: N, C, h, w.
+        weights: N, rows, columns: 1 / norm of each key.
+        barred: N, rows, columns: keys to leave out; None for none.
+        start: index of the first key.
+    """
+
+    features: Tensor
+    weights: Tensor
+    barred: Tensor | None
+    start: int
+
+
+def _merge(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
+    """Merge all scores of one reference into the running best, N, rows, columns, u, in place."""
+    batch, rows, columns, _ = best.shape
+    _, key_rows, key_columns = keys.weights.shape
+    blocks = to_blocks(query, stride)  # N, rows, columns, D
+    key_blocks = to_blocks(keys.features, stride).flatten(1, 2).mT  # N, D, key_rows key_columns
+    height = max(1, int(tile_bytes / (4 * batch * columns * key_columns)))
+    for first in range(1 - rows, key_rows, height):
+        deltas = range(first, min(first + height, key_rows))
+        for row, scores in _diagonal(blocks, key_blocks, key_columns, deltas):
+            # scores: N, columns, key rows from row + deltas, key_columns; those outside the key are cut off here.
+            top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
+            inside = scores[:, :, top - row - deltas.start : bottom - row - deltas.start]
+            inside = inside * keys.weights[:, None, top:bottom]
+            if keys.barred is not None:
+                inside.masked_fill_(keys.barred[:, None, top:bottom], -torch.inf)
+            insert(inside.flatten(2), best[:, row], indices[:, row], keys.start + top * key_columns)
+
+
+def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
+    """`_merge` on the CPU in float32: one pass over each tile by `block_kernel`, and blocks laid out row by row.
+
+    Each thread takes a band of query rows and multiplies on its own: shared products would wait for one another, and
+    their idle threads would hold the cores that the sums need.
+    """
+    batch, rows, columns, _ = best.shape
+    _, key_rows, key_columns = keys.weights.shape
+    bias = torch.zeros_like(keys.weights)
+    if keys.barred is not None:
+        bias.masked_fill_(keys.barred, -torch.inf)
+    threads = max(1, min(torch.get_num_threads(), key_rows // _ROWS_OF_A_THREAD))
+    # Three tiles for each thread are no more than five of what is asked for.
+    tile_bytes = min(tile_bytes * 5 / (3 * threads), _THREAD_TILE)
+    row_bytes = 4 * key_columns * query.shape[1] * stride**2
+    # What the threads lay out takes no more memory than the key's features.
+    height = min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads), _THREAD_BLOCKS // row_bytes)
+    height = max(1, height)
+    # Taken once: of what threads take and free themselves, the C library keeps a share for each of them.
+    rooms = [_Room.of(query, keys, stride, height) for _ in range(threads)]
+    with _alone(threads) as workers:
+        for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
+            deltas = range(first, min(first + height, key_rows))
+            # The query rows that meet the key in this range of diagonals.
+            met = range(max(0, 1 - deltas.stop), min(rows, key_rows - deltas.start))
+            edges = [met.start + len(met) * part // threads for part in range(threads + 1)]
+            band = partial(_merge_band, query[n], keys, bias, n, stride, deltas, met, best[n], indices[n])
+            list(workers.map(band, rooms, edges[:-1], edges[1:]))
+
+
+@contextmanager
+def _alone(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose own operations are not shared among further threads."""
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        try:
+            yield workers
+        finally:
+            torch.set_num_threads(before)
+
+
+@torch.inference_mode()  # which does not pass from thread to thread
+def _merge_band(
+    query: Tensor,
+    keys: _Keys,
+    bias: Tensor,
+    n: int,
+    stride: int,
+    deltas: range,
+    met: range,
+    best: Tensor,
+    indices: Tensor,
+    room: "_Room",
+    start: int,
+    stop: int,
+) -> None:
+    """Merge one range of diagonals into the running best of the query rows from `start` to `stop`."""
+    if start == stop:
+        return
+    columns = best.shape[1]
+    _, key_rows, key_columns = keys.weights.shape
+    pixels_first = query.stride(0) == 1
+    laid_out = _Rows(keys.features[n], stride, pixels_first, room.key)
+    lows, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for coming in range(start - 1, stop + 1):
+        place = coming % 3
+        counts[place] = 0
+        if coming in met:
+            top, bottom = max(coming + deltas.start, 0), min(coming + deltas.stop, key_rows)
+            lows[place], counts[place] = top - coming - deltas.start, bottom - top
+            tile = room.products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
+            blocks = lay_out_row(query, coming, stride, pixels_first, room.query)
+            torch.mm(blocks, laid_out.get(top, bottom).mT, out=tile)
+        row = coming - 1
+        if row < start:
+            continue
+        top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
+        merge_row(
+            room.products.numpy(), lows, counts, top - row - deltas.start, bottom - top, key_columns,
+            keys.weights[n, top:bottom].flatten().numpy(), bias[n, top:bottom].flatten().numpy(),
+            best[row].numpy(), indices[row].numpy(), keys.start + top * key_columns,
+        )  # fmt: skip
+
+
+class _Room(NamedTuple):
+    """What one thread writes to again and again.
+
+    Attributes:
+        query: columns, D: blocks of one query row.
+        key: rows * columns, D: blocks of up to twice as many key rows as a product has.
+        products: 3, products of one query row: those of query row r at r % 3.
+    """
+
+    query: Tensor
+    key: Tensor
+    products: Tensor
+
+    @classmethod
+    def of(cls, query: Tensor, keys: _Keys, stride: int, height: int) -> "_Room":
+        """Room for `height` diagonals."""
+        size = query.shape[1] * stride**2
+        columns = query.shape[3] // stride
+        _, key_rows, key_columns = keys.weights.shape
+        products = torch.empty(3, columns * min(height, key_rows) * key_columns)
+        return cls(torch.empty(columns, size), torch.empty(min(2 * height, key_rows) * key_columns, size), products)
+
+
+class _Rows:
+    """Rows of blocks of C, h, w, laid out as a walk along diagonals comes to them, each once.
+
+    Args:
+        image: C, h, w.
+        stride: s, side of a block.
+        pixels_first: as for `lay_out_row`.
+        room: rows * columns, D: for twice as many rows as are asked for at once, or for all.
+    """
+
+    def __init__(self, image: Tensor, stride: int, pixels_first: bool, room: Tensor):
+        self.image, self.stride, self.pixels_first, self.room = image, stride, pixels_first, room
+        self.columns = image.shape[2] // stride
+        self.top = self.bottom = 0
+
+    def get(self, top: int, bottom: int) -> Tensor:
+        """Rows `top` to `bottom`, (bottom - top) * columns, D; both only ever grow."""
+        width = self.columns
+        if self.bottom <= top:
+            self.top = self.bottom = top
+        if (bottom - self.top) * width > len(self.room):
+            # Half of the room at most, and from the other half.
+            kept = self.room[(top - self.top) * width : (self.bottom - self.top) * width]
+            self.room[: len(kept)] = kept
+            self.top = top
+        for row in range(self.bottom, bottom):
+            start = (row - self.top) * width
+            lay_out_row(self.image, row, self.stride, self.pixels_first, self.room[start : start + width])
+        self.bottom = max(self.bottom, bottom)
+        return self.room[(top - self.top) * width : (bottom - self.top) * width]
+
+
+def _diagonal(blocks: Tensor, key_blocks: Tensor, key_columns: int, deltas: range) -> Iterator[tuple[int, Tensor]]:
+    """For each query row that meets the key in this range of deltas: the row and its patch products."""
+    rows = blocks.shape[1]
+    key_rows = key_blocks.shape[2] // key_columns
+    # Rows whose tiles have some key row inside.
+    first, last = max(0, 1 - deltas.stop), min(rows, key_rows - deltas.start)
+    tiles: dict[int, Tensor] = {}
+    for row in range(first, last):
+        for near in (row, row + 1):
+            if near not in tiles and near < last:
+                tiles[near] = _tile(
+                    blocks[:, near], key_blocks, key_columns, range(near + deltas.start, near + deltas.stop)
+                )
+        total = tiles[row]
+        if row - 1 in tiles or row + 1 in tiles:
+            total = total.clone()
+        for near in (row - 1, row + 1):
+            if near in tiles:
+                total += tiles[near]
+        tiles.pop(row - 1, None)
+        yield row, total
+
+
+def _tile(row: Tensor, key_blocks: Tensor, key_columns: int, key_rows: range) -> Tensor:
+    """Block products of one query row, summed over the three columns: N, columns, key rows, key columns; 0 outside."""
+    batch, columns, _ = row.shape
+    total = key_blocks.shape[2] // key_columns
+    top, bottom = max(key_rows.start, 0), min(key_rows.stop, total)
+    dtype = torch.promote_types(row.dtype, torch.float32)
+    products = torch.zeros(batch, columns, len(key_rows), key_columns, dtype=dtype, device=row.device)
+    part = row @ key_blocks[:, :, top * key_columns : bottom * key_columns]
+    part = part.to(dtype).view(batch, columns, bottom - top, key_columns)
+    inside = products[:, :, top - key_rows.start : bottom - key_rows.start]
+    inside += part
+    inside[:, 1:, :, 1:] += part[:, :-1, :, :-1]
+    inside[:, :-1, :, :-1] += part[:, 1:, :, 1:]
+    return products
+
+
+def insert(scores: Tensor, best: Tensor, indices: Tensor, start: int) -> None:
+    """Merge N, columns, K scores of the keys from `start` into the running best, N, columns, u, in place.
+
+    Keys come in rising order of index and equal scores stand behind earlier ones, so ties go to the lower index.
+    """
+    u = best.shape[2]
+    for rank in range(min(u, scores.shape[2])):
+        value, place = scores.max(2, keepdim=True)
+        if not (value > best[..., -1:]).any():
+            return
+        if u == 1:
+            better = value > best
+            best.copy_(torch.where(better, value, best))
+            indices.copy_(torch.where(better, place + start, indices))
+        else:
+            merged, order = torch.cat((best, value), 2).sort(dim=2, descending=True, stable=True)
+            best.copy_(merged[..., :u])
+            indices.copy_(torch.cat((indices, place + start), 2).gather(2, order)[..., :u])
+        if rank + 1 < u:
+            scores.scatter_(2, place, -torch.inf)

@@ -1,0 +1,160 @@
+"""Transfer (section 3.2): copy the matched patches of the reference's features and average where they overlap."""
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from extracter.search.block_grid import grid_of, neighbours_of
+from extracter.search.numba_loops import gather_row
+from extracter.search.search import SearchConfig
+
+
+def transfer(
+    values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
+) -> list[Tensor]:
+    """Textures T_1 ... T_u = V_H at one level: hard attention with overlap-averaging by the true coverage.
+
+    Args:
+        values: features V of each reference at this level, N, C, scale * h_ref, scale * w_ref.
+        indices: int64, N, u, Q: the keys that each query matched, counted as in `Matches`.
+        size: h, w of the query features at the search level.
+        scale: pixels of this level for one of the search level: 1, 2 or 4.
+        config: patches of the search level; they are `scale` times as large here.
+
+    Returns:
+        For each rank N, C, scale * h, scale * w.
+    """
+    if config.has_blocks and config.method != "dense":
+        return _transfer_blocks(values, indices, size, scale, config)
+    return [transfer_patches(values, chosen, size, scale, config) for chosen in indices.unbind(1)]
+
+
+def transfer_patches(
+    values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
+) -> Tensor:
+    """The definition of `transfer` for one rank, N, Q: unfold, gather, fold; any kernel, stride and padding."""
+    window = {
+        "kernel_size": scale * config.kernel,
+        "padding": scale * config.padding,
+        "stride": scale * config.stride,
+    }
+    patches = torch.cat([F.unfold(value, **window) for value in values], dim=2)  # N, C K K, keys
+    chosen = patches.gather(2, indices.unsqueeze(1).expand(-1, patches.shape[1], -1))
+    output = (scale * size[0], scale * size[1])
+    coverage = F.fold(torch.ones_like(chosen[:1, : window["kernel_size"] ** 2]), output, **window)
+    return F.fold(chosen, output, **window) / coverage
+
+
+def _transfer_blocks(
+    values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
+) -> list[Tensor]:
+    """`transfer` for k = 3s, p = s, where a patch is a 3 x 3 neighbourhood of s x s blocks.
+
+    Each output block is the mean of up to nine blocks of V, found from the matches of the neighbouring queries: a
+    gather-sum without the nine-fold copies of unfold and fold. The results are channels-last in memory; on the CPU they
+    are all that is held where V is channels-last, too.
+    """
+    block = scale * config.stride
+    rows, columns = (side // config.stride for side in size)
+    grids = [grid_of(value, block) for value in values]
+    weights = 1 / _coverage(rows, columns, values[0])
+    pixels = [value.permute(0, 2, 3, 1) for value in values]
+    if gather_row is not None and all(map(_plain, pixels)):
+        gather = partial(_gather_pixels, [x.flatten(2).numpy() for x in pixels], grids, block, weights.numpy())
+    else:
+        gather = partial(_gather_table, _lay_out(values, grids, block), block, weights)
+    neighbours = neighbours_of(grids, indices.device)  # 9, keys: block at each offset from a key
+    textures = (gather(_sources(neighbours, chosen, rows, columns)) for chosen in indices.unbind(1))
+    return [texture.permute(0, 3, 1, 2) for texture in textures]
+
+
+def _plain(pixels: Tensor) -> bool:
+    """Whether a compiled loop may read it."""
+    return (
+        pixels.device.type == "cpu"
+        and pixels.dtype == torch.float32
+        and pixels.is_contiguous()
+        and not (torch.is_grad_enabled() and pixels.requires_grad)
+    )
+
+
+def _sources(neighbours: Tensor, chosen: Tensor, rows: int, columns: int) -> Tensor:
+    """The nine blocks that meet in each output block, N, rows, columns, 9; the number of blocks where outside.
+
+    Args:
+        neighbours: as `neighbours_of` gives them.
+        chosen: N, Q: the match of each query.
+        rows: of queries.
+        columns: of queries.
+    """
+    picked = neighbours[:, chosen].movedim(0, 1).unflatten(2, (rows, columns))  # N, 9, rows, columns
+    outside = int(neighbours.shape[1])
+    sources = torch.full((len(chosen), rows + 2, columns + 2, 9), outside, device=chosen.device)
+    # A query at b - d lends its block d to output block b: shift each offset's map by d.
+    for d in range(9):
+        dy, dx = divmod(d, 3)
+        sources[:, dy : dy + rows, dx : dx + columns, d] = picked[:, d]
+    return sources[:, 1 : rows + 1, 1 : columns + 1]
+
+
+def _gather_pixels(
+    images: Sequence[np.ndarray], grids: Sequence[tuple[int, int]], block: int, weights: np.ndarray, sources: Tensor
+) -> Tensor:
+    """Textures N, height, width, C straight from the pixels of each reference, N, h, w C."""
+    batch, rows, columns, _ = sources.shape
+    channels = images[0].shape[2] // (grids[0][1] * block)
+    textures = torch.zeros(batch, rows, block, columns * block * channels)
+    into, blocks = textures.numpy(), sources.contiguous().numpy()
+
+    def fill(n: int, row: int) -> None:
+        first = 0
+        for image, (down, across) in zip(images, grids, strict=True):
+            gather_row(image[n], blocks[n, row], first, weights[row], block, channels, into[n, row])
+            first += down * across
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as workers:
+        list(workers.map(fill, *zip(*itertools.product(range(batch), range(rows)), strict=True)))
+    return textures.view(batch, rows * block, columns * block, channels)
+
+
+def _gather_table(table: Tensor, block: int, weights: Tensor, sources: Tensor) -> Tensor:
+    """Textures N, height, width, C from all blocks laid out as `_lay_out` does."""
+    batch, rows, columns, _ = sources.shape
+    offsets = torch.arange(batch, device=table.device).view(-1, 1, 1, 1) * table.shape[1]
+    blocks = F.embedding_bag(
+        (sources + offsets).reshape(-1, 9),
+        table.flatten(0, 1),
+        per_sample_weights=weights.view(1, -1, 1).expand(batch, -1, 9).reshape(-1, 9),
+        mode="sum",
+    )
+    image = blocks.view(batch, rows, columns, block, block, -1).transpose(2, 3)
+    return image.reshape(batch, rows * block, columns * block, -1)
+
+
+def _lay_out(values: Sequence[Tensor], grids: Sequence[tuple[int, int]], block: int) -> Tensor:
+    """Every block of every reference as a row, and a row of zeros for what lies outside: N, rows, block block C."""
+    batch, channels = values[0].shape[:2]
+    count = sum(rows * columns for rows, columns in grids)
+    table = values[0].new_empty(batch, count + 1, block * block * channels)
+    table[:, count] = 0
+    start = 0
+    for value, (rows, columns) in zip(values, grids, strict=True):
+        part = table[:, start : start + rows * columns].view(batch, rows, columns, block, block, channels)
+        part.copy_(value.view(batch, channels, rows, block, columns, block).permute(0, 2, 4, 3, 5, 1))
+        start += rows * columns
+    return table
+
+
+def _coverage(rows: int, columns: int, like: Tensor) -> Tensor:
+    """How many of the rows x columns queries cover each block: 9 inside, 6 at edges, 4 in corners."""
+    sides = []
+    for n in (rows, columns):
+        place = torch.arange(n, device=like.device)
+        sides.append((1 + (place > 0).long() + (place < n - 1).long()).to(like.dtype))
+    return sides[0].view(-1, 1) * sides[1].view(1, -1)

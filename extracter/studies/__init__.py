@@ -1,0 +1,1 @@
+"""Studies beyond the paper's tables: ablations, and what a reference is worth."""

@@ -1,0 +1,147 @@
+"""Does the reference help? PSNR of each test image with references of four kinds."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from extracter.data.datasets import TestImage, TestSet
+from extracter.data.degradation import SCALE, downscale, upscale
+from extracter.data.pairs import recolour, warp
+from extracter.device import choose_device, make_deterministic
+from extracter.errors import UserError
+from extracter.evaluation.evaluate import enlarge, run_network
+from extracter.files import write_csv
+from extracter.image_tensors import to_tensor
+from extracter.metrics import psnr_y
+from extracter.models.locate import open_model
+from extracter.progress import track
+from extracter.reporting.figures import BLUE, GREEN, GREY, ORANGE, save, tidy
+from extracter.reporting.tables import title, write_markdown
+
+# The crop of the image's own original: its side over the result's, degrees, exponent, share of the largest crop.
+_SCALE, _ROTATION, _GAMMA, _SHARE = 0.95, 5.0, 1.2, 0.95
+KINDS = {"own": "its own bicubic", "other": "another image", "warped": "its original, warped", "exact": "its original"}
+COLUMNS = ["image", "bicubic", *KINDS]
+
+
+def study_references(model: Path | None, images: Path, out: Path, *, seed: int, device: str) -> None:
+    """Super-resolve each image of a test set with four references, and write a table and a figure.
+
+    The references are (own) the image's own bicubic, (other) another image of the set, drawn from `seed`, (warped) a
+    crop of its own original, shifted, magnified by 5 %, turned by 5 degrees and recoloured by a gamma of 1.2: what a
+    second photograph of the same scene would show at its best, and (exact) the original itself: what textures are worth
+    that lie at their place.
+
+    Args:
+        model: checkpoint folder, or one of its files; None for the default.
+        images: folder of a prepared test set of at least two images.
+        out: CSV with PSNR on Y in dB, a row for each image; beside it the same as .md and .png.
+        seed: of the draw of other images.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: no such model or test set, or too few images.
+    """
+    network = open_model(model)
+    target = choose_device(device)
+    make_deterministic(seed)
+    network.to(target)
+    test_set = TestSet(images)
+    if len(test_set) < 2:
+        raise UserError(f"{images}: one image alone; a set of at least two has another image for each")
+    originals = [image.hr_pixels for image in test_set]
+    others = _derangement(len(test_set), seed)
+    rows = []
+    for number, image in enumerate(track(test_set, f"references of {test_set.name}", len(test_set))):
+        original = Image.fromarray(image.hr_pixels)
+        references = {
+            "own": upscale(downscale(original)),
+            "other": Image.fromarray(originals[others[number]]),
+            "warped": warped_original(original),
+            "exact": original,
+        }
+        row: dict[str, object] = {"image": image.name, "bicubic": psnr_y(image.hr_pixels, enlarge(image))}
+        for kind, reference in references.items():
+            row[kind] = psnr_y(image.hr_pixels, run_network(network, with_reference(image, reference), target))
+        rows.append(row)
+    rows.append({"image": "mean", **{key: mean(row[key] for row in rows) for key in COLUMNS[1:]}})
+    write_csv(out, [{key: _rounded(row[key], 4) for key in COLUMNS} for row in rows], COLUMNS)
+    _write_table(rows, test_set.name, out)
+    _draw(rows, out.with_suffix(".png"))
+
+
+def warped_original(original: Image.Image) -> Image.Image:
+    """A crop of an image with its place, size, direction and colours changed; sides are multiples of 4."""
+    cosine, sine = math.cos(math.radians(_ROTATION)), math.sin(math.radians(_ROTATION))
+
+    def box(width: float, height: float) -> tuple[float, float]:
+        """Sides of the upright box around a turned rectangle."""
+        return width * cosine + height * sine, width * sine + height * cosine
+
+    fits = min(1, *(side / turned for side, turned in zip(original.size, box(*original.size), strict=True)))
+    width, height = (max(SCALE, int(_SHARE * fits / _SCALE * side) // SCALE * SCALE) for side in original.size)
+    turned = box(width, height)
+    # The least images have no room for the whole of it.
+    scale = min(_SCALE, *(side / length for side, length in zip(original.size, turned, strict=True)))
+    # Half of what is left is the shift to the right and down.
+    center = tuple(side / 2 + (side - scale * length) / 4 for side, length in zip(original.size, turned, strict=True))
+    crop = warp(original, center, (width, height), scale=scale, rotation=_ROTATION)
+    return recolour(crop, (1.0, 1.0, 1.0), _GAMMA)
+
+
+def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
+    """The same input beside another reference, whose sides are multiples of 4."""
+    du = upscale(downscale(reference))
+    ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
+    return replace(image, ref=ref, ref_du=ref_du)
+
+
+def _derangement(count: int, seed: int) -> list[int]:
+    """For each of `count` images another one: the next along a ring drawn from the seed."""
+    ring = np.random.default_rng(seed).permutation(count).tolist()
+    following = dict(zip(ring, ring[1:] + ring[:1], strict=True))
+    return [following[number] for number in range(count)]
+
+
+def _rounded(value: object, digits: int) -> object:
+    return round(value, digits) if isinstance(value, float) else value
+
+
+def _write_table(rows: list[dict], name: str, out: Path) -> None:
+    heads = ["image", "bicubic", *KINDS.values(), "gain of the warped original"]
+    cells = [
+        [row["image"], *(f"{row[key]:.2f}" for key in COLUMNS[1:]), f"{row['warped'] - row['own']:+.2f}"]
+        for row in rows
+    ]
+    caption = (
+        "PSNR on Y (dB) by reference. Warped: a crop of the image's own original, shifted, magnified by 5 %, turned by "
+        "5 degrees, gamma 1.2; the gain is over the image's own bicubic as reference."
+    )
+    write_markdown(out, f"Does the reference help? {title(name)}", caption, heads, cells)
+
+
+def _draw(rows: list[dict], out: Path) -> None:
+    """Gain over bicubic of each kind of reference, image by image."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots()
+    style: dict[str, tuple[str, str]] = {
+        "own": (GREY, "o"),
+        "other": (ORANGE, "s"),
+        "warped": (BLUE, "^"),
+        "exact": (GREEN, "v"),
+    }
+    for kind, (colour, marker) in style.items():
+        gains = [row[kind] - row["bicubic"] for row in rows]
+        axes.plot(range(len(rows)), gains, marker, color=colour, label=f"reference: {KINDS[kind]}", clip_on=False)
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.axvline(len(rows) - 1.5, color=GREY, linewidth=0.6)
+    axes.set_xticks(range(len(rows)), [row["image"] for row in rows], rotation=45, ha="right")
+    axes.set(ylabel="PSNR over bicubic (dB)")
+    tidy(axes)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    save(figure, out)

@@ -1,0 +1,220 @@
+"""Training: with the reconstruction loss alone, then with all losses from there (sections 3.5 and 3.6).
+
+A step is a function of the parameters, the weights and its number: batches, augmentation and the gradient penalty draw
+from generators seeded by it. So a run that was killed and resumed equals one that was not, bit for bit.
+"""
+
+import io
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from extracter.data.datasets import TrainingPairs
+from extracter.device import choose_device, make_deterministic
+from extracter.errors import UserError
+from extracter.files import atomic_path, read_json, sha256, write_csv
+from extracter.image_tensors import to_uint8
+from extracter.memory import keep_freed_memory
+from extracter.metrics import psnr_y
+from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
+from extracter.models.refsr import RefSR
+from extracter.models.vgg import initialise_vgg
+from extracter.params import Loss, Model, Search, Train
+from extracter.progress import track
+from extracter.training.step import Learner
+
+Phase = Literal["rec", "full"]
+LOG_COLUMNS = ["step", "seconds", "loss", "rec", "perc", "grad", "adv", "critic", "validation_psnr"]
+
+
+def train(
+    family: str,
+    pairs_folder: Path,
+    out: Path,
+    state_path: Path,
+    seed: int,
+    model_params: Model,
+    search: Search,
+    weights: Loss,
+    params: Train,
+    *,
+    phase: Phase,
+    start: Path | None,
+    device: str,
+) -> None:
+    """Train one network and write the checkpoint that was best on the validation pairs.
+
+    Args:
+        family: extracter or ttsr.
+        pairs_folder: prepared training pairs.
+        out: checkpoint folder to write.
+        state_path: file that a killed run resumes from; removed at the end.
+        seed: of the weights, the batches and the gradient penalty.
+        model_params: the network.
+        search: its search.
+        weights: of the losses.
+        params: optimiser, schedule and length.
+        phase: rec, with the reconstruction loss alone, or full, with all losses.
+        start: checkpoint of a -rec model to continue from, which all losses need; None for first weights from `seed`.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: the data, `start` or the device do not fit, or the loss is no longer finite.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved first.
+    """
+    target = choose_device(device)
+    make_deterministic(seed)
+    keep_freed_memory()  # each step needs what the one before it freed
+    fabric = Fabric(accelerator=target.type, devices=1, precision=params.precision)
+    pairs = TrainingPairs(pairs_folder)
+    steps = params.rec_steps if phase == "rec" else params.full_steps
+    name = f"{family} {phase}"
+
+    network = build_model(family, model_params, search)
+    if start is None:
+        initialise_vgg(network.dfe, model_params.vgg_weights, seed)
+    else:
+        _continue_from(start, network, family, model_params)
+    size = pairs.size if phase == "full" else None
+    learner = Learner(fabric, network, model_params, weights, params, steps=steps, seed=seed, size=size)
+
+    training = {
+        "family": family,
+        "phase": phase,
+        "seed": seed,
+        "vgg_weights": model_params.vgg_weights,
+        "model": model_params.model_dump(mode="json"),
+        "search": search.model_dump(mode="json"),
+        "loss": weights.model_dump(mode="json"),
+        "train": params.model_dump(mode="json"),
+        "pairs_sha256": sha256(pairs_folder / "manifest.json"),
+        "start_sha256": None if start is None else sha256(start / "model.safetensors"),
+    }
+    run = json.dumps(training, sort_keys=True)  # a state is resumed only by the run that saved it
+    progress = _resume(state_path, run, learner.parts) or {
+        "step": 0, "seconds": 0.0, "sums": {}, "log": [], "best_step": 0, "best_psnr": -math.inf, "best_weights": {},
+    }  # fmt: skip
+
+    started = time.perf_counter() - progress["seconds"]
+    with _stop_between_steps() as stop:
+        batches = pairs.batches(range(progress["step"], steps), params, seed, pin=target.type == "cuda")
+        for batch in track(batches, name, total=steps, done=progress["step"]):
+            for key, value in learner.step(progress["step"], batch).items():
+                progress["sums"].setdefault(key, []).append(value)
+            progress["step"] += 1
+            progress["seconds"] = time.perf_counter() - started
+            if not math.isfinite(progress["sums"]["loss"][-1]):
+                raise UserError(
+                    f"{name}: the loss is not finite at step {progress['step']}; lower `train.lr` or the loss weights"
+                )
+            if progress["step"] % params.validate_every == 0 or progress["step"] == steps:
+                _validate(learner.result, pairs, fabric, progress, f"{name} {progress['step']}/{steps}")
+            if progress["step"] % params.checkpoint_every == 0 or progress["step"] == steps or stop:
+                _save(state_path, run, learner.parts, progress)
+            if stop:
+                raise KeyboardInterrupt
+
+    training |= {"best_step": progress["best_step"], "validation_psnr": progress["best_psnr"]}
+    training |= {"torch": torch.__version__, "device": _device_name(target)}
+    write_csv(out / "train_log.csv", progress["log"], LOG_COLUMNS)
+    save_model(network, progress["best_weights"], out, training)
+    state_path.unlink(missing_ok=True)
+
+
+def _continue_from(start: Path, network: nn.Module, family: str, model_params: Model) -> None:
+    """Load the -rec weights; refuse those of another network."""
+    made_with = read_json(start / "training.json")
+    wanted = {"family": family, "phase": "rec", "model": model_params.model_dump(mode="json")}
+    for key, value in wanted.items():
+        if made_with.get(key) != value:
+            raise UserError(
+                f"{start}: trained with {key} {made_with.get(key)}, but {value} is wanted; train the -rec model "
+                "with the parameters in use first, or set them back"
+            )
+    network.load_state_dict(load_model(start).state_dict())
+
+
+@torch.no_grad()
+def _validate(model: RefSR, pairs: TrainingPairs, fabric: Fabric, progress: dict[str, Any], label: str) -> None:
+    """Mean PSNR-Y over the validation pairs, a row of the log, and the weights if they are the best."""
+    model.eval()
+    figures = []
+    for pair in pairs.validation():
+        images = {key: fabric.to_device(image) for key, image in pair.items() if key != "hr"}
+        figures.append(psnr_y(to_uint8(pair["hr"]), to_uint8(model(**images))))
+    model.train()
+    psnr = sum(figures) / len(figures)
+    means = {key: sum(values) / len(values) for key, values in progress["sums"].items()}
+    row = {"step": progress["step"], "seconds": round(progress["seconds"], 1), **means, "validation_psnr": psnr}
+    progress["log"].append(row)
+    progress["sums"] = {}
+    if psnr > progress["best_psnr"]:
+        weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+        progress |= {"best_psnr": psnr, "best_step": progress["step"], "best_weights": weights}
+    print(f"{label}: loss {means['loss']:.5f}, validation PSNR {psnr:.3f} dB", file=sys.stderr, flush=True)
+
+
+def _save(path: Path, run: str, parts: dict[str, Any], progress: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save({"run": run, "progress": progress, **{key: part.state_dict() for key, part in parts.items()}}, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _resume(path: Path, run: str, parts: dict[str, Any]) -> dict[str, Any] | None:
+    """Restore the parts from a state of the same run; None where there is none."""
+    if not path.exists():
+        return None
+    state = read_torch(path)
+    if not isinstance(state, dict) or not {"run", "progress", *parts} <= set(state):
+        raise UserError(f"{path}: damaged, or no state of a training; delete it to start over")
+    if state["run"] != run:
+        print(f"{path}: of a run with other parameters or data; training starts over", file=sys.stderr, flush=True)
+        return None
+    for key, part in parts.items():
+        part.load_state_dict(state[key])
+    print(f"{path}: resuming after step {state['progress']['step']}", file=sys.stderr, flush=True)
+    return state["progress"]
+
+
+class _Stop:
+    """True once a signal has asked for an end."""
+
+    def __init__(self):
+        self.wanted = False
+
+    def __bool__(self) -> bool:
+        return self.wanted
+
+
+@contextmanager
+def _stop_between_steps() -> Iterator[_Stop]:
+    """Turn the first SIGINT or SIGTERM into a wish, so that no step is cut in two; the second one acts at once."""
+    stop = _Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def wish(number: int, frame: Any) -> None:
+        stop.wanted = True
+        signal.signal(number, signal.default_int_handler)
+
+    for number in before:
+        signal.signal(number, wish)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,197 @@
+"""Evaluation on small sets with a toy network."""
+
+import csv
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import pytest
+from evaluation_setup import preset, write_checkpoint, write_test_set
+from PIL import Image
+
+from extracter.errors import UserError
+from extracter.evaluation import evaluate as module
+from extracter.evaluation.evaluate import VARIANTS, check_checkpoint, evaluate
+from extracter.metrics import psnr_y, ssim_y
+from extracter.models.checkpoint import build_model
+from extracter.models.refsr import RefSR
+from extracter.params import Model, Search
+
+
+def run(variant: str, images: Path, checkpoint: Path | None, out: Path, **changes) -> tuple[list[dict], dict]:
+    parameters = preset()
+    arguments = {"seed": 1, "model": parameters.model, "search": parameters.search, "device": "cpu", **changes}
+    evaluate(variant, images, checkpoint, out / "rows.csv", out / "summary.json", out / "sr", **arguments)
+    with (out / "rows.csv").open() as file:
+        return list(csv.DictReader(file)), json.loads((out / "summary.json").read_text())
+
+
+def pictures(row: dict, images: Path, out: Path) -> list[np.ndarray]:
+    """HR, LR_up and SR of a row."""
+    name = f"{row['image']}.png"
+    return [np.asarray(Image.open(folder / name)) for folder in (images / "hr", images / "lr_up", out / "sr")]
+
+
+@pytest.mark.parametrize("references", ["random", "self"])
+def test_bicubic_is_lr_up(tmp_path, references):
+    images = write_test_set(tmp_path / "set", references=references)
+    rows, summary = run("bicubic", images, None, tmp_path)
+    for row in rows:
+        hr, up, sr = pictures(row, images, tmp_path)
+        np.testing.assert_array_equal(sr, up)
+        assert float(row["psnr_y"]) == pytest.approx(psnr_y(hr, up), abs=1e-6)
+        assert float(row["ssim_y"]) == pytest.approx(ssim_y(hr, up), abs=1e-8)
+    assert summary["psnr_y"] == pytest.approx(mean(float(row["psnr_y"]) for row in rows), abs=1e-7)
+    assert (summary["set"], summary["images"], summary["stand_in"], summary["references"]) == (
+        "set14",
+        2,
+        True,
+        references,
+    )
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "bicubic"])
+def test_saved_images_are_what_was_measured(tmp_path, variant):
+    images = write_test_set(tmp_path / "set")
+    family, phase = VARIANTS[variant]
+    rows, summary = run(variant, images, write_checkpoint(tmp_path / "weights", family=family, phase=phase), tmp_path)
+    assert [row["reference"] for row in rows] == ["b", "a"]
+    for row in rows:
+        hr, up, sr = pictures(row, images, tmp_path)
+        assert not np.array_equal(sr, up)
+        assert float(row["psnr_y"]) == pytest.approx(psnr_y(hr, sr), abs=1e-6)
+        assert float(row["ssim_y"]) == pytest.approx(ssim_y(hr, sr), abs=1e-8)
+        assert float(row["seconds"]) > 0
+        assert float(row["peak_memory_mib"]) >= 0
+    assert summary["variant"] == variant
+    assert summary["vgg_weights"] == "random"
+    assert summary["peak_memory_mib"] == max(float(row["peak_memory_mib"]) for row in rows)
+
+
+def test_two_runs_give_the_same_figures_and_bytes(tmp_path):
+    images, weights = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "weights")
+    (a, _), (b, _) = (run("extracter-rec", images, weights, tmp_path / name) for name in "ab")
+    assert [(row["psnr_y"], row["ssim_y"]) for row in a] == [(row["psnr_y"], row["ssim_y"]) for row in b]
+    for path in (tmp_path / "a/sr").iterdir():
+        assert path.read_bytes() == (tmp_path / "b/sr" / path.name).read_bytes()
+
+
+def test_the_memory_of_the_parameters_is_used_and_changes_no_figure(tmp_path, monkeypatch):
+    images, weights = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "weights")
+    seen = []
+
+    def load(folder):
+        network = load_model(folder)
+        network.register_forward_hook(lambda *_: seen.append(network.search.memory))
+        return network
+
+    load_model = module.load_model
+    monkeypatch.setattr(module, "load_model", load)
+    search = preset().search
+    (a, _), (b, _) = (
+        run(
+            "extracter-rec",
+            images,
+            weights,
+            tmp_path / str(memory),
+            search=search.model_copy(update={"memory": memory}),
+        )
+        for memory in (0.25, 32.0)
+    )
+    assert seen == [0.25, 0.25, 32.0, 32.0]
+    assert [row["psnr_y"] for row in a] == [row["psnr_y"] for row in b]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"family": "ttsr"}, "`family` is ttsr in this checkpoint and extracter is wanted"),
+        ({"phase": "full"}, "`phase` is full in this checkpoint and rec is wanted"),
+        ({"model": {**preset().model.model_dump(), "features": 64}}, "`model.features` is 64"),
+        ({"model": None}, "`model.features` is None"),
+        ({"search": {**preset().search.model_dump(), "kernel": 12}}, "`search.kernel` is 12"),
+    ],
+)
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, change, says):
+    weights = write_checkpoint(tmp_path / "weights", **change)
+    with pytest.raises(UserError, match=r"weights/training.json: .*; .*checkpoint|train again") as refused:
+        run("extracter-rec", write_test_set(tmp_path / "set"), weights, tmp_path)
+    assert says in str(refused.value)
+    assert not (tmp_path / "rows.csv").exists()
+
+
+@pytest.mark.parametrize("family", ["extracter", "ttsr"])
+def test_only_a_parameter_that_changes_the_network_refuses_a_checkpoint(tmp_path, family):
+    model, search = preset().model, preset().search
+    weights = write_checkpoint(tmp_path / "weights", family=family)
+    config = build_model(family, model, search)._hub_mixin_config
+    for path in [*(f"model.{key}" for key in Model.model_fields), *(f"search.{key}" for key in Search.model_fields)]:
+        block, key = path.split(".")
+        value = {"model": model, "search": search}[block].model_dump()[key]
+        others = {"vgg_weights": "imagenet", "strategy": "direct", "bicubic_skip": False}
+        other = [1] * len(value) if isinstance(value, list) else others[key] if key in others else value + 2
+        changed = {"model": model, "search": search}
+        changed[block] = changed[block].model_copy(update={key: other})
+        differs = build_model(family, **changed)._hub_mixin_config != config
+        if path in ("model.vgg_weights", "search.memory"):  # of the training alone, and of the machine alone
+            differs = path == "model.vgg_weights"
+        with pytest.raises(UserError, match=f"`{path}` is") if differs else nullcontext():
+            check_checkpoint(f"{family}-rec", weights, **changed)
+
+
+def test_the_released_model_brings_its_own_parameters(tmp_path):
+    images = write_test_set(tmp_path / "set")
+    other = preset().model.model_copy(update={"features": 6}).model_dump(mode="json")
+    weights = write_checkpoint(tmp_path / "weights", model=other)
+    _, summary = run("released", images, weights, tmp_path)
+    assert summary["variant"] == "released"
+    with pytest.raises(UserError, match=r"`model\.features` is 6"):
+        run("extracter-rec", images, weights, tmp_path)
+    full = write_checkpoint(tmp_path / "full", phase="full")
+    with pytest.raises(UserError, match="`phase` is full"):
+        run("released", images, full, tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16-mixed"}, {"compiled": True}, {"reuse_memory": True}])
+def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
+    # The graphs are taken and run as they are: generating code for them takes minutes.
+    compile_parts = RefSR.compile_parts
+    monkeypatch.setattr(RefSR, "compile_parts", lambda self: compile_parts(self, backend="eager"))
+    images, checkpoint = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "model")
+    _, plain = run("extracter-rec", images, checkpoint, tmp_path / "plain")
+    _, fast = run("extracter-rec", images, checkpoint, tmp_path / "fast", **changes)
+    assert fast["precision"] == changes.get("precision", "32-true")
+    assert fast["psnr_y"] == pytest.approx(plain["psnr_y"], abs=0.02)
+
+
+def test_wrong_arguments_are_refused(tmp_path):
+    images, weights = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "weights")
+    for variant, checkpoint, says in [
+        ("extractor", weights, "allowed are bicubic, ttsr-rec, ttsr, extracter-rec, extracter"),
+        ("bicubic", weights, "takes no checkpoint"),
+        ("ttsr", None, "needs a checkpoint"),
+        ("extracter-rec", tmp_path / "nowhere", "nowhere/training.json: no such file"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            run(variant, images, checkpoint, tmp_path)
+
+
+def test_a_truncated_image_is_refused(tmp_path):
+    images = write_test_set(tmp_path / "set")
+    target = images / "lr/b.png"
+    whole = target.read_bytes()
+    target.write_bytes(whole[:100])
+    with pytest.raises(UserError, match=rf"set/lr/b.png: truncated PNG \(100 of {len(whole):,} bytes\)"):
+        run("bicubic", images, None, tmp_path)
+    assert not (tmp_path / "rows.csv").exists()
+
+
+def test_running_out_of_memory_is_one_sentence(tmp_path, monkeypatch):
+    def out_of_memory(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(module, "run_network", out_of_memory)
+    with pytest.raises(UserError, match=r"set/a: extracter-rec ran out of memory; set a lower `search.memory`"):
+        run("extracter-rec", write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "weights"), tmp_path)

@@ -1,0 +1,143 @@
+"""The kernel sweep: observed, not assumed, in confined child processes."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from evaluation_setup import preset, write_checkpoint, write_test_set
+
+from extracter.data.datasets import TestSet
+from extracter.errors import UserError
+from extracter.evaluation import kernel_sweep as kernels
+from extracter.evaluation.evaluate import load_network, run_network
+from extracter.evaluation.kernel_sweep import kernel_sweep, run_child
+from extracter.memory import MIB, PeakMemory, is_allocation_failure, says_allocation_failure
+from extracter.metrics import psnr_y
+from extracter.search.search import SearchConfig
+
+CPU = torch.device("cpu")
+
+
+def sweep(tmp_path, kernel, method, budget_gib=1.0):
+    images, weights = tmp_path / "set", tmp_path / "weights"
+    model, search = preset().model, preset().search.model_copy(update={"memory": 1.0})
+    kernel_sweep(
+        images, weights, kernel, method, tmp_path / "k.json",
+        seed=1, model=model, search=search, budget_gib=budget_gib, device="cpu",
+    )  # fmt: skip
+    return json.loads((tmp_path / "k.json").read_text())
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    # 196 and 200 are no multiples of 4 x stride for any kernel but 3: the same pixels must be scored all the same.
+    write_test_set(tmp_path / "set", sizes=((196, 200), (64, 52)), references="self")
+    write_checkpoint(tmp_path / "weights")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("kernel", "method", "budget_gib"), [(3, "chunked", 0.06), (12, "dense", 0.5)])
+def test_a_run_that_fits_scores_the_whole_image_for_every_kernel(prepared, kernel, method, budget_gib):
+    result = sweep(prepared, kernel, method, budget_gib)
+    assert (result["fits"], result["kernel"], result["method"]) == (True, kernel, method)
+    assert result["memory_budget_gib"] == budget_gib
+    assert result["seconds"] > 0
+    assert 0 < result["peak_memory_mib"] < budget_gib * 1024
+    # Worked out in this process, by the evaluation's own way of running a network.
+    network = load_network(prepared / "weights", preset().search, CPU)
+    network.search = SearchConfig(kernel, kernel // 3, kernel // 3, "two_stage", method)
+    scores = [psnr_y(inputs.hr_pixels, run_network(network, inputs, CPU)) for inputs in TestSet(prepared / "set")]
+    assert result["psnr_y"] == pytest.approx(np.mean(scores), abs=1e-3)
+
+
+@pytest.mark.parametrize("budget_gib", [0.001, 0.02])
+def test_a_run_that_does_not_fit_says_so(prepared, budget_gib):
+    """The dense correlation of 49 x 50 queries and keys alone takes 23 MiB."""
+    result = sweep(prepared, 3, "dense", budget_gib)
+    assert result["fits"] is False
+    assert [result[key] for key in ("psnr_y", "ssim_y", "seconds", "peak_memory_mib")] == [None] * 4
+
+
+def test_an_ambiguous_failure_is_tried_without_the_limit(prepared, monkeypatch):
+    answers = []
+
+    def run(command, images):
+        jobs.append(json.loads(command[-1]))
+        return answers.pop(0)
+
+    monkeypatch.setattr(kernels, "run_child", run)
+    failed = {"budget_gib": 1.0, "failed": "could not create a primitive", "image": "b"}
+    jobs, answers = [], [failed, {"budget_gib": None, "fits": True, "seconds": [1], "peak_memory_mib": [1]}]
+    assert sweep(prepared, 3, "dense")["fits"] is False
+    assert [(job["budget_gib"], job["only"]) for job in jobs] == [(1.0, None), (None, "b")]
+    for again in (failed, {"fits": False}):
+        answers = [failed, again]
+        with pytest.raises(UserError, match=r"set/b: kernel 3 failed .could not create a primitive., and not for want"):
+            sweep(prepared, 3, "dense")
+
+
+def test_wrong_arguments_are_refused(prepared):
+    for kernel in (0, 2, 7):
+        with pytest.raises(UserError, match="multiples of 3"):
+            sweep(prepared, kernel, "dense")
+    write_checkpoint(prepared / "weights", phase="full")
+    with pytest.raises(UserError, match="`phase` is full"):
+        sweep(prepared, 3, "dense")
+
+
+def child(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+CONFINED = "print('{\"confined\": 1.0}', flush=True)\n"
+
+
+def test_a_bad_alloc_that_ends_the_process_does_not_fit():
+    says = 'import os, sys; sys.stderr.write("terminate called: std::bad_alloc"); sys.stderr.flush(); os.abort()'
+    assert run_child(child(CONFINED + says), 1) == {"fits": False, "budget_gib": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os; os.abort()", "ended by signal 6; this is not for want of memory"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by signal 11; this is not for want"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by signal 9; if this machine has less free"),
+        ("raise ValueError('the shapes differ')", "ended with 1; .* it last said: ValueError: the shapes differ"),
+        ("", "ended with 0; .* it last said: nothing"),
+        ("print('{\"fi', end='')", "ended with 0"),
+        ('print(\'{"error": "set/a.png: truncated"}\'); exit(1)', "^set/a.png: truncated$"),
+    ],
+)
+def test_any_other_end_is_an_error(code, says):
+    with pytest.raises(UserError, match=says):
+        run_child(child(CONFINED + code), 1)
+
+
+def test_running_out_of_memory_before_the_limit_stands_is_an_error():
+    with pytest.raises(UserError, match="ended with 1"):
+        run_child(child("raise MemoryError('std::bad_alloc')"), 1)
+
+
+def test_allocation_failures_are_told_from_other_errors():
+    huge = 2**62
+    for allocate in (lambda: torch.empty(huge, dtype=torch.int8), lambda: np.empty(huge, np.int8), lambda: bytes(huge)):
+        with pytest.raises((RuntimeError, MemoryError)) as caught:
+            allocate()
+        assert is_allocation_failure(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+    assert not is_allocation_failure(caught.value)
+    assert not is_allocation_failure(ValueError("std::bad_alloc"))
+    assert not says_allocation_failure("Segmentation fault (core dumped)")
+
+
+def test_peak_memory_sees_what_was_freed_again():
+    memory = PeakMemory(CPU)
+    memory.reset()
+    small = memory.read()
+    block = np.ones(64 * MIB, np.uint8)
+    del block
+    assert memory.read() - small == pytest.approx(64, abs=4)
