@@ -45,8 +45,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _MAPPINGS = 65536
 
 
-def return_freed_memory() -> None:
-    """Have the C library give large freed blocks back to the system at once, until `keep_freed_memory`.
+def malloc_trim() -> None:
+    """Have the C library give large freed blocks back to the system at once, until `malloc_reuse`.
 
     glibc keeps freed blocks of up to 32 MiB in a heap that cannot shrink past the last one in use, which doubles what a
     network seems to need. Other C libraries have no such setting, and none is made.
@@ -56,8 +56,8 @@ def return_freed_memory() -> None:
         libc.malloc_trim(0)
 
 
-def keep_freed_memory() -> None:
-    """Have the C library use freed blocks again, until `return_freed_memory`.
+def malloc_reuse() -> None:
+    """Have the C library use freed blocks again, until `malloc_trim`.
 
     glibc asks the system for each block of more than 32 MiB, and the system clears it before it gives it: a fifth of a
     network's time on the CPU. Kept, freed blocks take up to as much again as the network needs.
@@ -96,9 +96,9 @@ class PeakMemory:
 
     def __init__(self, device: torch.device, reuse: bool = False):
         self.device = device
-        return_freed_memory()
+        malloc_trim()
         if reuse:
-            keep_freed_memory()
+            malloc_reuse()
         if device.type == "cuda":
             self.baseline = torch.cuda.memory_allocated(device)
         else:
@@ -131,7 +131,7 @@ class PeakMemory:
         return mark
 
 
-def confine(device: torch.device, budget_gib: float) -> float:
+def limit_memory(device: torch.device, budget_gib: float) -> float:
     """Let this process allocate no more than a budget beyond what it holds, for the rest of its life.
 
     On the CPU the limit is RLIMIT_DATA, which on Linux counts private writable memory: heap and anonymous mappings, but
@@ -145,7 +145,7 @@ def confine(device: torch.device, budget_gib: float) -> float:
         The budget in force, GiB: the device's whole memory where that is less than `budget_gib`.
 
     Raises:
-        UserError: this system cannot confine a process.
+        UserError: this system cannot limit_memory a process.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -153,7 +153,7 @@ def confine(device: torch.device, budget_gib: float) -> float:
         fraction = (torch.cuda.memory_reserved(device) + budget_gib * GIB) / total
         torch.cuda.set_per_process_memory_fraction(min(1.0, fraction), device)
         return min(budget_gib, total / GIB)
-    unable = "this system does not confine a process's memory (RLIMIT_DATA); run on Linux or with --device cuda"
+    unable = "this system does not limit_memory a process's memory (RLIMIT_DATA); run on Linux or with --device cuda"
     held, budget = _status("VmData"), int(budget_gib * GIB)
     if held is None:
         raise UserError(unable)

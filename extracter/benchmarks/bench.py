@@ -50,8 +50,8 @@ def bench(
         parts: of search, transfer (search and transfer) and forward.
         sizes: sides of the images in pixels.
         kernels: multiples of 3; stride and padding are a third.
-        methods: of `METHODS`; usual is `extracter.benchmarks.naive_search`, the others but faiss, where it is installed, are those of
-            `SearchConfig`, blocks-torch being blocks without Numba.
+        methods: of `METHODS`; usual is `extracter.benchmarks.naive_search`, the others but faiss, where it is
+            installed, are those of `SearchConfig`, blocks-torch being blocks without Numba.
         out: CSV.
         strategy: two_stage or direct.
         precisions: 32-true, bf16-mixed.

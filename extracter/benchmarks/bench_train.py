@@ -1,6 +1,7 @@
 """`extracter bench train`: images a second, memory, and where a training step's time goes.
 
-Each setting runs in a child process: `python -m extracter.benchmarks.bench_train JOB`, JOB being the JSON that the parent writes.
+Each setting runs in a child process: `python -m extracter.benchmarks.bench_train JOB`, JOB being the JSON that
+the parent writes.
 """
 
 import json
@@ -24,7 +25,7 @@ from extracter.device import choose_device, make_deterministic
 from extracter.errors import UserError
 from extracter.evaluation.kernel_sweep import run_child
 from extracter.files import write_csv
-from extracter.memory import PeakMemory, is_allocation_failure, keep_freed_memory
+from extracter.memory import PeakMemory, is_allocation_failure, malloc_reuse
 from extracter.models.checkpoint import build_model
 from extracter.models.vgg import initialise_vgg
 from extracter.training.step import Learner
@@ -115,7 +116,7 @@ def run(job: dict) -> None:
     memory = PeakMemory(device)
     memory.reset()
     if not reference:
-        keep_freed_memory()
+        malloc_reuse()
     clock, seconds, losses = _Clock(device), [], []
     _time_search(network, clock)
     batches = None if reference else pairs.batches(range(total), train, seed, pin=device.type == "cuda")

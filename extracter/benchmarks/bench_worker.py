@@ -1,7 +1,7 @@
 """The child process of `extracter bench`: measures one cell, alone in a process, confined to a memory budget.
 
-`python -m extracter.benchmarks.bench_worker JOB`, JOB being the JSON that `extracter.benchmarks.bench` writes, which also reads the lines
-printed here.
+`python -m extracter.benchmarks.bench_worker JOB`, JOB being the JSON that `extracter.benchmarks.bench`
+writes, which also reads the lines printed here.
 """
 
 import json
@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from extracter.benchmarks.naive_search import UsualSearchTransfer
 from extracter.device import make_deterministic
-from extracter.memory import MIB, PeakMemory, confine, is_allocation_failure, keep_freed_memory
+from extracter.memory import MIB, PeakMemory, is_allocation_failure, limit_memory, malloc_reuse
 from extracter.models.extracter import Extracter
-from extracter.search import correlation as block_walk
+from extracter.search import correlation
 from extracter.search.search import SearchConfig, search
 from extracter.search.stm import SearchTransfer
 
@@ -162,7 +162,7 @@ def run(job: dict) -> None:
     """Measure one cell: median seconds, arithmetic as executed, peak memory above inputs and outputs."""
     make_deterministic(0)
     if job["method"] == "blocks-torch":
-        block_walk.merge_row = None
+        correlation.merge_row = None
         job = {**job, "method": "blocks"}
     device = torch.device(job["device"])
     peak = measure_peak(device, DTYPES[job["precision"]])
@@ -173,10 +173,10 @@ def run(job: dict) -> None:
     if job["compile"]:
         work()
     if job["budget_gib"] is not None:
-        say(confined=confine(device, job["budget_gib"]))
+        say(confined=limit_memory(device, job["budget_gib"]))
     reuse = job["part"] == "forward" and job["method"] != "usual"  # `evaluation.reuse_memory`
     if reuse:
-        keep_freed_memory()
+        malloc_reuse()
     # Returning freed memory costs time: memory has a run of its own, unless one run is all that is asked for.
     single = job["repeats"] == 1
     seconds, warm = [], False

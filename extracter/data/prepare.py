@@ -105,7 +105,7 @@ def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int
     raw, out = Path(raw), Path(out)
     content = manifest.read_set(raw, name, source.source)
     images = references.arrange(content["layout"], content["files"])
-    rows = references.choose(source.references, name, images, seed)
+    rows = references.reference_rows(source.references, name, images, seed)
     (out / manifest.NAME).unlink(missing_ok=True)
     made = dict(ordered_map(_make_or_keep(raw, out, source.references), images, f"prepare {name}"))
     write_csv(out / "references.csv", rows, REFERENCE_COLUMNS)

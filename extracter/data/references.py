@@ -85,7 +85,7 @@ def arrange(layout: Layout, entries: list[Entry]) -> list[RawImage]:
     return sorted(images, key=lambda image: image.name)
 
 
-def choose(kind: str, name: str, images: list[RawImage], seed: int) -> list[dict[str, str | int]]:
+def reference_rows(kind: str, name: str, images: list[RawImage], seed: int) -> list[dict[str, str | int]]:
     """The rows of references.csv, paths relative to the prepared set.
 
     Args:

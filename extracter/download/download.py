@@ -13,8 +13,7 @@ from extracter.data.images import write_bytes
 from extracter.data.manifest import Entry
 from extracter.data.parallel import ordered_map, transfer_bar
 from extracter.data.references import Layout, arrange
-from extracter.download import demo, supplied
-from extracter.download import registry as sources
+from extracter.download import demo, registry, supplied
 from extracter.download.drive import download_drive
 from extracter.download.http import PATIENCE, Patience, Stopped, Transfer
 from extracter.download.registry import PinnedFile
@@ -134,11 +133,13 @@ def _download_folder(name: str, folder: str, out: Path, every: int) -> list[Entr
         return supplied.place(out, name, {entry["path"]: root / entry["path"] for entry in chosen}, key)
 
 
-def _download_local(name: str, source: sources.Source, local: str, out: Path, every: int) -> tuple[Layout, list[Entry]]:
+def _download_local(
+    name: str, source: registry.Source, local: str, out: Path, every: int
+) -> tuple[Layout, list[Entry]]:
     """Copy a published set that the user supplies, verified like a fetched one."""
     key = f"data.local.{name}: {local}"
     with supplied.opened(f"data.local.{name}", Path(local), out) as (root, images):
-        layout, chosen = supplied.choose(source, images, key)
+        layout, chosen = supplied.match_layout(source, images, key)
         pinned = {file.path: file.sha256 for file in source.files()} if layout == source.layout else {}
         entries = _every(name, layout, [{"path": path} for path in sorted(chosen)], every)
         for path in (entry["path"] for entry in entries if entry["path"] in pinned):
@@ -191,7 +192,7 @@ def download(
         files = _download_folder(name, source.folder, out, every)
         place = "the user's folder"
     else:
-        registered = sources.get(name, kind)
+        registered = registry.get(name, kind)
         place = registered.place
         if local is not None:
             layout, files = _download_local(name, registered, local, out, every)
@@ -204,7 +205,7 @@ def download(
             pinned = {file.path: file for file in registered.files()}
             entries = _every(name, layout, [{"path": path} for path in pinned], every)
             files = _download_pinned(name, [pinned[entry["path"]] for entry in entries], out, mirror, patience)
-    stand_in = kind == "demo" or (kind == "folder" and name in sources.TEST_SOURCES)
+    stand_in = kind == "demo" or (kind == "folder" and name in registry.TEST_SOURCES)
     manifest.write(out, name, kind, stand_in=stand_in, layout=layout, origin=place, files=files)
     size = sum(entry["size"] for entry in files)
     print(f"{name}: {len(files):,} files, {size / 1e6:,.1f} MB, from {place}, in {out}")

@@ -11,8 +11,7 @@ from extracter.data import manifest
 from extracter.data.images import is_image
 from extracter.data.manifest import Entry
 from extracter.data.parallel import ordered_map
-from extracter.download import demo
-from extracter.download import registry as sources
+from extracter.download import demo, registry
 from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.params import Data, TestData, TrainData
@@ -76,7 +75,7 @@ def _origin(name: str, source: TrainData | TestData, data: Data) -> tuple[str, s
         return str(source.folder), "-"
     if source.source == "demo":
         return "scikit-image" if name in demo.SETS else "no stand-in", "-"
-    registered = sources.get(name, source.source)
+    registered = registry.get(name, source.source)
     supplied = data.local.get(name)
     place = supplied or (data.mirror if data.mirror and registered.folders else registered.place)
     return place, f"about {registered.megabytes:,} MB"

@@ -130,7 +130,7 @@ def _choose_pinned(source: Source, images: list[str], where: str) -> Chosen:
     return {path: by_name[name] for path, name in names.items()}
 
 
-def choose(source: Source, images: list[str], where: str) -> tuple[Layout, Chosen]:
+def match_layout(source: Source, images: list[str], where: str) -> tuple[Layout, Chosen]:
     """Which supplied files make up a published set, wherever in the folder they are.
 
     Args:

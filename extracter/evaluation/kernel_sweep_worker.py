@@ -1,7 +1,7 @@
 """The child process of `extracter kernel-sweep`: runs the network on a test set under a memory limit.
 
-`python -m extracter.evaluation.kernel_sweep_worker JOB`, JOB being the JSON that `extracter.evaluation.kernel_sweep` writes, which also reads the lines
-printed here.
+`python -m extracter.evaluation.kernel_sweep_worker JOB`, JOB being the JSON that
+`extracter.evaluation.kernel_sweep` writes, which also reads the lines printed here.
 """
 
 import json
@@ -17,7 +17,7 @@ from extracter.data.datasets import TestSet
 from extracter.device import make_deterministic
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import run_network
-from extracter.memory import PeakMemory, confine, is_allocation_failure
+from extracter.memory import PeakMemory, is_allocation_failure, limit_memory
 from extracter.models.checkpoint import load_model
 
 
@@ -27,7 +27,7 @@ def say(**message: object) -> None:
 
 
 def run(job: dict) -> None:
-    """Load, warm up, confine, super-resolve; SR images are left as arrays in the folder `job["sr"]`.
+    """Load, warm up, limit_memory, super-resolve; SR images are left as arrays in the folder `job["sr"]`.
 
     `job["budget_gib"]` None sets no limit; `job["only"]` is the name of the one image to run, or None.
     """
@@ -49,7 +49,7 @@ def run(job: dict) -> None:
         network(tiny, small, small, small)
     memory = PeakMemory(device)
     if job["budget_gib"] is not None:
-        say(confined=confine(device, job["budget_gib"]))
+        say(confined=limit_memory(device, job["budget_gib"]))
     seconds, peaks = [], []
     for inputs in TestSet(Path(job["images"])):
         if job["only"] not in (None, inputs.name):

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from extracter.inference.tiling.windows import from_signed, to_signed
 from extracter.inference.upscaler import Result
-from extracter.reporting.figure_comparison import most_lost
+from extracter.reporting.figure_comparison import worst_crop
 from extracter.reporting.figures import ORANGE, save
 
 _SIDE = 1200  # pixels; larger images are thinned out for the picture
@@ -33,7 +33,7 @@ def draw(result: Result, out: Path) -> None:
     """
     sr, bicubic, lr = (_bytes(x) for x in (result.photo.rgb, result.inputs.lr_up, result.inputs.lr))
     refs = [_bytes(ref) for ref in result.inputs.refs]
-    top, left, side = most_lost(sr, bicubic)
+    top, left, side = worst_crop(sr, bicubic)
     rows, columns = _blocks(lr.shape, result.search.stride)
     origins = result.matches.indices[0, 0].view(rows, columns).cpu().numpy()
     grids = [_blocks([-(-side // 4) for side in ref.shape[:2]], result.search.stride) for ref in refs]

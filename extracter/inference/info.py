@@ -13,7 +13,7 @@ from rich.table import Table
 
 from extracter.files import read_json
 from extracter.inference.photo_io import Photo
-from extracter.inference.tiling.engine import affordable
+from extracter.inference.tiling.engine import coarsen_search
 from extracter.inference.upscaler import Upscaler, memory_needed
 from extracter.memory import GIB, MIB
 from extracter.models.checkpoint import load_model
@@ -107,7 +107,7 @@ def _cost(model: Extracter | TTSR, rates: tuple[float, float] | None) -> Table:
     own = model.search
     for side in SIZES:
         cells = (side // 4, side // 4)
-        model.search = affordable(own, cells, [cells])
+        model.search = coarsen_search(own, cells, [cells])
         least, most = memory_needed(model, side)
         about = "-"
         if rates is not None:

@@ -17,15 +17,15 @@ from extracter.inference.photo_io import Photo, from_pillow, to_pillow
 from extracter.inference.tiling.engine import (
     Inputs,
     Report,
-    affordable,
+    coarsen_search,
     least_needed,
+    search_with_kernel,
     super_resolve,
     tile_bytes,
-    with_kernel,
 )
 from extracter.inference.tiling.features import LEVELS
 from extracter.inference.tiling.network import Margins
-from extracter.inference.tiling.windows import TooLittleMemory, Window
+from extracter.inference.tiling.windows import InsufficientMemoryError, Window
 from extracter.memory import GIB, MIB, available, bound_kernel_cache
 from extracter.models.extracter import Extracter
 from extracter.models.locate import open_model
@@ -121,7 +121,7 @@ class Upscaler:
         self.precision = PRECISIONS[precision]
         network = model if isinstance(model, (Extracter, TTSR)) else open_model(model)
         self.model = network.to(self.device).eval()
-        self.config = with_kernel(network, kernel)
+        self.config = search_with_kernel(network, kernel)
         self.chosen = kernel is not None
         self.memory = parse_memory(memory) if memory is not None else _share(self.device)
 
@@ -141,7 +141,7 @@ class Upscaler:
         inputs = Inputs(photo.rgb, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
         config = self.config
         if not self.chosen:
-            config = affordable(config, photo.rgb.shape[:2], [(len(x) // SCALE, x.shape[1] // SCALE) for x in refs])
+            config = coarsen_search(config, photo.rgb.shape[:2], [(len(x) // SCALE, x.shape[1] // SCALE) for x in refs])
         memory, held = self.memory, 0.0
         if self.device.type == "cpu":
             held = _held(self.model, lr_up.nbytes, [ref.nbytes for ref in refs])
@@ -151,7 +151,7 @@ class Upscaler:
             rgb, matches = super_resolve(
                 self.model, inputs, memory=memory, precision=self.precision, report=report or (lambda *_: None)
             )
-        except TooLittleMemory as error:
+        except InsufficientMemoryError as error:
             raise UserError(
                 f"--memory: {self.memory / MIB:,.0f} MiB are too little for this image and its references; the "
                 f"least is {(held + error.needed) / MIB + 1:,.0f} MiB"

@@ -17,7 +17,7 @@ def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1)
 
 
-def add(x: Tensor, fresh: Tensor) -> Tensor:
+def add_reusing_(x: Tensor, fresh: Tensor) -> Tensor:
     """x + fresh; `fresh` is what nothing else needs and, where its type allows, gives the room."""
     return fresh.add_(x) if fresh.dtype == x.dtype else x + fresh
 
@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N, C, H, W to the same shape."""
-        return add(x, self.conv2(F.relu(self.conv1(x), inplace=True)))
+        return add_reusing_(x, self.conv2(F.relu(self.conv1(x), inplace=True)))
 
 
 class ResidualStage(nn.Sequential):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extracter.models.blocks import ResidualStage, add, conv1x1, conv3x3, resize, upsample
+from extracter.models.blocks import ResidualStage, add_reusing_, conv1x1, conv3x3, resize, upsample
 
 
 class Fusion(nn.Module):
@@ -131,7 +131,7 @@ class CSFI(nn.Module):
             scales.append(fusion(fresh, textures[stage], soft))
             mixed = self.exchanges[stage - 1](scales) if stage else scales
             residuals = (branch(m) for branch, m in zip(self.stages[stage], mixed, strict=True))
-            scales = [add(x, residual) for x, residual in zip(scales, residuals, strict=True)]
+            scales = [add_reusing_(x, residual) for x, residual in zip(scales, residuals, strict=True)]
         coarse, middle, fine = scales
         enlarged = [
             F.relu(conv(upsample(x, f)), inplace=True)

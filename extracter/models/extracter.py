@@ -64,7 +64,7 @@ class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
         self.gde = GDE(features, gfe_blocks, gde_blocks, gde_closing, gradient) if gde_blocks else None
         self.fuse = conv3x3(2 * features, features) if gde_blocks else None
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
-        self.start_from_bicubic(self.tail[-1])
+        self.zero_init_(self.tail[-1])
 
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
         """SR = Conv(Concat(x_3g, x_TT)), N, 3, 4h, 4w (section 3.4)."""

@@ -96,7 +96,7 @@ class RefSR(nn.Module, ABC):
             if name != "stm":
                 part.compile(**options)
 
-    def start_from_bicubic(self, last: nn.Conv2d) -> None:
+    def zero_init_(self, last: nn.Conv2d) -> None:
         """Zero the last convolution if there is a bicubic skip, so that training starts at bicubic."""
         if self.bicubic_skip:
             nn.init.zeros_(last.weight)

@@ -46,7 +46,7 @@ class TTSR(RefSR, PyTorchModelHubMixin, license="mit"):
         self.ife = ShallowExtractor(features, blocks[0])
         self.csfi = CSFI(features, blocks[1:], texture_channels(dfe_width), 1, weigh=False)
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
-        self.start_from_bicubic(self.tail[-1])
+        self.zero_init_(self.tail[-1])
 
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
         """The merged features, brought to RGB: N, 3, 4h, 4w."""

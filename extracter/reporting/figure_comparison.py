@@ -47,7 +47,7 @@ def _draw_row(row: np.ndarray, test_set: TestSet, sr: Path) -> None:
     inputs = _median(test_set, sr)
     results = {variant: _read_sr(sr, variant, test_set.name, inputs) for variant in SHOWN}
     hr = inputs.hr_pixels
-    top, left, side = most_lost(hr, results["bicubic"])
+    top, left, side = worst_crop(hr, results["bicubic"])
     detail = np.s_[top : top + side, left : left + side]
     small = np.s_[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4]
     _show(row[0], hr, f"{title(test_set.name)}{' (stand-in)' if test_set.stand_in else ''}: {inputs.name}")
@@ -82,7 +82,7 @@ def _read_sr(sr: Path, variant: str, name: str, inputs: TestImage) -> np.ndarray
     return pixels
 
 
-def most_lost(hr: np.ndarray, bicubic: np.ndarray) -> tuple[int, int, int]:
+def worst_crop(hr: np.ndarray, bicubic: np.ndarray) -> tuple[int, int, int]:
     """Top, left and side of the square in which bicubic is furthest from the truth, all multiples of 4.
 
     Args:

@@ -8,9 +8,9 @@ from extracter.reporting.tables import (
     METHODS,
     MISSING,
     NOT_REPORTED,
-    place,
     print_scores,
     read_summaries,
+    sort_key,
     title,
     write_markdown,
 )
@@ -27,7 +27,7 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
         out: CSV; the Markdown table stands beside it.
     """
     measured = read_summaries(summaries)
-    sets = sorted({*SETS, *(name for _, name in measured)}, key=lambda name: place(name, list(SETS)))
+    sets = sorted({*SETS, *(name for _, name in measured)}, key=lambda name: sort_key(name, list(SETS)))
     rows = [(method, "reported", "paper", scores) for method, scores in TABLE1.items()]
     rows += [(method, "reported", "elsewhere", scores) for method, scores in ELSEWHERE.items()]
     for variant, method in METHODS.items():

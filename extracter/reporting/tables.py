@@ -65,7 +65,7 @@ def read_summaries(paths: Iterable[Path]) -> dict[tuple[str, str], dict]:
                 raise UserError(f"{path}: not of the same images of {key[1]} as the others; name summaries of one run")
         found[key] = summary
     variants, sets = list(METHODS), list(SETS)
-    order = sorted(found, key=lambda key: (place(key[0], variants), place(key[1], sets)))
+    order = sorted(found, key=lambda key: (sort_key(key[0], variants), sort_key(key[1], sets)))
     return {key: found[key] for key in order}
 
 
@@ -79,8 +79,8 @@ def read_kernels(paths: Iterable[Path]) -> list[dict]:
     found: dict[tuple, dict] = {}
     for path in paths:
         result = _read(path, (*keys, "memory_budget_gib"), "kernel-sweep")
-        method = place(result["method"], ["dense", "chunked", "blocks"])
-        key = (place(result["set"], list(SETS)), result["kernel"], method)
+        method = sort_key(result["method"], ["dense", "chunked", "blocks"])
+        key = (sort_key(result["set"], list(SETS)), result["kernel"], method)
         if key in found:
             raise UserError(f"{path}: this set, kernel and method were given twice; name each result once")
         found[key] = result
@@ -98,7 +98,7 @@ def _read(path: Path, keys: tuple[str, ...], command: str) -> dict:
     return content
 
 
-def place(name: str, known: list[str]) -> tuple[int, str]:
+def sort_key(name: str, known: list[str]) -> tuple[int, str]:
     """For sorting: the known in their order, then the others by name."""
     return (known.index(name) if name in known else len(known), name)
 

@@ -17,7 +17,7 @@ def to_blocks(x: Tensor, block: int) -> Tensor:
     return F.pixel_unshuffle(x, block).permute(0, 2, 3, 1).contiguous()
 
 
-def lay_out_row(image: Tensor, row: int, block: int, pixels_first: bool, room: Tensor) -> Tensor:
+def im2row(image: Tensor, row: int, block: int, pixels_first: bool, room: Tensor) -> Tensor:
     """One row of blocks of C, h, w, laid out into `room`, columns, C block block, which is returned.
 
     Args:
@@ -43,7 +43,7 @@ def inverse_norms(x: Tensor, block: int) -> Tensor:
     return (F.avg_pool2d(squares, 3, stride=1, padding=1) * 9).clamp(min=1e-24).rsqrt().squeeze(1)
 
 
-def neighbours_of(grids: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+def neighbour_index(grids: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
     """The block at each of the nine offsets from each patch's middle, 9, patches; the number of blocks where outside.
 
     Blocks and patches of several grids count on from one another.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from extracter.search.block_grid import grid_of, inverse_norms, neighbours_of, to_blocks
-from extracter.search.correlation import insert, walk
+from extracter.search.block_grid import grid_of, inverse_norms, neighbour_index, to_blocks
+from extracter.search.correlation import block_correlation_topk, merge_topk_
 
 # Keys beyond u that the first stage keeps for the second.
 SPARE = 5
@@ -40,14 +40,16 @@ def search_blocks(
         two_stage: restrict the top u to the keys that are some query's best.
     """
     wanted = u + SPARE if two_stage and u > 1 else u
-    values, indices = (x.flatten(1, 2) for x in walk(query, keys, wanted, stride, tile_bytes, None))  # N, Q, wanted
+    values, indices = (
+        x.flatten(1, 2) for x in block_correlation_topk(query, keys, wanted, stride, tile_bytes, None)
+    )  # N, Q, wanted
     if wanted > u:
         kept = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
         kept.scatter_(1, indices[..., 0], True)
-        values, indices, short = first_kept(values, indices, kept, u)
+        values, indices, short = filter_candidates(values, indices, kept, u)
         for n in short.any(1).nonzero().flatten().tolist():
             parts = [query[n], [key[n] for key in keys], stride, tile_bytes, kept[n], short[n].nonzero().squeeze(1), u]
-            values[n, short[n]], indices[n, short[n]] = search_kept(*parts)
+            values[n, short[n]], indices[n, short[n]] = rescore_candidates(*parts)
     inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
     return (values * inverse).mT, indices.mT
 
@@ -56,7 +58,7 @@ def _count(images: Sequence[Tensor], stride: int) -> int:
     return sum(rows * columns for rows, columns in (grid_of(image, stride) for image in images))
 
 
-def first_kept(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
+def filter_candidates(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
     """The first u of each query's candidates that are `kept`, and which queries have fewer though there may be more.
 
     Args:
@@ -74,7 +76,7 @@ def first_kept(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[T
     return values.masked_fill(~found, -torch.inf).gather(2, order), indices.gather(2, order), short
 
 
-def search_kept(
+def rescore_candidates(
     query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes: float, kept: Tensor, chosen: Tensor, u: int
 ) -> tuple[Tensor, Tensor]:
     """The best u of the kept keys for the chosen queries, patch by patch.
@@ -103,7 +105,7 @@ def search_kept(
         for start in range(0, len(allowed), key_rows):
             against = allowed[start : start + key_rows]
             scores = (patches @ _patches(keys, against, stride).mT) * weights[against]
-            insert(scores.unsqueeze(0), best[:, part], where[:, part], start)
+            merge_topk_(scores.unsqueeze(0), best[:, part], where[:, part], start)
     return best[0], allowed[where[0]] if len(allowed) else where[0]
 
 
@@ -137,7 +139,7 @@ def block_scores(query: Tensor, keys: Sequence[Tensor], indices: Tensor, stride:
     """
     table = torch.cat([to_blocks(key, stride).flatten(1, 2) for key in keys], 1)
     table = torch.cat((table, torch.zeros_like(table[:, :1])), 1)  # the last row lies outside
-    neighbours = neighbours_of([grid_of(key, stride) for key in keys], query.device)
+    neighbours = neighbour_index([grid_of(key, stride) for key in keys], query.device)
     blocks = torch.nn.functional.pad(to_blocks(query, stride), (0, 0, 1, 1, 1, 1))  # N, rows + 2, columns + 2, D
     rows, columns = grid_of(query, stride)
 

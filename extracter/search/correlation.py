@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extracter.search.block_grid import grid_of, inverse_norms, lay_out_row, to_blocks
+from extracter.search.block_grid import grid_of, im2row, inverse_norms, to_blocks
 from extracter.search.numba_loops import merge_row
 
 # Bytes of a tile of a thread at most, of which three are summed: small ones are lost in the time that a call takes.
@@ -27,7 +27,7 @@ _THREAD_BLOCKS = 2**21
 _ROWS_OF_A_THREAD = 8
 
 
-def walk(
+def block_correlation_topk(
     query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The best u of all keys or of those `kept`: scores (without the query's norm) and indices, N, rows, columns, u."""
@@ -80,7 +80,7 @@ def _merge(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Ten
             inside = inside * keys.weights[:, None, top:bottom]
             if keys.barred is not None:
                 inside.masked_fill_(keys.barred[:, None, top:bottom], -torch.inf)
-            insert(inside.flatten(2), best[:, row], indices[:, row], keys.start + top * key_columns)
+            merge_topk_(inside.flatten(2), best[:, row], indices[:, row], keys.start + top * key_columns)
 
 
 def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
@@ -103,7 +103,7 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
     height = max(1, height)
     # Taken once: of what threads take and free themselves, the C library keeps a share for each of them.
     rooms = [_Room.of(query, keys, stride, height) for _ in range(threads)]
-    with _alone(threads) as workers:
+    with _single_threaded_workers(threads) as workers:
         for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
             deltas = range(first, min(first + height, key_rows))
             # The query rows that meet the key in this range of diagonals.
@@ -114,7 +114,7 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
 
 
 @contextmanager
-def _alone(threads: int) -> Iterator[ThreadPoolExecutor]:
+def _single_threaded_workers(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads whose own operations are not shared among further threads."""
     before = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
@@ -154,7 +154,7 @@ def _merge_band(
             top, bottom = max(coming + deltas.start, 0), min(coming + deltas.stop, key_rows)
             lows[place], counts[place] = top - coming - deltas.start, bottom - top
             tile = room.products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
-            blocks = lay_out_row(query, coming, stride, pixels_first, room.query)
+            blocks = im2row(query, coming, stride, pixels_first, room.query)
             torch.mm(blocks, laid_out.get(top, bottom).mT, out=tile)
         row = coming - 1
         if row < start:
@@ -196,7 +196,7 @@ class _Rows:
     Args:
         image: C, h, w.
         stride: s, side of a block.
-        pixels_first: as for `lay_out_row`.
+        pixels_first: as for `im2row`.
         room: rows * columns, D: for twice as many rows as are asked for at once, or for all.
     """
 
@@ -217,7 +217,7 @@ class _Rows:
             self.top = top
         for row in range(self.bottom, bottom):
             start = (row - self.top) * width
-            lay_out_row(self.image, row, self.stride, self.pixels_first, self.room[start : start + width])
+            im2row(self.image, row, self.stride, self.pixels_first, self.room[start : start + width])
         self.bottom = max(self.bottom, bottom)
         return self.room[(top - self.top) * width : (bottom - self.top) * width]
 
@@ -261,7 +261,7 @@ def _tile(row: Tensor, key_blocks: Tensor, key_columns: int, key_rows: range) ->
     return products
 
 
-def insert(scores: Tensor, best: Tensor, indices: Tensor, start: int) -> None:
+def merge_topk_(scores: Tensor, best: Tensor, indices: Tensor, start: int) -> None:
     """Merge N, columns, K scores of the keys from `start` into the running best, N, columns, u, in place.
 
     Keys come in rising order of index and equal scores stand behind earlier ones, so ties go to the lower index.

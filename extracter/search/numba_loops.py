@@ -1,7 +1,7 @@
 """The inner loops of search and transfer on the CPU, compiled by Numba at the first use and kept on disk if possible.
 
-PyTorch's own operations (`block_walk`, `transfer`) read and write each tile of scores about nine times and lay textures
-out twice; here a tile is read once, in the cache, and a texture is written once.
+PyTorch's own operations (`correlation`, `transfer`) read and write each tile of scores about nine times and lay
+textures out twice; here a tile is read once, in the cache, and a texture is written once.
 """
 
 from collections.abc import Callable

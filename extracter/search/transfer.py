@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extracter.search.block_grid import grid_of, neighbours_of
+from extracter.search.block_grid import grid_of, neighbour_index
 from extracter.search.numba_loops import gather_row
 from extracter.search.search import SearchConfig
 
@@ -69,7 +69,7 @@ def _transfer_blocks(
         gather = partial(_gather_pixels, [x.flatten(2).numpy() for x in pixels], grids, block, weights.numpy())
     else:
         gather = partial(_gather_table, _lay_out(values, grids, block), block, weights)
-    neighbours = neighbours_of(grids, indices.device)  # 9, keys: block at each offset from a key
+    neighbours = neighbour_index(grids, indices.device)  # 9, keys: block at each offset from a key
     textures = (gather(_sources(neighbours, chosen, rows, columns)) for chosen in indices.unbind(1))
     return [texture.permute(0, 3, 1, 2) for texture in textures]
 
@@ -88,7 +88,7 @@ def _sources(neighbours: Tensor, chosen: Tensor, rows: int, columns: int) -> Ten
     """The nine blocks that meet in each output block, N, rows, columns, 9; the number of blocks where outside.
 
     Args:
-        neighbours: as `neighbours_of` gives them.
+        neighbours: as `neighbour_index` gives them.
         chosen: N, Q: the match of each query.
         rows: of queries.
         columns: of queries.

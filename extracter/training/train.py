@@ -24,7 +24,7 @@ from extracter.device import choose_device, make_deterministic
 from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, sha256, write_csv
 from extracter.image_tensors import to_uint8
-from extracter.memory import keep_freed_memory
+from extracter.memory import malloc_reuse
 from extracter.metrics import psnr_y
 from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
 from extracter.models.refsr import RefSR
@@ -74,7 +74,7 @@ def train(
     """
     target = choose_device(device)
     make_deterministic(seed)
-    keep_freed_memory()  # each step needs what the one before it freed
+    malloc_reuse()  # each step needs what the one before it freed
     fabric = Fabric(accelerator=target.type, devices=1, precision=params.precision)
     pairs = TrainingPairs(pairs_folder)
     steps = params.rec_steps if phase == "rec" else params.full_steps

@@ -11,8 +11,8 @@ from extracter.inference.tiling.features import Features
 from extracter.inference.tiling.network import Margins, Tile, density_bounds
 from extracter.inference.tiling.search import Search, least_bytes
 from extracter.inference.tiling.textures import Textures
-from extracter.inference.tiling.windows import Picture, TooLittleMemory, Window, from_signed
-from extracter.memory import MIB, return_freed_memory
+from extracter.inference.tiling.windows import InsufficientMemoryError, Picture, Window, from_signed
+from extracter.memory import MIB, malloc_trim
 from extracter.models.extracter import Extracter
 from extracter.models.ttsr import TTSR
 from extracter.search.search import Matches, SearchConfig
@@ -74,7 +74,7 @@ def super_resolve(
         raise ValueError(f"patches of {config.kernel} every {config.stride} have no blocks; take k = 3s and p = s")
     device = next(model.parameters()).device
     if device.type == "cpu":
-        return_freed_memory()
+        malloc_trim()
 
     def features(pixels: np.ndarray) -> Features:
         cells = (-(-side // 4) for side in pixels.shape[:2])
@@ -87,7 +87,7 @@ def super_resolve(
     margins = Margins.of(model)
     needed = least_needed(model, margins, lr.whole, [key.whole for key in keys])
     if needed > memory:
-        raise TooLittleMemory(needed)
+        raise InsufficientMemoryError(needed)
     search = Search(
         Features(model.dfe, lr_up), keys, model.stm.u, config, memory,
         lambda done, total: report("search", done, total),
@@ -105,7 +105,7 @@ def super_resolve(
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
         if device.type == "cpu":
-            return_freed_memory()  # small maps leave the heap in pieces, which grow from tile to tile
+            malloc_trim()  # small maps leave the heap in pieces, which grow from tile to tile
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             result = Tile(model, margins, lr, textures.cut, scores, inner, bounds).run().float()
         if model.bicubic_skip:
@@ -135,7 +135,7 @@ def plan_tiles(model: Extracter | TTSR, margins: Margins, whole: Window, memory:
         if needed <= TILE_SHARE * memory:
             return whole.split(edge, edge), 0.75 * (memory - needed)
         if edge <= stride:
-            raise TooLittleMemory(needed / TILE_SHARE)
+            raise InsufficientMemoryError(needed / TILE_SHARE)
         count += 1
 
 
@@ -161,7 +161,7 @@ def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Wind
     return _BESIDE + 4 * max(fusion, coarse, levels + 16 * area(2) * channels)
 
 
-def with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchConfig:
+def search_with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchConfig:
     """The network's search with another kernel: stride and padding become a third of it.
 
     Args:
@@ -184,7 +184,7 @@ def with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchConfig:
     return config
 
 
-def affordable(config: SearchConfig, query: tuple[int, int], references: Sequence[tuple[int, int]]) -> SearchConfig:
+def coarsen_search(config: SearchConfig, query: tuple[int, int], references: Sequence[tuple[int, int]]) -> SearchConfig:
     """The search with its kernel doubled until there are at most 2^34 pairs of patches; each time 16 times fewer.
 
     Args:

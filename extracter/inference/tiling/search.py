@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from extracter.inference.tiling.features import Features, bytes_at_once
-from extracter.inference.tiling.windows import TooLittleMemory, Window
+from extracter.inference.tiling.windows import InsufficientMemoryError, Window
 from extracter.memory import MIB
 from extracter.search.block_grid import inverse_norms
-from extracter.search.block_search import SPARE, first_kept, search_kept
-from extracter.search.correlation import walk
+from extracter.search.block_search import SPARE, filter_candidates, rescore_candidates
+from extracter.search.correlation import block_correlation_topk
 from extracter.search.search import Matches, SearchConfig
 
 # Strips of keys and tiles of queries exist three times at once: as features, as blocks, and squared for their norms.
@@ -55,7 +55,7 @@ class Search:
         wholes = [key.whole for key in keys]
         *key_rows, query_row = _row_bytes(query.width, self.stride, query.whole, wholes)
         if free < _least(key_rows, query_row):
-            raise TooLittleMemory(least_bytes(query.width, self.stride, query.whole, wholes))
+            raise InsufficientMemoryError(least_bytes(query.width, self.stride, query.whole, wholes))
         # Beside its rows of blocks each part has a margin of one on each side.
         heights = [int(_KEY_SHARE * free / row) - 2 for row in key_rows]
         self.strips = [
@@ -75,7 +75,7 @@ class Search:
         if self.two_stage:
             kept = torch.zeros(sum(self._count(key.whole) for key in self.keys), dtype=torch.bool, device=self.device)
             kept[indices[..., 0].flatten()] = True
-            found = first_kept(values.flatten(0, 1)[None], indices.flatten(0, 1)[None], kept[None], self.u)
+            found = filter_candidates(values.flatten(0, 1)[None], indices.flatten(0, 1)[None], kept[None], self.u)
             values, indices, short = (x[0] for x in found)
             values, indices, short = values.view(shape), indices.view(shape), short.view(shape[:2])
             values[short] = -torch.inf
@@ -115,7 +115,7 @@ class Search:
                 norms[place] = inner.of(inverse_norms(query, self.stride), around, 1)[0].unsqueeze(2)
                 found, where = (
                     inner.of(x[0].movedim(2, 0), around, 1).movedim(0, 2)
-                    for x in walk(query, [features], u, self.stride, self.tile_bytes, mask)
+                    for x in block_correlation_topk(query, [features], u, self.stride, self.tile_bytes, mask)
                 )
                 best[place], indices[place] = _merged(best[place], indices[place], found, where + first)
                 self._step()
@@ -137,7 +137,9 @@ class Search:
                 marks = torch.zeros(around.height, around.width, dtype=torch.bool, device=self.device)
                 inner.of(marks, around, 1)[:] = wanting
                 chosen = marks.flatten().nonzero().squeeze(1)
-                found, where = search_kept(query[0], [features], self.stride, self.tile_bytes, allowed, chosen, self.u)
+                found, where = rescore_candidates(
+                    query[0], [features], self.stride, self.tile_bytes, allowed, chosen, self.u
+                )
                 merged = _merged(values[place][wanting], indices[place][wanting], found, where + first)
                 values[place][wanting], indices[place][wanting] = merged
 

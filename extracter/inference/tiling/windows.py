@@ -14,7 +14,7 @@ from extracter.errors import UserError
 from extracter.memory import MIB
 
 
-class TooLittleMemory(UserError):
+class InsufficientMemoryError(UserError):
     """The least strips or tiles do not fit the memory.
 
     Attributes:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from extracter import params
-from extracter.benchmarks import bench_worker as bench_run
+from extracter.benchmarks import bench_worker
 from extracter.benchmarks.bench import bench
 from extracter.benchmarks.bench_train import NAMES, PARTS, bench_train
 from extracter.benchmarks.figure import figure_bench
@@ -96,7 +96,7 @@ def test_tables_of_another_kind_are_refused(tmp_path):
 def test_memory_of_results_is_counted():
     import torch
 
-    assert bench_run.bytes_of((torch.zeros(3), [torch.zeros(2, dtype=torch.long)], 7)) == 28
+    assert bench_worker.bytes_of((torch.zeros(3), [torch.zeros(2, dtype=torch.long)], 7)) == 28
 
 
 @pytest.mark.parametrize("full", [False, True])

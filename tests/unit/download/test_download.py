@@ -16,7 +16,7 @@ from loopback import Loopback
 from PIL import Image
 
 from extracter.data import manifest
-from extracter.download import registry as sources
+from extracter.download import registry
 from extracter.download.download import download
 from extracter.download.http import Patience
 from extracter.errors import UserError
@@ -54,7 +54,7 @@ def no_proxy(monkeypatch):
 def mirror(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     """A raw host with eight images in place of Set14, and their checksums."""
     root = tmp_path_factory.mktemp("mirror")
-    folder = root / "/".join(sources.SELFEXSR) / FOLDER
+    folder = root / "/".join(registry.SELFEXSR) / FOLDER
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(1, 9):
@@ -66,7 +66,7 @@ def mirror(tmp_path_factory) -> tuple[Path, dict[str, str]]:
 @pytest.fixture
 def registered(monkeypatch, mirror):
     """The registry with those images in place of Set14."""
-    monkeypatch.setattr(sources, "checksums", lambda _repository: mirror[1])
+    monkeypatch.setattr(registry, "checksums", lambda _repository: mirror[1])
     return mirror[0]
 
 
@@ -193,7 +193,7 @@ def test_a_part_of_something_else_does_no_harm(server, registered, mirror, tmp_p
 
 def test_the_next_address_is_taken(server, registered, mirror, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sources.PinnedFile,
+        registry.PinnedFile,
         "addresses",
         lambda file: ["http://127.0.0.1:9/nobody", file.below(f"{server.address}/nothing"), file.below(server.address)],
     )
@@ -203,7 +203,7 @@ def test_the_next_address_is_taken(server, registered, mirror, tmp_path, monkeyp
 
 def test_without_network_all_addresses_are_named(registered, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sources.PinnedFile, "addresses", lambda _file: ["http://127.0.0.1:9/one", "http://nowhere.invalid/two"]
+        registry.PinnedFile, "addresses", lambda _file: ["http://127.0.0.1:9/one", "http://nowhere.invalid/two"]
     )
     with pytest.raises(UserError) as caught:
         get(tmp_path, None)
@@ -224,7 +224,7 @@ def test_a_mirror_folder(registered, mirror, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"HR\.png: missing from the mirror, .*; put the file there by hand \(SHA-256"):
         get(tmp_path / "other", str(tmp_path / "empty"))
-    broken = tmp_path / "empty" / "/".join(sources.SELFEXSR) / FOLDER
+    broken = tmp_path / "empty" / "/".join(registry.SELFEXSR) / FOLDER
     broken.mkdir(parents=True)
     for remote in mirror[1]:
         (broken / Path(remote).name).write_bytes(b"altered")
@@ -254,10 +254,10 @@ def test_names_without_a_published_set_are_refused(tmp_path, test_data):
 DRIVER = """
 import json, signal, sys
 from extracter import cli
-from extracter.download import registry as sources
+from extracter.download import registry
 checksums = json.loads(sys.argv.pop(1))
 limit = int(sys.argv.pop(1))
-sources.checksums = lambda repository: checksums
+registry.checksums = lambda repository: checksums
 if limit:
     import resource
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -322,10 +322,10 @@ def test_a_full_disk_is_one_sentence(server, mirror, tmp_path):
 
 
 def test_after_an_error_nothing_more_is_asked_for(tmp_path, monkeypatch, server):
-    folder = server.root / "/".join(sources.SELFEXSR) / FOLDER
+    folder = server.root / "/".join(registry.SELFEXSR) / FOLDER
     digest = sha256(folder / "img_001_SRF_4_HR.png")
     names = [f"img_{number:03}.png" for number in range(100)]
-    monkeypatch.setattr(sources, "checksums", lambda _repository: {f"{FOLDER}/{name}": digest for name in names})
+    monkeypatch.setattr(registry, "checksums", lambda _repository: {f"{FOLDER}/{name}": digest for name in names})
     server.always["img_000.png"] = "404"
     server.always["png"] = "stall"
     with pytest.raises(UserError, match="img_000"):

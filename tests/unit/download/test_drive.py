@@ -10,8 +10,7 @@ from loopback import Loopback
 from supplied_sets import CUFED5, png
 
 from extracter.data import manifest
-from extracter.download import drive
-from extracter.download import registry as sources
+from extracter.download import drive, registry
 from extracter.download.download import download
 from extracter.download.http import Patience
 from extracter.errors import UserError
@@ -38,11 +37,11 @@ def server(tmp_path, monkeypatch):
     root = tmp_path / "drive"
     root.mkdir()
     loopback = Loopback(root)
-    source = sources.TEST_SOURCES["cufed5"]
+    source = registry.TEST_SOURCES["cufed5"]
     file = replace(source.drive[0], mebibytes=2)
     (root / f"uc?id={file.id}").write_bytes(archive([f"CUFED5/{name}" for name in CUFED5]))
-    monkeypatch.setitem(sources.TEST_SOURCES, "cufed5", replace(source, drive=(file,)))
-    monkeypatch.setattr(sources, "DRIVE_HOST", loopback.address)
+    monkeypatch.setitem(registry.TEST_SOURCES, "cufed5", replace(source, drive=(file,)))
+    monkeypatch.setattr(registry, "DRIVE_HOST", loopback.address)
     yield loopback
     loopback.close()
 
@@ -118,9 +117,9 @@ def test_an_archive_of_another_size_or_content_is_refused(server, tmp_path, monk
     served.write_bytes(archive(CUFED5[:-6]))
     with pytest.raises(UserError, match="cufed5 from Google Drive: 125 inputs, 126 are wanted"):
         get(tmp_path / "out")
-    source = sources.TEST_SOURCES["cufed5"]
+    source = registry.TEST_SOURCES["cufed5"]
     larger = replace(source, drive=(replace(source.drive[0], mebibytes=233),))
-    monkeypatch.setitem(sources.TEST_SOURCES, "cufed5", larger)
+    monkeypatch.setitem(registry.TEST_SOURCES, "cufed5", larger)
     with pytest.raises(UserError, match=r"an archive of [\d,]+ bytes, not of about 233 MiB, instead of CUFED5"):
         get(tmp_path / "other")
 

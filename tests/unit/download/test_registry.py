@@ -5,21 +5,21 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from extracter.download import registry as sources
+from extracter.download import registry
 
 MIRROR = Path(__file__).parents[3].parent / "shared/mirror"
 PINNED = {"set14": 14, "sun80": 80, "urban100": 100, "bsd200_yang91": 291}
 
 
-def pinned(name: str) -> list[sources.PinnedFile]:
-    return {**sources.TEST_SOURCES, **sources.TRAIN_SOURCES}[name].files()
+def pinned(name: str) -> list[registry.PinnedFile]:
+    return {**registry.TEST_SOURCES, **registry.TRAIN_SOURCES}[name].files()
 
 
 @pytest.mark.parametrize(("name", "count"), list(PINNED.items()))
 def test_every_file_has_a_checksum_and_a_path_of_its_own(name, count):
     files = pinned(name)
     assert len(files) == len({file.path for file in files}) == count
-    assert {**sources.TEST_SOURCES, **sources.TRAIN_SOURCES}[name].images == count
+    assert {**registry.TEST_SOURCES, **registry.TRAIN_SOURCES}[name].images == count
     assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in files)
     assert all(PurePosixPath(file.path).name == PurePosixPath(file.remote).name for file in files)
 
@@ -59,7 +59,7 @@ def test_addresses_name_the_commit_or_the_content():
 
 
 def test_every_set_says_what_it_is():
-    for source in (*sources.TEST_SOURCES.values(), *sources.TRAIN_SOURCES.values()):
+    for source in (*registry.TEST_SOURCES.values(), *registry.TRAIN_SOURCES.values()):
         assert source.title
         assert source.terms
         assert source.citation

@@ -13,8 +13,7 @@ from supplied_sets import CUFED5, png
 from extracter.data import manifest
 from extracter.data.datasets import TestSet, TrainingPairs
 from extracter.data.prepare import prepare_test, prepare_train
-from extracter.download import registry as sources
-from extracter.download import supplied
+from extracter.download import registry, supplied
 from extracter.download.download import download
 from extracter.errors import UserError
 from extracter.params import TestData
@@ -125,8 +124,8 @@ def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data, tiny_pre
 def test_cufed_that_is_not_whole_is_refused(tmp_path, train_data, monkeypatch):
     from dataclasses import replace
 
-    small = replace(sources.TRAIN_SOURCES["cufed"], images=3)
-    monkeypatch.setitem(sources.TRAIN_SOURCES, "cufed", small)
+    small = replace(registry.TRAIN_SOURCES["cufed"], images=3)
+    monkeypatch.setitem(registry.TRAIN_SOURCES, "cufed", small)
     source = train_data(source="cufed", pairs=None)
     names = [f"{side}/{n}.png" for side in ("input", "ref") for n in range(3)]
     mine = write(tmp_path / "mine", names)
@@ -156,8 +155,8 @@ def test_a_pinned_set_by_hand_is_held_against_its_checksums(tmp_path, monkeypatc
     names = [f"img_{n:03}_SRF_4_HR.png" for n in range(1, 15)]
     mine = write(tmp_path / "mine/any/where", names).parents[1]
     found = {path.name: manifest.describe(path.parent, path.name)["sha256"] for path in mine.rglob("*.png")}
-    folder = sources.TEST_SOURCES["set14"].folders[0].folder
-    monkeypatch.setattr(sources, "checksums", lambda _repository: {f"{folder}/{name}": found[name] for name in names})
+    folder = registry.TEST_SOURCES["set14"].folders[0].folder
+    monkeypatch.setattr(registry, "checksums", lambda _repository: {f"{folder}/{name}": found[name] for name in names})
     get("set14", published("self"), tmp_path / "raw", mine)
     assert len(manifest.read(tmp_path / "raw")["files"]) == 14
     (mine / "any/where/img_009_SRF_4_HR.png").write_bytes(png(99, 16, 12))

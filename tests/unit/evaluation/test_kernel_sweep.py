@@ -10,7 +10,7 @@ from evaluation_setup import preset, write_checkpoint, write_test_set
 
 from extracter.data.datasets import TestSet
 from extracter.errors import UserError
-from extracter.evaluation import kernel_sweep as kernels
+from extracter.evaluation import kernel_sweep as module
 from extracter.evaluation.evaluate import load_network, run_network
 from extracter.evaluation.kernel_sweep import kernel_sweep, run_child
 from extracter.memory import MIB, PeakMemory, is_allocation_failure, says_allocation_failure
@@ -67,7 +67,7 @@ def test_an_ambiguous_failure_is_tried_without_the_limit(prepared, monkeypatch):
         jobs.append(json.loads(command[-1]))
         return answers.pop(0)
 
-    monkeypatch.setattr(kernels, "run_child", run)
+    monkeypatch.setattr(module, "run_child", run)
     failed = {"budget_gib": 1.0, "failed": "could not create a primitive", "image": "b"}
     jobs, answers = [], [failed, {"budget_gib": None, "fits": True, "seconds": [1], "peak_memory_mib": [1]}]
     assert sweep(prepared, 3, "dense")["fits"] is False

@@ -11,8 +11,8 @@ from test_tables import kernel
 from extracter.data.datasets import TestSet
 from extracter.errors import UserError
 from extracter.metrics import luma
-from extracter.reporting import figure_comparison as comparison
-from extracter.reporting.figure_comparison import SHOWN, figure_comparison, most_lost
+from extracter.reporting import figure_comparison as module
+from extracter.reporting.figure_comparison import SHOWN, figure_comparison, worst_crop
 from extracter.reporting.figures import figure_kernels, figure_training
 
 COLUMNS = "step,seconds,loss,rec,perc,grad,adv,critic,validation_psnr\n"
@@ -57,8 +57,8 @@ def test_comparison_is_reproducible_and_shows_the_median(results, monkeypatch):
         labels.append(label)
         draw(axes, pixels, label)
 
-    draw = comparison._show
-    monkeypatch.setattr(comparison, "_show", show)
+    draw = module._show
+    monkeypatch.setattr(module, "_show", show)
     pixels = same_twice(lambda out: figure_comparison([results / "set"], results / "sr", out), results / "c.png")
     assert pixels.std() > 10
     assert [label.split("\n")[0] for label in labels[:8]] == [
@@ -86,7 +86,7 @@ def test_comparison_refuses_what_is_missing_or_of_another_size(results):
 def test_the_detail_is_where_most_is_lost(seed, rows, columns):
     rng = np.random.default_rng(seed)
     hr, bicubic = rng.integers(0, 256, (2, 4 * rows, 4 * columns, 3), dtype=np.uint8)
-    top, left, side = most_lost(hr, bicubic)
+    top, left, side = worst_crop(hr, bicubic)
     error = (luma(hr) - luma(bicubic)) ** 2
     assert side == min(96, *hr.shape[:2])
     sums = {

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from extracter.search import block_search
-from extracter.search import correlation as block_walk
+from extracter.search import block_search, correlation
 from extracter.search.search import SearchConfig, search
 from extracter.search.transfer import transfer, transfer_patches
 
@@ -30,7 +29,7 @@ def features(seed: int, channels: int, height: int, width: int, levels: int = 0,
     return torch.randn(shape, generator=generator)
 
 
-def correlation(query: torch.Tensor, keys: list[torch.Tensor], config: SearchConfig) -> torch.Tensor:
+def plain_correlation(query: torch.Tensor, keys: list[torch.Tensor], config: SearchConfig) -> torch.Tensor:
     """c(i, j) of Eq. 4 in float64: patch after patch, one inner product at a time."""
 
     def patches(x: torch.Tensor) -> list[torch.Tensor]:
@@ -72,15 +71,15 @@ def test_every_method_equals_the_definition(case, memory, inner):
 def choose_inner_loop(patch: pytest.MonkeyPatch, inner: str) -> None:
     """Of the block search: by Numba, the same with a thread for each part of a row, or by PyTorch's operations."""
     if inner == "plain":
-        patch.setattr(block_walk, "merge_row", None)
+        patch.setattr(correlation, "merge_row", None)
     else:
-        assert block_walk.merge_row is not None
-        patch.setattr(block_walk, "_ROWS_OF_A_THREAD", 1 if inner == "shared" else 10**9)
+        assert correlation.merge_row is not None
+        patch.setattr(correlation, "_ROWS_OF_A_THREAD", 1 if inner == "shared" else 10**9)
         patch.setattr(torch, "get_num_threads", lambda: 3)
 
 
 def check_against_definition(config, query, keys, u, memory):
-    scores = correlation(query, keys, config)
+    scores = plain_correlation(query, keys, config)
     if config.strategy == "two_stage":
         kept = scores.argmax(1).unique()
         scores = torch.full_like(scores, -2).index_copy(1, kept, scores[:, kept])
@@ -131,8 +130,10 @@ def test_inference_mode_reaches_every_thread(inner, monkeypatch):
 def test_second_stage_is_completed_where_the_first_kept_too_few(inner, memory, monkeypatch):
     choose_inner_loop(monkeypatch, inner)
     completed = []
-    complete = block_search.search_kept
-    monkeypatch.setattr(block_search, "search_kept", lambda *args: completed.append(len(args[5])) or complete(*args))
+    complete = block_search.rescore_candidates
+    monkeypatch.setattr(
+        block_search, "rescore_candidates", lambda *args: completed.append(len(args[5])) or complete(*args)
+    )
     for stride in (1, 2):
         config = SearchConfig(3 * stride, stride, stride, "two_stage", memory=memory)
         query = features(1, 4, 12 * stride, 10 * stride, batch=2)
@@ -150,7 +151,7 @@ def test_second_stage_is_completed_where_the_first_kept_too_few(inner, memory, m
 def test_half_precision_finds_scores_as_good(dtype, strategy):
     config = SearchConfig(strategy=strategy)
     query, key = (features(seed, 8, 20, 24).to(dtype) for seed in (1, 2))
-    scores = correlation(query, [key], config)
+    scores = plain_correlation(query, [key], config)
     for method in METHODS:
         found = search(query, [key], 3, dataclasses.replace(config, method=method))
         at_found = scores.gather(1, found.indices[0].T).T
@@ -165,10 +166,10 @@ def test_walk_is_the_same_whatever_the_tiles_and_the_memory_format(rows, key_row
     if last:
         query = query.contiguous(memory_format=torch.channels_last)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(block_walk, "merge_row", None)
-        wanted = block_walk.walk(query, [key], 3, s, 1e9, None)
+        patch.setattr(correlation, "merge_row", None)
+        wanted = correlation.block_correlation_topk(query, [key], 3, s, 1e9, None)
     for tile_bytes in (1, 200, 1000, 5000, 1e9):
-        values, indices = block_walk.walk(query, [key], 3, s, tile_bytes, None)
+        values, indices = correlation.block_correlation_topk(query, [key], 3, s, tile_bytes, None)
         torch.testing.assert_close(values, wanted[0], atol=1e-4, rtol=1e-5)
         assert torch.equal(indices, wanted[1])
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import evaluate
 from extracter.models.checkpoint import load_model
-from extracter.reporting import model_card as release
+from extracter.reporting import model_card
 from extracter.studies import ablations
 from extracter.studies.ablations import ablate
 from extracter.studies.reference_study import study_references, warped_original
@@ -108,7 +108,7 @@ def to_release(tmp_path):
 
 def test_a_release_is_the_same_network_in_half_precision(to_release):
     checkpoint, summaries, about, out = to_release
-    release.release(checkpoint, summaries, about, out)
+    model_card.release(checkpoint, summaries, about, out)
     stored = load_file(out / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     before, after = (load_model(folder).state_dict() for folder in (checkpoint, out))
@@ -127,13 +127,13 @@ def test_a_release_is_the_same_network_in_half_precision(to_release):
 def test_what_cannot_be_released_says_why(to_release, monkeypatch):
     checkpoint, summaries, about, out = to_release
     with pytest.raises(UserError, match="no summary of bicubic"):
-        release.release(checkpoint, summaries[1:], about, out)
+        model_card.release(checkpoint, summaries[1:], about, out)
     with pytest.raises(UserError, match="no such file; name a Markdown file"):
-        release.release(checkpoint, summaries, about.with_name("none.md"), out)
-    monkeypatch.setattr(release, "LARGEST", 10)
+        model_card.release(checkpoint, summaries, about.with_name("none.md"), out)
+    monkeypatch.setattr(model_card, "LARGEST", 10)
     with pytest.raises(UserError, match="in float16; a release has at most"):
-        release.release(checkpoint, summaries, about, out)
+        model_card.release(checkpoint, summaries, about, out)
     (checkpoint / "train_log.csv").unlink()
     with pytest.raises(UserError, match=r"without train_log\.csv"):
-        release.release(checkpoint, summaries, about, out)
+        model_card.release(checkpoint, summaries, about, out)
     assert not out.exists()

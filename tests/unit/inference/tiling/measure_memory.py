@@ -12,7 +12,7 @@ import torch
 
 from extracter.inference.photo_io import Photo
 from extracter.inference.upscaler import Upscaler
-from extracter.memory import MIB, return_freed_memory
+from extracter.memory import MIB, malloc_trim
 from extracter.models.extracter import Extracter
 
 
@@ -22,7 +22,7 @@ def status(key: str) -> float:
 
 def main() -> None:
     budget, side, ref_side, kernel = (int(argument) for argument in sys.argv[1:5])
-    return_freed_memory()
+    malloc_trim()
     Path("/proc/self/clear_refs").write_text("5")
     baseline = status("VmRSS")
     torch.manual_seed(0)

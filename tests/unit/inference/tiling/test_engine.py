@@ -9,9 +9,9 @@ from extracter.inference.upscaler.tiling import engine, search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extracter.inference.tiling.engine import affordable
+from extracter.inference.tiling.engine import coarsen_search
 from extracter.inference.tiling.network import Margins
-from extracter.inference.tiling.windows import TooLittleMemory, Window, from_signed, to_signed
+from extracter.inference.tiling.windows import InsufficientMemoryError, Window, from_signed, to_signed
 from extracter.models.extracter import Extracter
 from extracter.models.ttsr import TTSR
 from extracter.search import stm
@@ -221,12 +221,12 @@ def test_reduced_precision_stays_near():
 def test_too_little_memory_says_how_much_is_wanted():
     model = network()
     inputs = images(5, (40, 40), [(160, 160)])
-    with pytest.raises(TooLittleMemory, match=r"MiB are needed beside") as error:
+    with pytest.raises(InsufficientMemoryError, match=r"MiB are needed beside") as error:
         engine.super_resolve(model, inputs, memory=10e6)
     engine.super_resolve(model, inputs, memory=error.value.needed)
-    with pytest.raises(TooLittleMemory):
+    with pytest.raises(InsufficientMemoryError):
         engine.super_resolve(model, inputs, memory=error.value.needed - 1)
-    with pytest.raises(TooLittleMemory):
+    with pytest.raises(InsufficientMemoryError):
         engine.plan_tiles(model, Margins.of(model), Window(0, 400, 0, 400), 2e6)
 
 
@@ -253,9 +253,9 @@ def test_without_gde():
 )
 def test_large_images_are_searched_with_larger_patches(sides, kernel):
     query, *references = sides
-    found = affordable(SearchConfig(3, 1, 1), query, references)
+    found = coarsen_search(SearchConfig(3, 1, 1), query, references)
     assert (found.kernel, found.stride, found.padding) == (kernel, kernel // 3, kernel // 3)
 
 
 def test_a_patch_grows_no_larger_than_the_image():
-    assert affordable(SearchConfig(3, 1, 1), (2, 2), [(200_000, 200_000)]).stride == 2
+    assert coarsen_search(SearchConfig(3, 1, 1), (2, 2), [(200_000, 200_000)]).stride == 2
