@@ -127,7 +127,7 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
             for path in archives.unpack(archive, folder):
                 target = f"{file.into}/{PurePosixPath(path).name}" if file.into else path
                 where[target] = folder / path
-        layout, chosen = choose(source, sorted(where), f"{name} from Google Drive")
+        layout, chosen = match_layout(source, sorted(where), f"{name} from Google Drive")
         files = {target: where[path] for target, path in chosen.items()}
         pins["files"] = place(out, name, files, f"or supply the set with data.local.{name}")
         write_json(out / PINS, pins)
