@@ -17,7 +17,7 @@ from extracter.data.references import Layout
 from extracter.download import archives
 from extracter.download.http import Patience, looks_like_html
 from extracter.download.registry import DriveFile, Source
-from extracter.download.supplied import place
+from extracter.download.supplied import match_layout, place
 from extracter.errors import UserError
 from extracter.files import read_json, sha256, write_json
 
