@@ -6,7 +6,7 @@ from evaluation_setup import write_test_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_tables import kernel
+from summaries import kernel
 
 from extracter.data.datasets import TestSet
 from extracter.errors import UserError

@@ -1,12 +1,12 @@
 """Tables from results that are written here."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from summaries import kernel, summary, write
 
 from extracter.errors import UserError
 from extracter.models.ttsr import TTSR
@@ -15,29 +15,6 @@ from extracter.reporting.table_kernels import table_kernels
 from extracter.reporting.table_metrics import _bold, table_metrics
 from extracter.reporting.table_parameters import correlation_shape, table_parameters
 from extracter.reporting.tables import collect_metrics, print_scores, read_kernels, show
-
-
-def write(path: Path, content: dict) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
-
-
-def summary(folder: Path, variant: str, name: str, psnr: float, ssim: float, **changes) -> Path:
-    content = {
-        "variant": variant, "set": name, "stand_in": True, "images": 3, "references": "own", "psnr_y": psnr,
-        "ssim_y": ssim, "seconds": 1.5, "peak_memory_mib": 20.0, "vgg_weights": None, "bicubic_skip": None, **changes,
-    }  # fmt: skip
-    return write(folder / variant / f"{name}.json", content)
-
-
-def kernel(folder: Path, name: str, side: int, method: str, *, fits=True, **changes) -> Path:
-    content = {
-        "set": name, "stand_in": True, "kernel": side, "method": method, "fits": fits,
-        "psnr_y": 25.5 if fits else None, "ssim_y": 0.75 if fits else None, "seconds": 0.5 if fits else None,
-        "peak_memory_mib": 321.0 if fits else None, "memory_budget_gib": 1.0, **changes,
-    }  # fmt: skip
-    return write(folder / f"{name}_k{side}_{method}.json", content)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

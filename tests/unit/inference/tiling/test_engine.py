@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from extracter.inference.upscaler.tiling import engine, search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extracter.inference.tiling import engine, search
 from extracter.inference.tiling.engine import coarsen_search
 from extracter.inference.tiling.network import Margins
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window, from_signed, to_signed

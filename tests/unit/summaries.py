@@ -1,0 +1,27 @@
+"""Results of evaluations and kernel sweeps, written as the workflow writes them."""
+
+import json
+from pathlib import Path
+
+
+def write(path: Path, content: dict) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def summary(folder: Path, variant: str, name: str, psnr: float, ssim: float, **changes) -> Path:
+    content = {
+        "variant": variant, "set": name, "stand_in": True, "images": 3, "references": "own", "psnr_y": psnr,
+        "ssim_y": ssim, "seconds": 1.5, "peak_memory_mib": 20.0, "vgg_weights": None, "bicubic_skip": None, **changes,
+    }  # fmt: skip
+    return write(folder / variant / f"{name}.json", content)
+
+
+def kernel(folder: Path, name: str, side: int, method: str, *, fits=True, **changes) -> Path:
+    content = {
+        "set": name, "stand_in": True, "kernel": side, "method": method, "fits": fits,
+        "psnr_y": 25.5 if fits else None, "ssim_y": 0.75 if fits else None, "seconds": 0.5 if fits else None,
+        "peak_memory_mib": 321.0 if fits else None, "memory_budget_gib": 1.0, **changes,
+    }  # fmt: skip
+    return write(folder / f"{name}_k{side}_{method}.json", content)
