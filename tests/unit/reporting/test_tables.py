@@ -1,6 +1,7 @@
 """Tables from results that are written here."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
