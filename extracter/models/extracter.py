@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from extracter.models.blocks import ShallowExtractor, conv1x1, conv3x3
 from extracter.models.csfi import CSFI
 from extracter.models.gde import GDE, Gradient
-from extracter.models.refsr import RefSR, texture_channels
+from extracter.models.texture_transformer import TextureTransformer, texture_channels
 from extracter.search.search import Matches, SearchConfig
 
 
-class Extracter(RefSR, PyTorchModelHubMixin, license="mit"):
+class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
     """EXTRACTER; the defaults are the paper's configuration, 9,315,203 weights.
 
     Args:

@@ -1,4 +1,4 @@
-"""What Extracter and its baseline TTSR have in common: features, search, padding to whole patches, bicubic skip."""
+"""The edge that all networks share: checks, padding, references one or several, bicubic skip, clamp, crop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,44 +7,20 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extracter.models.vgg import VGG19
-from extracter.search.search import Matches, SearchConfig
-from extracter.search.stm import SearchTransfer
-
 
 class RefSR(nn.Module, ABC):
-    """Reference-based x4 super-resolution with a texture transformer.
+    """A network for reference-based x4 super-resolution; `super_resolve` is what each network computes.
 
     Args:
-        dfe_width: channels of the DFE's first level.
-        textures: u, matches for each query.
         bicubic_skip: the network predicts the difference from LR_up.
-        search: patches and strategy.
-        constant_coverage, repeats: see `SearchTransfer`.
     """
 
-    def __init__(
-        self,
-        dfe_width: int,
-        textures: int,
-        bicubic_skip: bool,
-        search: SearchConfig,
-        constant_coverage: bool = False,
-        repeats: bool = False,
-    ):
+    # Children that `torch.compile` leaves alone.
+    uncompiled: frozenset[str] = frozenset()
+
+    def __init__(self, bicubic_skip: bool):
         super().__init__()
-        self.dfe = VGG19(depth=3, width=dfe_width)
-        self.stm = SearchTransfer(textures, search, constant_coverage, repeats)
         self.bicubic_skip = bicubic_skip
-
-    @property
-    def search(self) -> SearchConfig:
-        """Patches, strategy and memory of the search; weights do not depend on it, so it may be replaced."""
-        return self.stm.config
-
-    @search.setter
-    def search(self, config: SearchConfig) -> None:
-        self.stm.config = config
 
     def forward(
         self, lr: Tensor, lr_up: Tensor, ref: Tensor | Sequence[Tensor], ref_du: Tensor | Sequence[Tensor]
@@ -69,31 +45,41 @@ class RefSR(nn.Module, ABC):
             raise ValueError(f"lr_up is {tuple(lr_up.shape[-2:])}, four times lr is {(4 * height, 4 * width)}")
         if [x.shape for x in refs] != [x.shape for x in refs_du]:
             raise ValueError("each ref needs a ref_du of the same size; crop references to multiples of 4 first")
-        size = (self.search.padded(height), self.search.padded(width))
-        lr = _extend(lr, size)
-        lr_up = _extend(lr_up, (4 * size[0], 4 * size[1]))
+        size = (self.padded(height), self.padded(width))
+        lr = extend(lr, size)
+        lr_up = extend(lr_up, (4 * size[0], 4 * size[1]))
         refs, refs_du = ([self._extend_reference(x) for x in images] for images in (refs, refs_du))
-        query = self.dfe(lr_up)[2]
-        keys = [self.dfe(x)[2] for x in refs_du]
-        values = [self.dfe(x) for x in refs]
-        matches, textures = self.stm(query, keys, values)
-        sr = self.reconstruct(lr, matches, textures)
+        sr = self.super_resolve(lr, lr_up, refs, refs_du)
         if self.bicubic_skip:
             sr = sr + lr_up
         return sr.clamp(-1, 1)[..., : 4 * height, : 4 * width]
 
     @abstractmethod
-    def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
-        """The part behind the search, by each network: N, 3, 4h, 4w, not yet clamped."""
+    def super_resolve(self, lr: Tensor, lr_up: Tensor, refs: list[Tensor], refs_du: list[Tensor]) -> Tensor:
+        """SR, or its difference from LR_up where there is a bicubic skip; not yet clamped.
+
+        Args:
+            lr: N, 3, h, w; sides as `padded` gives them.
+            lr_up: N, 3, 4h, 4w.
+            refs: N, 3, 4 h_ref, 4 w_ref each; h_ref and w_ref likewise.
+            refs_du: the same, brought down and up by 4.
+
+        Returns:
+            N, 3, 4h, 4w.
+        """
+
+    def padded(self, side: int) -> int:
+        """The least side of at least `side` LR pixels that the network can take."""
+        return side
 
     def _extend_reference(self, image: Tensor) -> Tensor:
         sides = (-(-side // 4) for side in image.shape[-2:])
-        return _extend(image, tuple(4 * self.search.padded(side) for side in sides))
+        return extend(image, tuple(4 * self.padded(side) for side in sides))
 
     def compile_parts(self, **options: Any) -> None:
         """Let `torch.compile`, with its options, fuse the convolutional parts; the search stays as it is."""
         for name, part in self.named_children():
-            if name != "stm":
+            if name not in self.uncompiled:
                 part.compile(**options)
 
     def zero_init_(self, last: nn.Conv2d) -> None:
@@ -103,7 +89,7 @@ class RefSR(nn.Module, ABC):
             nn.init.zeros_(last.bias)
 
 
-def _extend(image: Tensor, size: tuple[int, int]) -> Tensor:
+def extend(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Repeat the last row and column up to `size`."""
     down, right = size[0] - image.shape[-2], size[1] - image.shape[-1]
     return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
@@ -112,8 +98,3 @@ def _extend(image: Tensor, size: tuple[int, int]) -> Tensor:
 def count_parameters(model: nn.Module) -> int:
     """Number of weights and biases."""
     return sum(p.numel() for p in model.parameters())
-
-
-def texture_channels(dfe_width: int) -> tuple[int, int, int]:
-    """Channels of the DFE's levels, coarsest first."""
-    return (4 * dfe_width, 2 * dfe_width, dfe_width)

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from extracter.models.blocks import ShallowExtractor, conv1x1, conv3x3
 from extracter.models.csfi import CSFI
-from extracter.models.refsr import RefSR, texture_channels
+from extracter.models.texture_transformer import TextureTransformer, texture_channels
 from extracter.search.search import Matches, SearchConfig
 
 
-class TTSR(RefSR, PyTorchModelHubMixin, license="mit"):
+class TTSR(TextureTransformer, PyTorchModelHubMixin, license="mit"):
     """TTSR; the defaults are its published configuration, 6,729,603 weights.
 
     Its texture transformer keeps one match for each query, and weighs the fused features but not the textures.

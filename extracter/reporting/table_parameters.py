@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from extracter.files import write_csv
 from extracter.models.extracter import Extracter
-from extracter.models.refsr import RefSR, count_parameters
+from extracter.models.refsr import count_parameters
+from extracter.models.texture_transformer import TextureTransformer
 from extracter.models.ttsr import TTSR
 from extracter.reporting.published import TABLE2
 from extracter.reporting.tables import NOT_REPORTED, write_markdown
@@ -62,7 +63,7 @@ def table_parameters(out: Path) -> None:
 
 
 @torch.inference_mode()
-def correlation_shape(network: RefSR, side: int = SIDE) -> tuple[int, int]:
+def correlation_shape(network: TextureTransformer, side: int = SIDE) -> tuple[int, int]:
     """Queries and keys that the search compares for images of `side` x `side` pixels."""
     shapes = []
 
