@@ -49,7 +49,8 @@ class RefSR(nn.Module, ABC):
         lr = extend(lr, size)
         lr_up = extend(lr_up, (4 * size[0], 4 * size[1]))
         refs, refs_du = ([self._extend_reference(x) for x in images] for images in (refs, refs_du))
-        sr = self.super_resolve(lr, lr_up, refs, refs_du)
+        # In mixed precision, too, LR_up is added unrounded.
+        sr = self.super_resolve(lr, lr_up, refs, refs_du).to(lr_up.dtype)
         if self.bicubic_skip:
             sr = sr + lr_up
         return sr.clamp(-1, 1)[..., : 4 * height, : 4 * width]

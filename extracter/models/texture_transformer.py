@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
 from extracter.models.refsr import RefSR
@@ -51,10 +52,12 @@ class TextureTransformer(RefSR):
 
     def super_resolve(self, lr: Tensor, lr_up: Tensor, refs: list[Tensor], refs_du: list[Tensor]) -> Tensor:
         """Search, transfer, and what each network makes of the textures."""
-        query = self.dfe(lr_up)[2]
-        keys = [self.dfe(x)[2] for x in refs_du]
-        values = [self.dfe(x) for x in refs]
-        matches, textures = self.stm(query, keys, values)
+        # Rounded features would change which patches match: in mixed precision, too, all of this is float32.
+        with torch.autocast(lr.device.type, enabled=False):
+            query = self.dfe(lr_up)[2]
+            keys = [self.dfe(x)[2] for x in refs_du]
+            values = [self.dfe(x) for x in refs]
+            matches, textures = self.stm(query, keys, values)
         return self.reconstruct(lr, matches, textures)
 
     @abstractmethod

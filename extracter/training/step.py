@@ -105,8 +105,9 @@ class Learner:
         with clock("data"):
             batch = {key: self.fabric.to_device(images) for key, images in batch.items()}
             hr = batch.pop("hr")
-        with clock("network"):
-            sr = self.model(**batch)
+        # Not `self.model(...)`: Fabric would round the images to the training's precision first.
+        with clock("network"), self.fabric.autocast():
+            sr = self.network(**batch)
         with clock("losses"):
             measured = {"rec": losses.reconstruction_loss(sr, hr)}
             loss = self.weights.rec * measured["rec"]
