@@ -1,4 +1,4 @@
-from extracter.errors import UserError as UserError
-from extracter.inference.upscaler import upscale as upscale
-from extracter.models.extracter import Extracter as Extracter
-from extracter.models.ttsr import TTSR as TTSR
+from .errors import UserError as UserError
+from .inference.upscaler import upscale as upscale
+from .models.extracter import Extracter as Extracter
+from .models.ttsr import TTSR as TTSR

@@ -1,7 +1,7 @@
-"""params.yaml, typed and validated: the one place that knows its keys.
+"""The schema of params.yaml: every key with its type, allowed values and meaning.
 
-A file holds `preset`, the name of the block in use, and `presets`, complete blocks by name. Commands and Snakefile
-take their parameters from here and nowhere else.
+The file holds `preset`, the name of the selected preset, and `presets`, complete blocks of parameters by name. The
+commands and the Snakefile read parameters only through this module.
 """
 
 import json
@@ -24,58 +24,74 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Block(BaseModel):
-    """Base of all blocks: unknown keys, strings for numbers, infinities and NaN are refused."""
+    """Base of all blocks. It rejects unknown keys, strings instead of numbers, infinities and NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class TrainData(Block):
-    """Training pairs (input, reference) of one size."""
+    """Training pairs: an input and a reference of the same size."""
 
-    source: Literal["demo", "bsd200_yang91", "cufed", "folder"] = Field(description="where the photographs come from")
-    folder: str | None = Field(description="photographs to cut pairs from; only with `source: folder`")
-    size: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="side of input and reference, pixels")
-    pairs: Count | None = Field(description="pairs cut from photographs; null where the source has its own pairs")
-    validation: Count = Field(description="pairs held out to choose the best step")
-    shift: Fraction = Field(description="largest offset of the reference from the input, in sides")
-    scale: Fraction = Field(description="largest change of the reference's scale: 0.1 is 0.9 to 1.1")
-    rotation: Annotated[float, Field(ge=0, le=180)] = Field(description="largest rotation of the reference, degrees")
-    photometry: Fraction = Field(description="largest change of the reference's gain and gamma")
-
-    @model_validator(mode="after")
-    def _check(self):
-        if (self.folder is not None) != (self.source == "folder"):
-            raise ValueError("`folder` is a path exactly where `source` is `folder`")
-        if (self.pairs is None) != (self.source == "cufed"):
-            raise ValueError("`pairs` is null exactly where `source` is `cufed`, whose pairs are published")
-        return self
-
-
-class TestData(Block):
-    """A test set and where its references come from."""
-
-    __test__ = False  # not a test class, whatever pytest makes of the name
-
-    source: Literal["demo", "published", "folder", "none"] = Field(description="none: the set is not available")
-    folder: str | None = Field(description="photographs to test on; only with `source: folder`")
-    references: Literal["own", "self", "random"] = Field(
-        description="own: published with the set; self: the input's bicubic; random: another image of the set"
+    source: Literal["demo", "bsd200_yang91", "cufed", "folder"] = Field(description="data set of the photographs")
+    folder: str | None = Field(
+        description="folder of photographs from which pairs are cropped; only with `source: folder`"
+    )
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = Field(
+        description="height and width of the HR input and of the reference, in pixels"
+    )
+    pairs: Count | None = Field(
+        description="number of pairs to crop from the photographs; null if the source publishes pairs"
+    )
+    validation: Count = Field(description="number of further pairs held out to select the best step")
+    shift: Fraction = Field(description="maximum offset between reference and input, as a fraction of `size`")
+    scale: Fraction = Field(description="maximum relative change of the reference's scale; 0.1 means 0.9 to 1.1")
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(description="maximum rotation of the reference, in degrees")
+    photometry: Fraction = Field(
+        description="maximum relative change of the reference's gain and gamma; 0.1 means 0.9 to 1.1"
     )
 
     @model_validator(mode="after")
     def _check(self):
         if (self.folder is not None) != (self.source == "folder"):
-            raise ValueError("`folder` is a path exactly where `source` is `folder`")
+            raise ValueError("`folder` must be a path if `source` is `folder`, and null otherwise")
+        if (self.pairs is None) != (self.source == "cufed"):
+            raise ValueError(
+                "`pairs` must be null if `source` is `cufed`, which publishes pairs, and a number otherwise"
+            )
+        return self
+
+
+class TestData(Block):
+    """A test set and the source of its references."""
+
+    __test__ = False  # pytest would collect it because of its name
+
+    source: Literal["demo", "published", "folder", "none"] = Field(
+        description="origin of the images; none: the set is left out"
+    )
+    folder: str | None = Field(description="folder of photographs to test on; only with `source: folder`")
+    references: Literal["own", "self", "random"] = Field(
+        description="own: published with the set; self: bicubic enlargement of the input; random: another image"
+    )
+
+    @model_validator(mode="after")
+    def _check(self):
+        if (self.folder is not None) != (self.source == "folder"):
+            raise ValueError("`folder` must be a path if `source` is `folder`, and null otherwise")
         if self.source == "folder" and self.references == "own":
-            raise ValueError("a folder of photographs has no references of its own: allowed are self, random")
+            raise ValueError("a folder of photographs publishes no references: allowed are self, random")
         return self
 
 
 class Data(Block):
-    """Where images come from."""
+    """Sources of the images."""
 
-    mirror: str | None = Field(description="folder or http(s) address that replaces the raw host of the sources")
-    local: dict[Name, str] = Field(description="folder or archive supplied by the user, by set")
+    mirror: str | None = Field(
+        description="folder or http(s) address to use instead of the host of the pinned files; null: that host"
+    )
+    local: dict[Name, str] = Field(
+        description="for sets that you downloaded yourself: name of the set -> folder or archive"
+    )
     train: TrainData
     tests: dict[Name, TestData] = Field(min_length=1)
 
@@ -86,129 +102,151 @@ class Data(Block):
             allowed = ", ".join(["train", *self.tests])
             raise ValueError(f"`local` names {', '.join(sorted(unknown))}: allowed are {allowed}")
         if "train" in self.tests:
-            raise ValueError("`tests` names a set `train`, which is the training set: choose another name")
+            raise ValueError("`tests` must not name a set `train`, which is the training set: choose another name")
         return self
 
 
 class Model(Block):
-    """The network of section 3; `ttsr_blocks` is the baseline's."""
+    """The network of section 3 of the paper; `ttsr_blocks` is of the baseline."""
 
-    features: Annotated[int, Field(ge=4, multiple_of=2)] = Field(description="channels throughout")
-    dfe_width: Count = Field(description="channels of relu1_1, doubled twice; 64 in VGG19")
-    vgg_weights: Literal["imagenet", "random"] = Field(description="of the DFE at the start and of the loss")
-    ife_blocks: Whole = Field(description="residual blocks of IFE and GFE; 4 in the paper")
+    features: Annotated[int, Field(ge=4, multiple_of=2)] = Field(
+        description="channels of all layers outside the DFE; 64 in the paper"
+    )
+    dfe_width: Count = Field(
+        description="channels of the DFE's first level; the others have 2 and 4 times as many; 64 in VGG19"
+    )
+    vgg_weights: Literal["imagenet", "random"] = Field(
+        description="initial weights of the DFE, and the weights of the perceptual loss"
+    )
+    ife_blocks: Whole = Field(description="residual blocks of IFE and of GFE; 4 in the paper")
     csfi_blocks: Annotated[list[Whole], Field(min_length=3, max_length=3)] = Field(
-        description="residual blocks of CSFI's stages, each on as many scales; 16, 8, 4 in the paper"
+        description="residual blocks in CSFI's stages 1 to 3, where stage n has n scales; 16, 8, 4 in the paper"
     )
     gde_blocks: Annotated[list[Whole], Field(max_length=3)] = Field(
-        description="residual blocks of GDE's levels, coarsest first; 9, 9, 9 in the paper; none: without GDE"
+        description="residual blocks in GDE's levels, coarsest first; 9, 9, 9 in the paper; []: no GDE"
     )
     ttsr_blocks: Annotated[list[Whole], Field(min_length=4, max_length=4)] = Field(
-        description="residual blocks of the baseline: shallow extractor and three stages; 16, 16, 8, 4 as published"
+        description="residual blocks of TTSR: shallow extractor, then stages 1 to 3; 16, 16, 8, 4 as published"
     )
-    textures: Annotated[int, Field(ge=1, le=8)] = Field(description="u, matches kept per query")
-    bicubic_skip: bool = Field(description="predict the difference from bicubic; not in the paper")
+    textures: Annotated[int, Field(ge=1, le=8)] = Field(
+        description="u, the number of matches whose textures are transferred to each query"
+    )
+    bicubic_skip: bool = Field(description="add the bicubic enlargement to the network's output; not in the paper")
 
     @model_validator(mode="after")
     def _check(self):
         if len(self.gde_blocks) not in (0, 3):
-            raise ValueError("`gde_blocks` are three numbers, one for each level, or none")
+            raise ValueError("`gde_blocks` must have three numbers, one for each level, or none")
         if self.vgg_weights == "imagenet" and self.dfe_width != 64:
             raise ValueError("`vgg_weights: imagenet` needs `dfe_width: 64`, the width of VGG19")
         return self
 
 
 class Search(Block):
-    """The search of section 3.2, at training time and wherever a kernel is not named."""
+    """The patch search of section 3.2. Feature pixels are those of the DFE's deepest level."""
 
-    kernel: Count = Field(description="side of a patch in pixels of the deepest features; 6 in the paper")
-    stride: Count = Field(description="between patches, in the same pixels; 2 in the paper")
-    padding: Whole = Field(description="zeros around the features, in the same pixels; 2 in the paper")
-    strategy: Literal["two_stage", "direct"] = Field(
-        description="two_stage: re-search of Eq. 5; direct: top-u of Eq. 4"
+    kernel: Count = Field(description="side of a patch, in feature pixels (4 image pixels); 6 in the paper")
+    stride: Count = Field(description="distance between patches, in feature pixels; 2 in the paper")
+    padding: Whole = Field(
+        description="width of the zero padding around the features, in feature pixels; 2 in the paper"
     )
-    memory: Positive | None = Field(description="MiB for score tiles; null: sized from the device")
+    strategy: Literal["two_stage", "direct"] = Field(
+        description="two_stage: search again among the best keys (Eq. 5); direct: the u best keys (Eq. 4)"
+    )
+    memory: Positive | None = Field(description="memory for tiles of scores, in MiB; null: a default for the device")
 
     @model_validator(mode="after")
     def _check(self):
         if self.stride > self.kernel:
-            raise ValueError("`stride` is larger than `kernel`: patches would leave gaps")
+            raise ValueError("`stride` is larger than `kernel`: there would be gaps between patches")
         if self.padding >= self.kernel:
-            raise ValueError("`padding` is not smaller than `kernel`: patches would see nothing but padding")
+            raise ValueError("`padding` is not smaller than `kernel`: some patches would hold nothing but padding")
         return self
 
 
 class Loss(Block):
-    """Weights of Eq. 8 and settings of its terms."""
+    """The loss of Eq. 8: weights of its terms, and their settings."""
 
     rec: Weight = Field(description="weight of the reconstruction loss")
     perc: Weight = Field(description="weight of the perceptual loss")
     grad: Weight = Field(description="weight of the gradient density loss")
     adv: Weight = Field(description="weight of the adversarial loss")
-    perc_norm: Literal["l1", "mse"] = Field(description="norm of the perceptual loss; l1 in the paper")
-    gradient_penalty: Weight = Field(description="lambda of WGAN-GP")
+    perc_norm: Literal["l1", "mse"] = Field(
+        description="distance between features in the perceptual loss; l1 in the paper"
+    )
+    gradient_penalty: Weight = Field(description="weight of WGAN-GP's gradient penalty in the critic's loss")
 
 
 class Train(Block):
-    """Optimiser, schedule and length."""
+    """Training: length, optimiser, augmentation and precision."""
 
-    batch: Count = Field(description="pairs a step")
-    rec_steps: Count = Field(description="steps with the reconstruction loss alone")
-    full_steps: Count = Field(description="steps with all losses, from there on")
-    lr: Positive = Field(description="learning rate of Adam, all but the DFE")
-    dfe_lr: Weight = Field(description="0: the DFE keeps its first weights")
-    beta1: Fraction = Field(description="of Adam")
-    beta2: Fraction = Field(description="of Adam")
-    eps: Positive = Field(description="of Adam")
-    schedule: Literal["constant", "cosine"] = Field(description="of the learning rates over a phase")
-    critic_steps: Count = Field(description="critic updates a generator step")
-    critic_lr: Positive = Field(description="learning rate of the critic's Adam")
-    critic_beta1: Fraction = Field(description="of the critic's Adam")
-    critic_beta2: Fraction = Field(description="of the critic's Adam")
-    swap: Share = Field(description="probability of exchanging input and reference")
-    turn_apart: Share = Field(description="probability that the reference is turned and flipped apart from the input")
-    self_reference: Share = Field(description="probability that the reference is the input's own bicubic")
-    other_reference: Share = Field(description="probability that it is the reference of another pair")
-    ema: Fraction = Field(
-        description="decay of the running average of the weights that is kept, at most (1 + n) / (10 + n) after n "
-        "steps; 0: the last weights"
+    batch: Count = Field(description="pairs per step")
+    rec_steps: Count = Field(description="steps of the -rec phase, which has the reconstruction loss alone")
+    full_steps: Count = Field(description="steps of the phase with all losses, which starts from the -rec weights")
+    lr: Positive = Field(description="Adam's learning rate, for all weights outside the DFE")
+    dfe_lr: Weight = Field(description="Adam's learning rate for the DFE; 0 freezes the DFE")
+    beta1: Fraction = Field(description="Adam's beta1: decay of the gradient's running mean")
+    beta2: Fraction = Field(description="Adam's beta2: decay of the squared gradient's running mean")
+    eps: Positive = Field(description="Adam's epsilon, which is added to the denominator")
+    schedule: Literal["constant", "cosine"] = Field(
+        description="learning rates over a phase: constant, or cosine decay to 0"
     )
-    clip: Positive | None = Field(description="largest norm of a gradient; null: any")
-    channels_last: bool = Field(description="memory format of weights and images; faster on most hardware")
-    compile: bool = Field(description="torch.compile of the convolutional parts; needs a C++ compiler")
-    validate_every: Count = Field(description="steps")
-    checkpoint_every: Count = Field(description="steps between states that a killed run resumes from")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(description="of Lightning Fabric")
+    critic_steps: Count = Field(description="updates of the critic per step of the network")
+    critic_lr: Positive = Field(description="learning rate of the critic's Adam")
+    critic_beta1: Fraction = Field(description="beta1 of the critic's Adam")
+    critic_beta2: Fraction = Field(description="beta2 of the critic's Adam")
+    swap: Share = Field(description="probability that input and reference are exchanged")
+    turn_apart: Share = Field(
+        description="probability that the reference is flipped and rotated independently of the input"
+    )
+    self_reference: Share = Field(description="probability that the reference is the bicubic enlargement of the input")
+    other_reference: Share = Field(description="probability that the reference is that of another pair")
+    ema: Fraction = Field(
+        description="decay of the exponential moving average of the weights, which is what is saved; after n steps at "
+        "most (1 + n) / (10 + n); 0: no average"
+    )
+    clip: Positive | None = Field(description="gradients are scaled down to this total norm; null: no clipping")
+    channels_last: bool = Field(description="channels-last memory format, which is faster on most hardware")
+    compile: bool = Field(description="compile the convolutional parts with torch.compile; needs a C++ compiler")
+    validate_every: Count = Field(description="steps between validations")
+    checkpoint_every: Count = Field(
+        description="steps between saved states, from which an interrupted training resumes"
+    )
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        description="float32 throughout, or autocast to bfloat16 or float16, as Lightning Fabric names it"
+    )
 
     @model_validator(mode="after")
     def _check(self):
         if self.self_reference + self.other_reference > 1:
-            raise ValueError("`self_reference` and `other_reference` are more than 1 together")
+            raise ValueError("the sum of `self_reference` and `other_reference` is larger than 1")
         return self
 
 
 class Evaluation(Block):
-    """What is measured."""
+    """What is measured, and how."""
 
-    every: Count = Field(description="evaluate every n-th image of a set")
+    every: Count = Field(description="n: evaluate every n-th image of a set; 1: all")
     kernels: Annotated[list[Annotated[int, Field(ge=3, multiple_of=3)]], Field(min_length=1)] = Field(
-        description="of Table 3; stride and padding are a third"
+        description="kernels of Table 3; stride and padding are a third of the kernel"
     )
-    kernel_sets: Annotated[list[Name], Field(min_length=1)] = Field(description="sets of Table 3")
+    kernel_sets: Annotated[list[Name], Field(min_length=1)] = Field(description="test sets of Table 3")
     precision: Literal["32-true", "bf16-mixed"] = Field(
-        description="of the networks under test; the search stays exact"
+        description="precision of the networks under test; features and search are always float32"
     )
-    compile: bool = Field(description="torch.compile of the networks under test; needs a C++ compiler")
+    compile: bool = Field(description="compile the networks under test with torch.compile; needs a C++ compiler")
     reuse_memory: bool = Field(
-        description="on the CPU keep freed memory for the next layer: a fifth faster, up to twice the memory"
+        description="on the CPU, keep freed memory for the next layer: a fifth less time, up to twice the memory"
     )
-    memory_budget_gib: Positive = Field(description="what a run of Table 3 may allocate; 24 in the paper")
+    memory_budget_gib: Positive = Field(description="memory limit of a run of Table 3, in GiB; 24 in the paper")
 
 
 class Preset(Block):
-    """Everything a run depends on."""
+    """Every parameter of a run."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(description="of weights, batches, reference lists, stand-ins")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        description="seed of initial weights, batches, random references and stand-ins"
+    )
     data: Data
     model: Model
     search: Search
@@ -225,7 +263,7 @@ class Preset(Block):
             )
         available = [name for name, test in self.data.tests.items() if test.source != "none"]
         if not available:
-            raise ValueError("`data.tests` has no set with a source: there would be nothing to measure")
+            raise ValueError("`data.tests` has no set with a source: nothing would be measured")
         if not set(self.evaluation.kernel_sets) & set(available):
             raise ValueError(
                 f"`evaluation.kernel_sets` names no set that has a source: Table 3 would be empty; available are "
@@ -235,7 +273,7 @@ class Preset(Block):
 
 
 class Params(Block):
-    """The whole of params.yaml."""
+    """The content of params.yaml."""
 
     preset: str
     presets: dict[Name, Preset] = Field(min_length=1)
@@ -248,12 +286,12 @@ class Params(Block):
 
     @property
     def selected(self) -> Preset:
-        """The block that `preset` names."""
+        """The preset that `preset` names."""
         return self.presets[self.preset]
 
 
 def _descend(kind: Any, part: Any) -> Any:
-    """The annotation of what stands under key `part` of `kind`; None where nothing is known of it."""
+    """Return the annotation of the value at key `part` of `kind`, or None if it is unknown."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) is dict:
@@ -265,7 +303,7 @@ def _descend(kind: Any, part: Any) -> Any:
 
 
 def _allowed_at(location: tuple) -> str:
-    """The keys that may stand beside the last part of `location`, for an error message."""
+    """Return the allowed keys of the block at `location`, for an error message."""
     kind = reduce(_descend, location[:-1], Params)
     return ", ".join(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else ""
 
@@ -284,18 +322,18 @@ def _explain(error: ValidationError, where: str, prefix: tuple = ()) -> UserErro
         elif item["type"] == "missing":
             message = "missing"
         elif item["type"] == "float_type" and isinstance(item["input"], str):
-            message = "a number is wanted; write 1.0e-4, not 1e-4, which YAML 1.1 reads as text"
+            message = "not a number; write 1.0e-4, since YAML 1.1 reads 1e-4 as text"
         problems.append(f"{path}{': ' if path else ''}{message}{given if len(given) < 80 else ''}")
-    # A typo is an unknown key and a missing one: the former tells more.
+    # A misspelt key is both unknown and missing. The former message is more helpful, so it comes first.
     problems.sort(key=lambda problem: problem.endswith(": missing"))
     return UserError(f"{where}: " + "; ".join(problems))
 
 
 def validate(config: dict, where: str = "params.yaml") -> Params:
-    """Check a dictionary as read from params.yaml.
+    """Validate a dictionary read from params.yaml.
 
     Raises:
-        UserError: names each offending key by its path and says what is allowed.
+        UserError: a value is not allowed. The message names each such key by its path and says what is allowed.
     """
     try:
         return Params.model_validate(config)
@@ -304,43 +342,43 @@ def validate(config: dict, where: str = "params.yaml") -> Params:
 
 
 def read(path: Path) -> Params:
-    """Read and check a parameter file.
+    """Read and validate a parameter file.
 
     Raises:
-        UserError: the file is missing, is not YAML, or holds something that is not allowed.
+        UserError: the file is missing, is not YAML, or has a value that is not allowed.
     """
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except IsADirectoryError:
-        raise UserError(f"{path}: a folder; name the parameter file in it") from None
+        raise UserError(f"{path}: is a folder; name the parameter file in it") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's folder or name one with --params") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path}: holds no keys; `preset` and `presets` are wanted")
+        raise UserError(f"{path}: has no keys; it needs `preset` and `presets`")
     return validate(config, str(path))
 
 
 def select(path: Path, preset: str | None) -> Params:
-    """Read and check a parameter file, and have another preset in use than the file says.
+    """Read and validate a parameter file, and select a preset.
 
     Args:
         path: parameter file.
-        preset: name; None for the one that the file selects.
+        preset: name of the preset; None for the one that the file selects.
 
     Raises:
-        UserError: as `read`, and where there is no such preset.
+        UserError: as `read`, or there is no such preset.
     """
     checked = read(path)
     return checked if preset is None else validate({**checked.model_dump(), "preset": preset}, str(path))
 
 
 def dump_blocks(preset: Preset, *names: str) -> str:
-    """The named blocks as one line of JSON, for `--params`.
+    """Serialise blocks of a preset as one line of JSON, for `--params`.
 
     Args:
-        preset: the preset in use.
+        preset: the selected preset.
         names: dotted paths below the preset, such as `seed` or `data.tests.set14`.
     """
     values = preset.model_dump(mode="json")
@@ -354,15 +392,18 @@ def dump_blocks(preset: Preset, *names: str) -> str:
 
 
 def load_blocks(source: str, preset: str | None, *names: str) -> list[Any]:
-    """The named blocks, typed, from a parameter file or from the JSON of `dump_blocks`.
+    """Load blocks of a preset, typed and validated, from a parameter file or from the JSON of `dump_blocks`.
 
     Args:
-        source: path of a parameter file, or JSON text beginning with `{`.
-        preset: preset to take from a file; None for the one that the file selects.
+        source: path of a parameter file, or JSON that begins with `{`.
+        preset: name of the preset in a file; None for the one that the file selects.
         names: dotted paths below the preset.
 
+    Returns:
+        One value for each name.
+
     Raises:
-        UserError: something is missing or not allowed; the message names it.
+        UserError: a value is missing or not allowed; the message names it.
     """
     if not source.lstrip().startswith("{"):
         source = dump_blocks(select(Path(source), preset).selected, *names)

@@ -39,7 +39,10 @@ def convert(
 
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="Checkpoint folder, or a file in it; by default the released model.")
+        str | None,
+        typer.Argument(
+            help="Checkpoint folder, a file in it, or a Hugging Face hub id; by default the released model."
+        ),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--time/--no-time", help="Run the network on this machine's CPU to tell seconds.")
@@ -62,9 +65,9 @@ def release(
 ) -> None:
     """Make a released model of a checkpoint: float16 weights and a model card.
 
-    Example: `extracter release results/open/checkpoints/extracter-rec --about models/extracter-rec.md --summary
-    results/open/evaluation/bicubic/set14.json --summary results/open/evaluation/extracter-rec/set14.json -o
-    models/extracter-rec`
+    Example: `extracter release results/open/checkpoints/extracter-rec --about extracter/released/extracter-rec.md
+    --summary results/open/evaluation/bicubic/set14.json --summary results/open/evaluation/extracter-rec/set14.json
+    -o extracter/released/extracter-rec`
     """
     from extracter.reporting.model_card import release
 

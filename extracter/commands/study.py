@@ -6,14 +6,12 @@ from typing import Annotated
 import typer
 
 from extracter import params
-from extracter.commands.options import Device, Params, PresetName
+from extracter.commands.options import Device, Model, Params, PresetName
 
 
 def study_references(
     images: Annotated[Path, typer.Argument(help="Prepared test set, such as data/prepared/demo/set14.")],
-    model: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the released model.")
-    ] = None,
+    model: Model = None,
     out: Annotated[Path, typer.Option(help="CSV; a table .md and a figure .png are written beside it.")] = Path(
         "references.csv"
     ),

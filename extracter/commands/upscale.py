@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from extracter.commands.options import Device
+from extracter.commands.options import Device, Model
 
 
 class Format(StrEnum):
@@ -39,9 +39,7 @@ def upscale(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the results; for a single image also a file's name.")
     ] = Path("upscaled"),
-    model: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder, or a file in it; by default the released model.")
-    ] = None,
+    model: Model = None,
     kernel: Annotated[
         int | None,
         typer.Option(

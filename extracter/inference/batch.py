@@ -31,7 +31,7 @@ def upscale_files(
     refs: list[Path],
     out: Path,
     *,
-    model: Path | None,
+    model: str | Path | None,
     kernel: int | None,
     memory: str | None,
     device: str,

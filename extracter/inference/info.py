@@ -38,17 +38,17 @@ _PARTS = {
 }
 
 
-def info(path: Path | None, *, measure: bool) -> None:
+def info(name: str | Path | None, *, measure: bool) -> None:
     """Print on stdout.
 
     Args:
-        path: as of `model_folder`.
+        name: as for `model_folder`.
         measure: run the network to tell seconds.
 
     Raises:
         UserError: no such model, or a damaged one.
     """
-    folder = model_folder(path)
+    folder = model_folder(name)
     model = load_model(folder)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(f"[bold]{folder}[/bold]", markup=True)

@@ -29,7 +29,7 @@ KINDS = {"own": "its own bicubic", "other": "another image", "warped": "its orig
 COLUMNS = ["image", "bicubic", *KINDS]
 
 
-def study_references(model: Path | None, images: Path, out: Path, *, seed: int, device: str) -> None:
+def study_references(model: str | Path | None, images: Path, out: Path, *, seed: int, device: str) -> None:
     """Super-resolve each image of a test set with four references, and write a table and a figure.
 
     The references are (own) the image's own bicubic, (other) another image of the set, drawn from `seed`, (warped) a
@@ -38,7 +38,7 @@ def study_references(model: Path | None, images: Path, out: Path, *, seed: int, 
     that lie at their place.
 
     Args:
-        model: checkpoint folder, or one of its files; None for the default.
+        model: as for `model_folder`.
         images: folder of a prepared test set of at least two images.
         out: CSV with PSNR on Y in dB, a row for each image; beside it the same as .md and .png.
         seed: of the draw of other images.

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ["Snakefile", "params.yaml", "dvc.yaml", "profiles", "workflow", "extracter", "models", ".dvc/config"]
+COPIED = ["Snakefile", "params.yaml", "dvc.yaml", "profiles", "workflow", "extracter", ".dvc/config"]
 COPIED += [".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore"]
 
 # One test set of one small photograph and one without a source, networks of a few weights, trainings of a few steps.

@@ -1,6 +1,5 @@
 """The Python interface: what goes in comes out, four times as large."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ from extracter.errors import UserError
 from extracter.image_tensors import to_tensor, to_uint8
 from extracter.inference.photo_io import Photo
 from extracter.inference.upscaler import Upscaler, parse_memory, upscale
-from extracter.models.locate import find_model, open_model
+from extracter.models.locate import open_model
 
 
 @pytest.fixture(scope="module")
@@ -156,27 +155,6 @@ def test_sizes_of_memory():
     for text in ("", "4 apples", "-1", "0", "GiB"):
         with pytest.raises(UserError, match="not a size"):
             parse_memory(text)
-
-
-def test_which_model_is_the_default(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"snakemake --cores all.*extracter convert"):
-        find_model()
-    older = evaluation_setup.write_checkpoint(Path("results/demo/checkpoints/extracter"))
-    newer = evaluation_setup.write_checkpoint(Path("results/open/checkpoints/extracter-rec"))
-    evaluation_setup.write_checkpoint(Path("results/demo/checkpoints/ttsr"), family="ttsr")
-    os.utime(older / "model.safetensors", (1, 1))
-    assert find_model() == newer
-    assert find_model() == newer
-    released = evaluation_setup.write_checkpoint(Path("models/extracter-rec"))
-    assert find_model() == released
-    open_model(None)
-    assert capsys.readouterr().err == "extracter: model models/extracter-rec\n"
-    assert open_model(newer / "model.safetensors").search.kernel == 6
-    with pytest.raises(UserError, match="extracter convert"):
-        open_model(Path("EXTRACTER.pt"))
-    with pytest.raises(UserError, match="no such model"):
-        open_model(Path("nowhere"))
 
 
 def test_importing_the_package_is_cheap_and_knows_its_names():

@@ -1,4 +1,4 @@
-"""The explanation names every key of a preset."""
+"""`extracter params` names every key of a preset."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from extracter.commands.explain import describe, explain
+from extracter.commands.params import describe, params
 from extracter.errors import UserError
 from extracter.params import read
 
@@ -33,22 +33,22 @@ def test_every_key_is_named_once_with_its_value(preset):
 
 def test_blocks_are_introduced_by_their_docstrings():
     rows = {key: (value, meaning) for key, value, meaning in describe(read(PARAMS).presets["demo"])}
-    assert rows["data.tests.cufed5"] == ("", "A test set and where its references come from.")
-    assert rows["train"][1] == "Optimiser, schedule and length."
+    assert rows["data.tests.cufed5"] == ("", "A test set and the source of its references.")
+    assert rows["train"][1] == "Training: length, optimiser, augmentation and precision."
 
 
 def test_descriptions_of_the_models_are_shown(capsys):
-    explain(PARAMS, "paper")
+    params(str(PARAMS), "paper")
     printed = capsys.readouterr().out
     assert "preset paper" in printed
     line = next(line for line in printed.splitlines() if "evaluation.memory_budget_gib" in line)
     assert "24.0" in line
-    assert "what a run of Table 3 may allocate" in line
+    assert "memory limit of a run of Table 3, in GiB" in line
 
 
 def test_a_preset_that_does_not_exist_is_refused():
     with pytest.raises(UserError, match=r"`preset: papr` does not exist: allowed are demo, open, paper"):
-        explain(PARAMS, "papr")
+        params(str(PARAMS), "papr")
 
 
 def test_only_blocks_are_followed():
