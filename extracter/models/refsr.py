@@ -1,11 +1,14 @@
 """The edge that all networks share: checks, padding, references one or several, bicubic skip, clamp, crop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from extracter.search.search import SearchConfig
 
 
 class RefSR(nn.Module, ABC):
@@ -17,6 +20,12 @@ class RefSR(nn.Module, ABC):
 
     # Children that `torch.compile` leaves alone.
     uncompiled: frozenset[str] = frozenset()
+    # Patches and memory of the search; None where a network does not search with them.
+    search: SearchConfig | None = None
+    # Beginnings of the names of weights that training leaves as they are.
+    frozen: tuple[str, ...] = ()
+    # Learning rates of weights by the beginnings of their names, in shares of the others'.
+    rates: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, bicubic_skip: bool):
         super().__init__()
@@ -68,6 +77,9 @@ class RefSR(nn.Module, ABC):
         Returns:
             N, 3, 4h, 4w.
         """
+
+    def initialise(self, weights: str, seed: int) -> None:
+        """Fill the parts that begin as a VGG with ImageNet's weights or random ones; see `initialise_vgg`."""
 
     def padded(self, side: int) -> int:
         """The least side of at least `side` LR pixels that the network can take."""

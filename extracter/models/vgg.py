@@ -1,5 +1,6 @@
 """Deep feature extractor (section 3.1), and the VGG19 that it shares with the perceptual loss."""
 
+from typing import Literal
 from urllib.error import URLError
 
 import torch
@@ -10,6 +11,7 @@ from extracter.errors import UserError
 # Output channels of VGG19's convolutions in multiples of the first one's; 0 is a max-pooling.
 _LAYERS = (1, 1, 0, 2, 2, 0, 4, 4, 4, 4, 0, 8, 8, 8, 8, 0, 8)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CAFFE_MEAN = (123.68, 116.779, 103.939)
 
 
 class VGG19(nn.Module):
@@ -39,6 +41,11 @@ class VGG19(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
+    def take_bytes_(self) -> None:
+        """Take images as Caffe's weights want them: values of 0 to 255, less the mean of ImageNet, not divided."""
+        self.mean.copy_(torch.tensor(_CAFFE_MEAN).view(1, 3, 1, 1) / 255)
+        self.std.fill_(1 / 255)
+
     def forward(self, image: Tensor, levels: int | None = None) -> list[Tensor]:
         """The ReLU behind each stage's first convolution.
 
@@ -63,13 +70,14 @@ class VGG19(nn.Module):
         return outputs
 
 
-def initialise_vgg(network: VGG19, weights: str, seed: int) -> None:
+def initialise_vgg(network: VGG19, weights: str, seed: int, layers: Literal["vgg19", "vgg16"] = "vgg19") -> None:
     """Fill a VGG19 with ImageNet's weights or with seeded random ones.
 
     Args:
         network: changed in place.
         weights: `imagenet` (torchvision's IMAGENET1K_V1, fetched once and checked by its hash) or `random`.
         seed: of the random weights.
+        layers: of which network ImageNet's weights are; up to conv3_1 the two are built alike.
 
     Raises:
         UserError: the weights cannot be fetched.
@@ -81,14 +89,14 @@ def initialise_vgg(network: VGG19, weights: str, seed: int) -> None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
                 nn.init.zeros_(layer.bias)
         return
-    from torchvision.models import VGG19_Weights
+    from torchvision.models import VGG16_Weights, VGG19_Weights
 
+    source = {"vgg19": VGG19_Weights, "vgg16": VGG16_Weights}[layers].IMAGENET1K_V1
     try:
-        published = VGG19_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+        published = source.get_state_dict(check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"VGG19's ImageNet weights cannot be fetched from {VGG19_Weights.IMAGENET1K_V1.url} ({error}); fetch that "
+            f"{layers.upper()}'s ImageNet weights cannot be fetched from {source.url} ({error}); fetch that "
             f"file elsewhere and put it into {torch.hub.get_dir()}/checkpoints, or set `model.vgg_weights: random`"
         ) from None
-    wanted = {name: published[name] for name in network.state_dict()}
-    network.load_state_dict(wanted)
+    network.load_state_dict({name: published[name] for name in network.state_dict()})
