@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from extracter.errors import UserError
+from extracter.families import FAMILIES
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -107,7 +108,7 @@ class Data(Block):
 
 
 class Model(Block):
-    """The network of section 3 of the paper; `ttsr_blocks` is of the baseline."""
+    """The network of section 3 of the paper; `SYSTEM_blocks` are of the systems that it is compared with."""
 
     features: Annotated[int, Field(ge=4, multiple_of=2)] = Field(
         description="channels of all layers outside the DFE; 64 in the paper"
@@ -126,7 +127,20 @@ class Model(Block):
         description="residual blocks in GDE's levels, coarsest first; 9, 9, 9 in the paper; []: no GDE"
     )
     ttsr_blocks: Annotated[list[Whole], Field(min_length=4, max_length=4)] = Field(
-        description="residual blocks of TTSR: shallow extractor, then stages 1 to 3; 16, 16, 8, 4 as published"
+        description="residual blocks of TTSR and DPFSR: extractor, then stages 1 to 3; 16, 16, 8, 4 as published"
+    )
+    srntt_blocks: Count = Field(
+        description="residual blocks of SRNTT: extractor and small scale; the others have 1/2 and 1/4; 16 as published"
+    )
+    ssen_blocks: Annotated[list[Whole], Field(min_length=2, max_length=2)] = Field(
+        description="residual blocks of SSEN: extractor of both images, and body; 5, 16 is our reading"
+    )
+    c2_blocks: Whole = Field(
+        description="residual blocks of C2-Matching and AMSA: content extractor and each scale; 16 as published"
+    )
+    masa_blocks: Annotated[list[Whole], Field(min_length=5, max_length=5)] = Field(
+        description="residual blocks of MASA: encoder's and decoder's levels, then scales 1x, 2x, 4x; 4, 2, 12, 8, 4 "
+        "as published"
     )
     textures: Annotated[int, Field(ge=1, le=8)] = Field(
         description="u, the number of matches whose textures are transferred to each query"
@@ -244,6 +258,9 @@ class Evaluation(Block):
 class Preset(Block):
     """Every parameter of a run."""
 
+    systems: Annotated[list[Literal[tuple(FAMILIES)]], Field(min_length=1)] = Field(
+        description="systems that the workflow trains and Table 1 measures; Extracter must be among them"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         description="seed of initial weights, batches, random references and stand-ins"
     )
@@ -256,6 +273,10 @@ class Preset(Block):
 
     @model_validator(mode="after")
     def _check(self):
+        if "extracter" not in self.systems:
+            raise ValueError("`systems` must have `extracter` among them, whose tables these are")
+        if len(set(self.systems)) < len(self.systems):
+            raise ValueError("`systems` names one twice")
         unknown = set(self.evaluation.kernel_sets) - set(self.data.tests)
         if unknown:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +11,33 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from extracter.errors import UserError
+from extracter.families import FAMILIES
 from extracter.files import atomic_path, read_json, write_json
-from extracter.models.extracter import Extracter
 from extracter.models.refsr import RefSR
-from extracter.models.ttsr import TTSR
 from extracter.params import Model, Search
-
-_CLASSES = {cls.__name__: cls for cls in (Extracter, TTSR)}
 
 # Parameters that change nothing in a family's network: checkpoints trained with other values of them serve as well.
 UNUSED = {
-    "extracter": {"model.ttsr_blocks"},
-    "ttsr": {
-        *(f"model.{key}" for key in ("ife_blocks", "csfi_blocks", "gde_blocks", "textures")),
-        *(f"search.{key}" for key in ("kernel", "stride", "padding", "strategy")),
-    },
+    name: {f"{block}.{key}" for block, kind in (("model", Model), ("search", Search)) for key in kind.model_fields}
+    - {*family.arguments.values(), "model.vgg_weights", "search.memory"}
+    for name, family in FAMILIES.items()
 }
 
 
-def build_model(family: str, model: Model, search: Search) -> RefSR:
-    """A network of `family` (extracter or ttsr) as the parameters describe it, with fresh weights.
+def network_class(family: str) -> type[RefSR]:
+    """The class of a family's networks."""
+    module, name = FAMILIES[family].network
+    return getattr(import_module(f"extracter.models.{module}"), name)
 
-    TTSR searches 3 x 3 patches as published; of the search block it takes the memory alone.
-    """
-    common = {
-        "features": model.features,
-        "dfe_width": model.dfe_width,
-        "bicubic_skip": model.bicubic_skip,
-        "memory": search.memory,
-    }
-    if family == "ttsr":
-        return TTSR(blocks=model.ttsr_blocks, **common)
-    return Extracter(
-        ife_blocks=model.ife_blocks,
-        csfi_blocks=model.csfi_blocks,
-        gde_blocks=model.gde_blocks,
-        textures=model.textures,
-        kernel=search.kernel,
-        stride=search.stride,
-        padding=search.padding,
-        strategy=search.strategy,
-        **common,
-    )
+
+def build_model(family: str, model: Model, search: Search) -> RefSR:
+    """A network of `family`, a key of `FAMILIES`, as the parameters describe it, with fresh weights."""
+    blocks = {"model": model, "search": search}
+    arguments = {}
+    for argument, path in FAMILIES[family].arguments.items():
+        block, key = path.split(".")
+        arguments[argument] = getattr(blocks[block], key)
+    return network_class(family)(**arguments)
 
 
 def save_model(model: RefSR, tensors: dict[str, Any], folder: Path, training: dict[str, Any]) -> None:
@@ -102,11 +88,12 @@ def load_model(folder: Path) -> RefSR:
     folder = Path(folder)
     config = read_json(folder / "config.json")
     architecture = config.pop("architecture", "Extracter") if isinstance(config, dict) else None
-    if architecture not in _CLASSES:
+    families = {family.network[1]: name for name, family in FAMILIES.items()}
+    if architecture not in families:
         raise UserError(
-            f"{folder / 'config.json'}: unknown architecture {architecture!r}; known are {', '.join(_CLASSES)}"
+            f"{folder / 'config.json'}: unknown architecture {architecture!r}; known are {', '.join(families)}"
         )
-    cls = _CLASSES[architecture]
+    cls = network_class(families[architecture])
     unknown = ", ".join(sorted(set(config) - set(inspect.signature(cls).parameters)))
     if unknown:
         raise UserError(f"{folder / 'config.json'}: unknown keys {unknown}; copy, convert or train the model again")

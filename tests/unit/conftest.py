@@ -24,7 +24,8 @@ def tiny_preset() -> params.Preset:
     demo = params.read(Path(__file__).parents[2] / "params.yaml").presets["demo"].model_dump()
     demo["model"] |= {
         "features": 8, "dfe_width": 4, "ife_blocks": 1, "csfi_blocks": [1, 1, 1], "gde_blocks": [1, 1, 1],
-        "ttsr_blocks": [1, 1, 1, 1],
+        "ttsr_blocks": [1, 1, 1, 1], "srntt_blocks": 2, "ssen_blocks": [1, 1], "c2_blocks": 1,
+        "masa_blocks": [1, 1, 1, 1, 1],
     }  # fmt: skip
     demo["train"] |= {
         "batch": 2, "rec_steps": 6, "full_steps": 4, "validate_every": 2, "checkpoint_every": 2, "dfe_lr": 1.0e-4,

@@ -21,7 +21,8 @@ def preset() -> Preset:
     demo = read(Path(__file__).parents[2] / "params.yaml").presets["demo"]
     toy = Model(
         features=4, dfe_width=4, vgg_weights="random", ife_blocks=0, csfi_blocks=[0, 0, 0], gde_blocks=[0, 0, 0],
-        ttsr_blocks=[0, 0, 0, 0], textures=2, bicubic_skip=True,
+        ttsr_blocks=[0, 0, 0, 0], srntt_blocks=1, ssen_blocks=[0, 0], c2_blocks=0, masa_blocks=[0, 0, 0, 0, 0],
+        textures=2, bicubic_skip=True,
     )  # fmt: skip
     return demo.model_copy(update={"model": toy, "seed": SEED})
 
@@ -78,7 +79,8 @@ def write_checkpoint(folder: Path, *, family="extracter", phase="rec", **changes
     torch.manual_seed(SEED)
     parameters = preset()
     network = build_model(family, parameters.model, parameters.search)
-    torch.nn.init.normal_(network.tail[-1].weight, std=0.1)
+    last = [module for module in network.tail.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    torch.nn.init.normal_(last.weight, std=0.1)
     training = {
         "family": family,
         "phase": phase,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from extracter.errors import UserError
+from extracter.families import FAMILIES
 from extracter.models.blocks import resize, upsample
 from extracter.models.checkpoint import build_model, load_model, save_model
 from extracter.models.critic import Critic
@@ -202,7 +203,7 @@ def test_upsampling_is_interpolate_in_every_precision_and_under_autocast(shape, 
     torch.testing.assert_close(upsample(rounded, factor), expected, atol=2**-8, rtol=2**-7)
 
 
-@pytest.mark.parametrize("family", ["extracter", "ttsr"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_checkpoint_round_trip(family, tiny_preset, tmp_path):
     model = build_model(family, tiny_preset.model, tiny_preset.search).eval()
     save_model(model, model.state_dict(), tmp_path, {"family": family})
