@@ -56,5 +56,5 @@ stages: setup
 	@.venv/bin/python workflow/scripts/sources.py
 
 lock:
-	uv pip compile pyproject.toml --group dev --constraints constraints.txt --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra workflow --group dev --constraints constraints.txt --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock

@@ -71,7 +71,7 @@ for command in (status.status, status.verify):
 
 bench_app = typer.Typer(no_args_is_help=True, help="What search, transfer, network and training cost on this machine.")
 app.add_typer(bench_app, name="bench")
-for command in (bench.search, bench.forward, bench.memory, bench.train, bench.figure):
+for command in (bench.search, bench.forward, bench.train, bench.figure):
     bench_app.command()(command)
 
 

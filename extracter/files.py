@@ -1,24 +1,29 @@
-"""Writing files whole or not at all, and telling whether they are still what was written."""
+"""Read and write files. A file is written completely or not at all."""
 
 import csv
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extracter.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_REMEDY = "`snakemake --cores all` makes the files of the workflow"
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` if the block succeeds.
 
-    The temporary name keeps the suffix of `path`, since image and array writers choose their format by it.
-    Whatever interrupts the block, `path` is either the old file or the complete new one.
+    The temporary name keeps the suffix of `path`, by which writers of images and arrays choose the format. Whatever
+    interrupts the block, `path` is either the old file or the complete new one.
 
     Raises:
         UserError: the disk is full, read-only, or not writable.
@@ -49,26 +54,58 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
-    """Write `rows` as CSV with a header, whole or not at all."""
+    """Write `rows` as CSV with a header, completely or not at all."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
+def read_csv(
+    path: Path, *, numbers: Sequence[str] = (), text: Sequence[str] = (), remedy: str = _REMEDY
+) -> "DataFrame":
+    """Read a CSV file with a header. Empty cells become NaN.
+
+    Args:
+        path: the file.
+        numbers: columns that must be there and hold numbers only.
+        text: columns that must be there and are kept as text, letter by letter.
+        remedy: what a user can do if the file is missing or of another kind.
+
+    Raises:
+        UserError: the file is missing, is not CSV, or lacks one of these columns.
+    """
+    import pandas as pd  # takes half a second, and few commands need it
+
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
+        missing = sorted({*numbers, *text} - set(table.columns))
+        if missing:
+            raise UserError(f"{path}: has no column {', '.join(f'`{name}`' for name in missing)}; {remedy}")
+        for name in numbers:
+            table[name] = pd.to_numeric(table[name])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {remedy}") from None
+    except UserError:
+        raise
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, ValueError) as error:
+        raise UserError(f"{path}: not a table as expected ({' '.join(str(error).split())}); {remedy}") from None
+    return table
+
+
 def read_json(path: Path) -> Any:
-    """Read JSON written by this package.
+    """Read JSON that this package wrote.
 
     Raises:
         UserError: the file is missing or is not JSON.
@@ -76,7 +113,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `snakemake --cores all` makes those of the workflow") from None
+        raise UserError(f"{path}: no such file; {_REMEDY}") from None
     except NotADirectoryError:
         raise UserError(f"{path.parent}: not a folder") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -84,6 +121,6 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
-"""`extracter bench`: what search, transfer and the whole network cost, by size, kernel and method, in one run."""
+"""`extracter bench`: time, arithmetic and memory of search, transfer and network by size, kernel and method."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -11,17 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from extracter.benchmarks.bench_worker import arithmetic
+from extracter.confined import run_child
 from extracter.device import choose_device
 from extracter.errors import UserError
-from extracter.evaluation.kernel_sweep import run_child
 from extracter.files import write_csv
+from extracter.search.search import SearchConfig
 
 COLUMNS = [
     "part", "size", "kernel", "method", "strategy", "precision", "compile", "result", "seconds", "runs",
     "peak_memory_mib", "gflops", "gemm_gflops", "share_of_gemm", "device", "threads",
 ]  # fmt: skip
-METHODS = ("usual", "dense", "chunked", "blocks", "blocks-torch", "faiss")
-# What a machine without a measurement is taken to do, GFLOP/s, to tell what would take too long.
+METHODS = ("unfold", "dense", "chunked", "blocks")
+# Assumed speed in GFLOP/s, to predict which cells would exceed the time limit.
 _GUESS = {"cpu": 100.0, "cuda": 20_000.0}
 
 
@@ -41,46 +41,40 @@ def bench(
     memory: float | None = None,
     device: str = "auto",
 ) -> None:
-    """Measure every cell in a process of its own, write a CSV row after each, and print a table.
+    """Measure each cell in a process of its own, write a CSV row after each, and print a table.
 
-    Queries and keys are features of two synthetic images of the same size with VGG19's channels; the network is the
-    paper's. GFLOP/s count the arithmetic that is executed, which for `blocks` is a ninth of the others'.
+    Queries and keys are features of two synthetic images of the same size, with VGG19's channels; the network is the
+    paper's. GFLOP/s count the executed arithmetic, which for `blocks` is a ninth of that of the other methods.
 
     Args:
-        parts: of search, transfer (search and transfer) and forward.
+        parts: any of search, transfer (search and transfer) and forward.
         sizes: sides of the images in pixels.
         kernels: multiples of 3; stride and padding are a third.
-        methods: of `METHODS`; usual is `extracter.benchmarks.naive_search`, the others but faiss, where it is
-            installed, are those of `SearchConfig`, blocks-torch being blocks without Numba.
-        out: CSV.
+        methods: any of `METHODS`; unfold is `extracter.benchmarks.naive_search`, the others are `SearchConfig.method`.
+        out: CSV file to write.
         strategy: two_stage or direct.
-        precisions: 32-true, bf16-mixed.
-        compiled: torch.compile the network's convolutional parts.
-        repeats: runs of a cell, of which the median counts.
-        limit: seconds; a cell that would take longer is left out, and says so.
-        budget_gib: GiB that a cell may allocate; None for no limit.
-        memory: MiB for score tiles; None sizes it from the device.
+        precisions: any of 32-true and bf16-mixed.
+        compiled: compile the network's convolutional parts with torch.compile.
+        repeats: number of runs of a cell; the median is reported.
+        limit: seconds; a cell that is predicted to take longer is left out, with a note.
+        budget_gib: memory limit of a cell in GiB; None for no limit.
+        memory: MiB for score tiles; None for a default for the device.
         device: auto, cpu or cuda.
 
     Raises:
-        UserError: arguments that do not fit, or a cell that failed for another reason than memory.
+        UserError: an argument is not allowed, or a cell failed for another reason than memory.
     """
     for kernel in kernels:
-        if kernel < 3 or kernel % 3:
-            raise UserError(f"--kernel {kernel}: allowed are multiples of 3")
+        SearchConfig.of_kernel(kernel)  # raises UserError
     for size in sizes:
         if size < 32:
-            raise UserError(f"--size {size}: 32 pixels are the least")
+            raise UserError(f"--size {size}: the minimum is 32 pixels")
     for method in methods:
         if method not in METHODS:
             raise UserError(f"--method {method}: allowed are {', '.join(METHODS)}")
-    if "faiss" in methods and importlib.util.find_spec("faiss") is None:
-        raise UserError("--method faiss: faiss is not installed; `pip install faiss-cpu`, or leave it out")
     target = choose_device(device).type
     rows: list[dict] = []
     for part, size, kernel, method, precision in product(parts, sizes, kernels, methods, precisions):
-        if method == "faiss" and (part != "search" or precision != "32-true" or target != "cpu"):
-            continue
         job = {
             "part": part, "size": size, "kernel": kernel, "method": method, "strategy": strategy,
             "precision": precision, "compile": compiled and part == "forward", "transfer": part == "transfer",

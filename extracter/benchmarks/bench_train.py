@@ -1,7 +1,6 @@
-"""`extracter bench train`: images a second, memory, and where a training step's time goes.
+"""`extracter bench train`: images per second, memory, and the time of each part of a training step.
 
-Each setting runs in a child process: `python -m extracter.benchmarks.bench_train JOB`, JOB being the JSON that
-the parent writes.
+Each setting runs in a child process, `python -m extracter.benchmarks.bench_train JOB` with JOB as JSON.
 """
 
 import json
@@ -19,13 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from extracter import params
-from extracter.benchmarks.bench_worker import say
+from extracter.confined import run_child, run_job, say
 from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, make_deterministic
-from extracter.errors import UserError
-from extracter.evaluation.kernel_sweep import run_child
 from extracter.files import write_csv
-from extracter.memory import PeakMemory, is_allocation_failure, malloc_reuse
+from extracter.memory import PeakMemory, malloc_reuse
 from extracter.models.checkpoint import build_model
 from extracter.models.vgg import initialise_vgg
 from extracter.training.step import Learner
@@ -35,27 +32,27 @@ COLUMNS = [
     "setting", "phase", "batch", "size", "result", "images_per_second", "peak_memory_mib",
     *(f"share_{part}" for part in PARTS), "first_loss", "last_loss", "steps", "device", "threads",
 ]  # fmt: skip
-# The way networks of this kind are usually trained.
+# How networks of this kind are usually trained.
 REFERENCE = {"precision": "32-true", "channels_last": False, "compile": False}
 NAMES = ("seed", "model", "search", "loss", "train")
 
 
 def bench_train(pairs: Path, blocks: str, out: Path, *, full: bool, steps: int, device: str) -> None:
-    """Measure training steps of Extracter as the parameters say and in the reference setting, in one run.
+    """Measure training steps of Extracter with the given parameters and in the reference setting.
 
-    The reference setting is float32, contiguous, with dense search and the whole correlation kept for backward, and
-    batches made while the network waits.
+    The reference setting is float32 and contiguous, with a dense search that keeps the complete correlation for the
+    backward pass, and with batches that are made while the network waits.
 
     Args:
         pairs: prepared training pairs.
         blocks: JSON of the parameters `NAMES`.
-        out: CSV, a row for each setting.
-        full: with all losses.
-        steps: of each setting; three more come before them.
+        out: CSV to write, with a row for each setting.
+        full: train with all losses.
+        steps: number of measured steps of each setting, after a warm-up of three.
         device: auto, cpu or cuda.
 
     Raises:
-        UserError: the pairs or the parameters do not fit, or a setting failed for another reason than memory.
+        UserError: the pairs or the parameters are not valid, or a setting failed for another reason than memory.
     """
     job = {"pairs": str(pairs), "blocks": blocks, "full": full, "steps": steps, "device": choose_device(device).type}
     rows = []
@@ -75,21 +72,21 @@ def bench_train(pairs: Path, blocks: str, out: Path, *, full: bool, steps: int, 
 
 
 class _Clock:
-    """Seconds of each part of a step; the time of the search is taken out of the network's."""
+    """Measures the seconds of each part of a step. The search is not counted in the network."""
 
     def __init__(self, device: torch.device):
         self.device = device
         self.parts = dict.fromkeys(PARTS, 0.0)
 
     def now(self) -> float:
-        """The time at which the device has done all that it was given."""
+        """Return the time after the device has finished all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Add what happens inside to a part."""
+        """Add the time of the block to `part`."""
         inner = self.parts["search"]
         start = self.now()
         yield
@@ -97,7 +94,7 @@ class _Clock:
 
 
 def run(job: dict) -> None:
-    """Measure one setting and say what was found."""
+    """Measure one setting and report it to the parent."""
     seed, model, search, weights, train = params.load_blocks(job["blocks"], None, *NAMES)
     reference = job["setting"] == "reference"
     if reference:
@@ -121,7 +118,7 @@ def run(job: dict) -> None:
     _time_search(network, clock)
     batches = None if reference else pairs.batches(range(total), train, seed, pin=device.type == "cuda")
     for step in range(total):
-        if step == 3:  # what compiles and allocates has done so
+        if step == 3:  # the warm-up is over
             clock.parts = dict.fromkeys(PARTS, 0.0)
         start = clock.now()
         with clock("data"):
@@ -140,7 +137,7 @@ def run(job: dict) -> None:
 
 
 def _time_search(network: torch.nn.Module, clock: _Clock) -> None:
-    """Time search and transfer apart from the rest of the network."""
+    """Measure search and transfer apart from the rest of the network."""
     running = []
 
     def begin(*_: object) -> None:
@@ -154,18 +151,5 @@ def _time_search(network: torch.nn.Module, clock: _Clock) -> None:
     network.stm.register_forward_hook(end)
 
 
-def main() -> None:
-    """Run the job of the command line; what a user can mend becomes a line to the parent."""
-    try:
-        run(json.loads(sys.argv[1]))
-    except UserError as error:
-        say(error=str(error))
-        sys.exit(1)
-    except Exception as error:
-        if not is_allocation_failure(error):
-            raise
-        say(fits=False)
-
-
 if __name__ == "__main__":
-    main()
+    run_job(run)

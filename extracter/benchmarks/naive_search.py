@@ -1,7 +1,7 @@
-"""Search and transfer as texture transformers usually write them: what `extracter bench` compares with.
+"""Search and transfer as texture transformers usually implement them: the baseline of `extracter bench`.
 
-Everything the equations name is laid out in memory: all patches, both correlations, and for each rank and level all
-patches of the reference and their overlapping copies. No option leads here but the benchmark's.
+Every quantity of the equations is materialised: all patches, both correlations, and for each rank and level all patches
+of the reference and their overlapping copies. Only the benchmark uses this module.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from extracter.search.stm import SearchTransfer
 from extracter.search.transfer import transfer_patches
 
 
-class UsualSearchTransfer(SearchTransfer):
-    """`SearchTransfer` by the equations, for a batch of one: what is found equals `repeats=True`.
+class UnfoldSearchTransfer(SearchTransfer):
+    """`SearchTransfer` written as the equations are, for a batch of one. It finds what `repeats=True` finds.
 
-    Only `topk` leaves open which of equal scores comes first.
+    The order of equal scores is that of `topk`, which is unspecified.
     """
 
     def forward(
@@ -37,7 +37,7 @@ class UsualSearchTransfer(SearchTransfer):
         return matches, textures
 
     def match(self, query: Tensor, keys: Sequence[Tensor]) -> Matches:
-        """The best u keys of all (Eq. 4), or of K', the best key of each query (Eq. 5), by a second correlation."""
+        """Find the best u keys among all (Eq. 4), or by a second correlation among each query's best key (Eq. 5)."""
         window = {"kernel_size": self.config.kernel, "padding": self.config.padding, "stride": self.config.stride}
         queries = F.normalize(F.unfold(query, **window), dim=1)  # 1, C k k, Q
         patches = F.normalize(torch.cat([F.unfold(key, **window) for key in keys], 2), dim=1).mT  # 1, K, C k k

@@ -1,4 +1,4 @@
-"""`extracter bench`: seconds, arithmetic and memory of search, transfer, network and training."""
+"""`extracter bench`: time, arithmetic and memory of search, transfer, network and training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,30 +8,25 @@ import typer
 from extracter import params
 from extracter.commands.options import Device, Params, PresetName
 
-# Defaults, in lists as Typer wants them.
-ALL_SIZES = [160, 320, 512, 1024, 2048, 4096]
+# Defaults; Typer wants lists.
 SIZES = [160, 320, 512, 1024]
 KERNELS = [3, 6, 12]
-METHODS = ["usual", "dense", "chunked", "blocks"]
-BOTH_METHODS = ["usual", "blocks"]
+METHODS = ["unfold", "dense", "chunked", "blocks"]
+BOTH_METHODS = ["unfold", "blocks"]
 BOTH_PRECISIONS = ["32-true", "bf16-mixed"]
 FULL_PRECISION = ["32-true"]
 PAPER_KERNEL = [6]
-LARGE_KERNEL = [12]
 
 Sizes = Annotated[
-    list[int], typer.Option("--size", help="Side of the image and its reference; give it again for more.")
+    list[int], typer.Option("--size", help="Side of the image and of its reference in pixels; repeatable.")
 ]
-Kernels = Annotated[list[int], typer.Option("--kernel", help="Patch side; give it again for more.")]
-Out = Annotated[Path, typer.Option(help="CSV with a row for each cell.")]
-Repeats = Annotated[int, typer.Option(min=1, help="Runs of each cell; the median counts.")]
-Limit = Annotated[float, typer.Option(help="Seconds; a cell that would take longer is left out, and says so.")]
-Budget = Annotated[float | None, typer.Option(help="GiB that a cell may allocate; by default no limit.")]
-Methods = Annotated[
-    list[str],
-    typer.Option("--method", help="usual, dense, chunked, blocks, blocks-torch, faiss; give it again for more."),
-]
-Precisions = Annotated[list[str], typer.Option("--precision", help="32-true or bf16-mixed; give it again for both.")]
+Kernels = Annotated[list[int], typer.Option("--kernel", help="Side of a patch; repeatable.")]
+Out = Annotated[Path, typer.Option(help="CSV to write, with one row per cell.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Runs of each cell; the median is reported.")]
+Limit = Annotated[float, typer.Option(help="Seconds; a cell that is predicted to take longer is left out.")]
+Budget = Annotated[float | None, typer.Option(help="Memory limit of a cell in GiB; by default none.")]
+Methods = Annotated[list[str], typer.Option("--method", help="unfold, dense, chunked or blocks; repeatable.")]
+Precisions = Annotated[list[str], typer.Option("--precision", help="32-true or bf16-mixed; repeatable.")]
 
 
 def search(
@@ -40,19 +35,25 @@ def search(
     kernels: Kernels = KERNELS,
     methods: Methods = METHODS,
     precisions: Precisions = FULL_PRECISION,
-    transfer: Annotated[bool, typer.Option(help="Also time search and transfer together.")] = True,
-    direct: Annotated[bool, typer.Option("--direct", help="Direct search (Eq. 4) instead of two-stage.")] = False,
+    transfer: Annotated[bool, typer.Option(help="Also measure search and transfer together.")] = True,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Direct search (Eq. 4) instead of the two-stage search (Eq. 5).")
+    ] = False,
     repeats: Repeats = 3,
     limit: Limit = 300.0,
     budget: Budget = None,
     device: Device = "auto",
 ) -> None:
-    """Time the search, alone and with transfer.
+    """Measure the search, alone and with transfer.
 
-    `usual` lays out all patches and both correlations (unfold, bmm, topk; fold); `dense` holds one correlation;
-    `chunked` as many of its rows as fit; `blocks`, the default of every other command, a ninth of the arithmetic.
+    `unfold` materialises all patches and both correlations (unfold, bmm, topk, fold). `dense` holds one correlation,
+    `chunked` as many of its rows as fit. `blocks`, which all other commands use, needs a ninth of the arithmetic.
 
-    Example: `extracter bench search --size 512 --kernel 3 --method usual --method blocks`
+    Examples:
+
+    `extracter bench search --size 512 --kernel 3 --method unfold --method blocks`
+
+    `extracter bench search --no-transfer --size 4096 --kernel 12 --method blocks --repeats 1`
     """
     from extracter.benchmarks.bench import bench
 
@@ -69,13 +70,13 @@ def forward(
     kernels: Kernels = PAPER_KERNEL,
     methods: Methods = BOTH_METHODS,
     precisions: Precisions = BOTH_PRECISIONS,
-    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the convolutional parts.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile on the convolutional parts.")] = False,
     repeats: Repeats = 3,
     limit: Limit = 300.0,
     budget: Budget = None,
     device: Device = "auto",
 ) -> None:
-    """Time the whole network of the paper.
+    """Measure the complete network of the paper.
 
     Example: `extracter bench forward --size 320 --precision bf16-mixed`
     """
@@ -87,30 +88,12 @@ def forward(
     )  # fmt: skip
 
 
-def memory(
-    out: Out = Path("bench-memory.csv"),
-    sizes: Sizes = ALL_SIZES,
-    kernels: Kernels = LARGE_KERNEL,
-    methods: Methods = METHODS,
-    limit: Limit = 900.0,
-    budget: Budget = None,
-    device: Device = "auto",
-) -> None:
-    """Peak memory of the search by size, one run of each.
-
-    Example: `extracter bench memory --budget 8`
-    """
-    from extracter.benchmarks.bench import bench
-
-    bench(["search"], sizes, kernels, methods, out, repeats=1, limit=limit, budget_gib=budget, device=device)
-
-
 def figure(
-    table: Annotated[Path, typer.Argument(help="CSV that `extracter bench` made.")],
-    out: Annotated[Path, typer.Option(help="PNG.")] = Path("bench.png"),
+    table: Annotated[Path, typer.Argument(help="CSV that `extracter bench` wrote.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("bench.png"),
     part: Annotated[str, typer.Option(help="Rows to draw: search, transfer or forward.")] = "search",
 ) -> None:
-    """Draw seconds and peak memory against size.
+    """Draw time and peak memory by size.
 
     Example: `extracter bench figure bench-search.csv --out bench.png`
     """
@@ -122,13 +105,13 @@ def figure(
 def train(
     pairs: Annotated[Path, typer.Option(help="Prepared training pairs, such as data/prepared/demo/train.")],
     out: Out = Path("bench-train.csv"),
-    full: Annotated[bool, typer.Option("--full", help="With all losses, not the reconstruction loss alone.")] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each setting.")] = 10,
+    full: Annotated[bool, typer.Option("--full", help="All losses instead of the reconstruction loss alone.")] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps of each setting.")] = 10,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Time training as the preset says against float32, contiguous, with dense search, and say where time goes.
+    """Measure training steps of a preset against float32, contiguous, with dense search, by part of a step.
 
     Example: `extracter bench train --pairs data/prepared/demo/train`
     """

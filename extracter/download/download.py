@@ -11,7 +11,7 @@ import requests
 from extracter.data import manifest
 from extracter.data.images import write_bytes
 from extracter.data.manifest import Entry
-from extracter.data.parallel import ordered_map, transfer_bar
+from extracter.data.parallel import ordered_map
 from extracter.data.references import Layout, arrange
 from extracter.download import demo, registry, supplied
 from extracter.download.drive import download_drive
@@ -20,6 +20,7 @@ from extracter.download.registry import PinnedFile
 from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.params import TestData, TrainData
+from extracter.progress import transfer_bar
 
 CONNECTIONS = 8
 

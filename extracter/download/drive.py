@@ -12,7 +12,6 @@ from gdown.exceptions import DownloadCancelled, DownloadError
 
 from extracter.data import manifest
 from extracter.data.manifest import Entry
-from extracter.data.parallel import transfer_bar
 from extracter.data.references import Layout
 from extracter.download import archives
 from extracter.download.http import Patience, looks_like_html
@@ -20,6 +19,7 @@ from extracter.download.registry import DriveFile, Source
 from extracter.download.supplied import match_layout, place
 from extracter.errors import UserError
 from extracter.files import read_json, sha256, write_json
+from extracter.progress import transfer_bar
 
 PINS = ".pins.json"
 

@@ -5,24 +5,22 @@ fits is all or nothing: the first image that does not fit ends it.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 
+from extracter.confined import run_child
 from extracter.data.datasets import TestSet
 from extracter.device import choose_device
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import check_checkpoint
 from extracter.files import write_json
-from extracter.memory import says_allocation_failure
 from extracter.metrics import psnr_y, ssim_y
 from extracter.params import Model, Search
-from extracter.progress import track
+from extracter.search.search import SearchConfig
 
 
 def kernel_sweep(
@@ -56,8 +54,7 @@ def kernel_sweep(
         UserError: wrong arguments, a damaged test set or checkpoint, or a run that failed for another reason than
             memory.
     """
-    if kernel < 3 or kernel % 3:
-        raise UserError(f"--kernel {kernel}: stride and padding are a third of it; allowed are multiples of 3")
+    SearchConfig.of_kernel(kernel)
     check_checkpoint("extracter-rec", checkpoint, model, search)
     test_set = TestSet(images)
     with tempfile.TemporaryDirectory(prefix="extracter-") as folder:
@@ -113,60 +110,10 @@ def _observe(job: dict, images: int) -> dict:
     if again.get("fits"):
         return {"fits": False, "budget_gib": measured["budget_gib"]}
     raise UserError(
-        f"{Path(job['images']) / measured['image']}: kernel {job['kernel']} failed ({measured['failed']}), and not for "
-        "want of memory within the budget; please report it"
+        f"{Path(job['images']) / measured['image']}: kernel {job['kernel']} failed ({measured['failed']}), and "
+        "the cause is not the memory budget; please report it"
     )
 
 
 def _command(job: dict) -> list[str]:
     return [sys.executable, "-m", "extracter.evaluation.kernel_sweep_worker", json.dumps(job)]
-
-
-def run_child(command: list[str], images: int) -> dict:
-    """Run a child and tell running out of memory from any other end.
-
-    The child prints JSON objects, a line each: `{"confined": GiB}` once a limit is in force, `{"done": n}` after each
-    image, and last `{"fits": ...}`, `{"failed": message, "image": name}` or `{"error": sentence}`.
-
-    Args:
-        command: the child's.
-        images: how many it works on, for the progress bar.
-
-    Returns:
-        The last message, and `budget_gib`.
-
-    Raises:
-        UserError: a user's mistake, or the child ended in a way that says nothing about memory.
-    """
-    confined, last = None, {}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as child:
-            try:
-                for last in track(_messages(child.stdout), "confined run", images + 2):
-                    confined = last.get("confined", confined)
-            except BaseException:
-                child.kill()
-                raise
-        stderr.seek(0)
-        said = stderr.read()
-    if "error" in last:
-        raise UserError(last["error"])
-    if "failed" in last or ("fits" in last and child.returncode == 0):
-        return {"budget_gib": confined, **last}
-    # The C++ library ends the process where an allocation fails outside of Python's reach, and says so.
-    if confined is not None and says_allocation_failure(said):
-        return {"fits": False, "budget_gib": confined}
-    ending = f"was ended by signal {-child.returncode}" if child.returncode < 0 else f"ended with {child.returncode}"
-    if child.returncode == -9:
-        remedy = "if this machine has less free memory than `evaluation.memory_budget_gib`, lower that"
-    else:
-        lines = said.strip().splitlines() or ["nothing"]
-        remedy = f"this is not for want of memory within the budget, please report it; it last said: {lines[-1]}"
-    raise UserError(f"the confined run {ending}; {remedy}")
-
-
-def _messages(stream: Iterable[str]) -> Iterator[dict]:
-    """The child's messages, without a last line that its end cut short."""
-    for line in stream:
-        if line.endswith("\n"):
-            yield json.loads(line)

@@ -4,8 +4,6 @@
 `extracter.evaluation.kernel_sweep` writes, which also reads the lines printed here.
 """
 
-import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from extracter.confined import run_job, say
 from extracter.data.datasets import TestSet
 from extracter.device import make_deterministic
-from extracter.errors import UserError
 from extracter.evaluation.evaluate import run_network
 from extracter.memory import PeakMemory, is_allocation_failure, limit_memory
 from extracter.models.checkpoint import load_model
-
-
-def say(**message: object) -> None:
-    """One line to the parent."""
-    print(json.dumps(message), flush=True)
 
 
 def run(job: dict) -> None:
@@ -34,15 +27,8 @@ def run(job: dict) -> None:
     make_deterministic(job["seed"])
     device = torch.device(job["device"])
     network = load_model(Path(job["checkpoint"])).to(device, memory_format=torch.channels_last)
-    third = job["kernel"] // 3
-    network.search = replace(
-        network.search,
-        kernel=job["kernel"],
-        stride=third,
-        padding=third,
-        method=job["method"],
-        memory=job["memory"],
-    )
+    search = network.search.with_kernel(job["kernel"])
+    network.search = replace(search, method=job["method"], memory=job["memory"])
     # Threads, code paths and library handles that a first run sets up are the baseline's, not the budget's.
     small, tiny = torch.zeros(1, 3, 64, 64, device=device), torch.zeros(1, 3, 16, 16, device=device)
     with torch.inference_mode():
@@ -72,14 +58,5 @@ def run(job: dict) -> None:
     say(fits=True, seconds=seconds, peak_memory_mib=peaks)
 
 
-def main() -> None:
-    """Run the job of the command line; what a user can mend becomes a line to the parent."""
-    try:
-        run(json.loads(sys.argv[1]))
-    except UserError as error:
-        say(error=str(error))
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_job(run)

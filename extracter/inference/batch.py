@@ -2,13 +2,9 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from extracter.data.images import SUFFIXES, is_image
 from extracter.errors import UserError
@@ -16,6 +12,7 @@ from extracter.inference.photo_io import Photo, read_photo, shown, write_photo
 from extracter.inference.tiling.engine import Report
 from extracter.inference.upscaler import Upscaler
 from extracter.memory import is_allocation_failure
+from extracter.progress import phases
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,10 @@ def upscale_files(
         upscaler = Upscaler(model, kernel=kernel, memory=memory, device=device, precision=precision)
         common = [read_photo(ref) for ref in refs if not ref.is_dir()]
         folders = [ref for ref in refs if ref.is_dir()]
-        with _progress(len(waiting)) as begin:
+        with phases() as show:
             for number, job in enumerate(waiting):
                 try:
-                    _run(upscaler, job, common, folders, compare, begin(number, job.image))
+                    _run(upscaler, job, common, folders, compare, _report(show, number, len(waiting), job.image))
                 except UserError as error:
                     failed += 1
                     print(f"extracter: {shown(str(error))}", file=sys.stderr)
@@ -160,21 +157,8 @@ def _namesake(image: Path, folder: Path) -> Path:
     return found[0]
 
 
-@contextmanager
-def _progress(total: int) -> Iterator:
-    """A bar on a terminal's stderr; gives what begins an image and returns its report."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=None)
-
-        def begin(number: int, image: Path) -> Report:
-            label = f"{number + 1}/{total} {shown(Path(image.name))[:40]}".replace("[", "\\[")
-
-            def report(phase: str, done: int, steps: int) -> None:
-                progress.update(task, description=f"{label}: {phase}", completed=done, total=steps)
-
-            progress.update(task, description=label, completed=0, total=None)
-            return report
-
-        yield begin
+def _report(show: Callable[[str, int, int], None], number: int, total: int, image: Path) -> Report:
+    """Show the progress of one image of several."""
+    label = f"{number + 1}/{total} {shown(Path(image.name))[:40]}"
+    show(label, 0, 0)
+    return lambda phase, done, steps: show(f"{label}: {phase}", done, steps)

@@ -16,6 +16,7 @@ from extracter.models.checkpoint import read_torch, save_model
 from extracter.models.extracter import Extracter
 from extracter.models.gde import Gradient
 from extracter.models.ttsr import TTSR
+from extracter.search.search import SearchConfig
 
 # Names of the authors' parts, each with ours; N is a number that stays, LAST the place behind the stage's blocks.
 _SHALLOW = {"conv_head": "head", "RBs.N": "stage.N", "conv_tail": "stage.LAST"}
@@ -107,9 +108,8 @@ def convert(source: Path, out: Path, *, kernel: int | None = None, gradient: Gra
     theirs = read_state(source)
     network, config = infer(theirs, source)
     if kernel is not None:
-        if kernel < 3 or kernel % 3:
-            raise UserError(f"--kernel {kernel}: stride and padding are a third of it; allowed are multiples of 3")
-        config |= {"kernel": kernel, "stride": kernel // 3, "padding": kernel // 3}
+        search = SearchConfig.of_kernel(kernel)
+        config |= {"kernel": search.kernel, "stride": search.stride, "padding": search.padding}
     if gradient is not None and network is Extracter:
         config["gradient"] = gradient
     try:

@@ -1,13 +1,14 @@
 """Search (section 3.2, Eq. 4 to 6): for each patch of the query, the best patches among all keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from extracter.errors import UserError
 from extracter.search.block_search import block_scores, search_blocks
 
 # Bytes of a tile of scores on the CPU: beyond this nothing is gained.
@@ -36,6 +37,21 @@ class SearchConfig:
     strategy: Literal["two_stage", "direct"] = "two_stage"
     method: Literal["blocks", "chunked", "dense"] = "blocks"
     memory: float | None = None
+
+    @classmethod
+    def of_kernel(cls, kernel: int, **settings: Any) -> "SearchConfig":
+        """Return the configuration for a kernel whose stride and padding are a third of it; see `with_kernel`."""
+        return cls(**settings).with_kernel(kernel)
+
+    def with_kernel(self, kernel: int) -> "SearchConfig":
+        """Return this configuration with another kernel, and a stride and a padding of a third of the kernel.
+
+        Raises:
+            UserError: `kernel` is not a positive multiple of 3.
+        """
+        if kernel < 3 or kernel % 3:
+            raise UserError(f"--kernel {kernel}: stride and padding are a third of it; allowed are multiples of 3")
+        return replace(self, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
 
     @property
     def has_blocks(self) -> bool:

@@ -1,7 +1,7 @@
 """Super-resolution of one image within a memory budget."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -171,11 +171,7 @@ def search_with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchCon
     Raises:
         UserError: the kernel, or the network's own, is not of that kind.
     """
-    config = model.search
-    if kernel is not None:
-        if kernel < 3 or kernel % 3:
-            raise UserError(f"--kernel {kernel}: stride and padding are a third of it; allowed are multiples of 3")
-        config = replace(config, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
+    config = model.search if kernel is None else model.search.with_kernel(kernel)
     if not config.has_blocks:
         raise UserError(
             f"this model's search (kernel {config.kernel}, stride {config.stride}, padding {config.padding}) cannot be "
@@ -199,4 +195,4 @@ def coarsen_search(config: SearchConfig, query: tuple[int, int], references: Seq
         )
         if queries * sum(keys) <= _PAIRS or config.stride >= min(query):
             return config
-        config = replace(config, kernel=2 * config.kernel, stride=2 * config.stride, padding=2 * config.padding)
+        config = config.with_kernel(2 * config.kernel)

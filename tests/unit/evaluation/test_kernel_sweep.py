@@ -1,7 +1,6 @@
 """The kernel sweep: observed, not assumed, in confined child processes."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from extracter.data.datasets import TestSet
 from extracter.errors import UserError
 from extracter.evaluation import kernel_sweep as module
 from extracter.evaluation.evaluate import load_network, run_network
-from extracter.evaluation.kernel_sweep import kernel_sweep, run_child
-from extracter.memory import MIB, PeakMemory, is_allocation_failure, says_allocation_failure
+from extracter.evaluation.kernel_sweep import kernel_sweep
+from extracter.memory import MIB, PeakMemory
 from extracter.metrics import psnr_y
 from extracter.search.search import SearchConfig
 
@@ -74,7 +73,7 @@ def test_an_ambiguous_failure_is_tried_without_the_limit(prepared, monkeypatch):
     assert [(job["budget_gib"], job["only"]) for job in jobs] == [(1.0, None), (None, "b")]
     for again in (failed, {"fits": False}):
         answers = [failed, again]
-        with pytest.raises(UserError, match=r"set/b: kernel 3 failed .could not create a primitive., and not for want"):
+        with pytest.raises(UserError, match=r"set/b: kernel 3 failed .could not create a primitive., and the cause"):
             sweep(prepared, 3, "dense")
 
 
@@ -85,53 +84,6 @@ def test_wrong_arguments_are_refused(prepared):
     write_checkpoint(prepared / "weights", phase="full")
     with pytest.raises(UserError, match="`phase` is full"):
         sweep(prepared, 3, "dense")
-
-
-def child(code: str) -> list[str]:
-    return [sys.executable, "-c", code]
-
-
-CONFINED = "print('{\"confined\": 1.0}', flush=True)\n"
-
-
-def test_a_bad_alloc_that_ends_the_process_does_not_fit():
-    says = 'import os, sys; sys.stderr.write("terminate called: std::bad_alloc"); sys.stderr.flush(); os.abort()'
-    assert run_child(child(CONFINED + says), 1) == {"fits": False, "budget_gib": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("code", "says"),
-    [
-        ("import os; os.abort()", "ended by signal 6; this is not for want of memory"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by signal 11; this is not for want"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by signal 9; if this machine has less free"),
-        ("raise ValueError('the shapes differ')", "ended with 1; .* it last said: ValueError: the shapes differ"),
-        ("", "ended with 0; .* it last said: nothing"),
-        ("print('{\"fi', end='')", "ended with 0"),
-        ('print(\'{"error": "set/a.png: truncated"}\'); exit(1)', "^set/a.png: truncated$"),
-    ],
-)
-def test_any_other_end_is_an_error(code, says):
-    with pytest.raises(UserError, match=says):
-        run_child(child(CONFINED + code), 1)
-
-
-def test_running_out_of_memory_before_the_limit_stands_is_an_error():
-    with pytest.raises(UserError, match="ended with 1"):
-        run_child(child("raise MemoryError('std::bad_alloc')"), 1)
-
-
-def test_allocation_failures_are_told_from_other_errors():
-    huge = 2**62
-    for allocate in (lambda: torch.empty(huge, dtype=torch.int8), lambda: np.empty(huge, np.int8), lambda: bytes(huge)):
-        with pytest.raises((RuntimeError, MemoryError)) as caught:
-            allocate()
-        assert is_allocation_failure(caught.value)
-    with pytest.raises(RuntimeError) as caught:
-        torch.zeros(2, 3) @ torch.zeros(2, 3)
-    assert not is_allocation_failure(caught.value)
-    assert not is_allocation_failure(ValueError("std::bad_alloc"))
-    assert not says_allocation_failure("Segmentation fault (core dumped)")
 
 
 def test_peak_memory_sees_what_was_freed_again():
