@@ -124,3 +124,8 @@ FAMILIES: dict[str, Family] = {
         native={**_C2_NATIVE, "rec_steps": 765_000, "full_steps": 765_000},
     ),
 }
+
+
+def schedule_of(family: str, train: Any) -> Any:
+    """The block `train` for a family: as it is, or with the family's own schedule where that is wanted."""
+    return train.model_copy(update=dict(FAMILIES[family].native)) if train.regime == "native" else train

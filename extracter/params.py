@@ -202,9 +202,13 @@ class Train(Block):
     beta1: Fraction = Field(description="Adam's beta1: decay of the gradient's running mean")
     beta2: Fraction = Field(description="Adam's beta2: decay of the squared gradient's running mean")
     eps: Positive = Field(description="Adam's epsilon, which is added to the denominator")
-    schedule: Literal["constant", "cosine"] = Field(
-        description="learning rates over a phase: constant, or cosine decay to 0"
+    regime: Literal["common", "native"] = Field(
+        description="native: steps, schedule and swap of each system's own publication where they are known"
     )
+    schedule: Literal["constant", "cosine", "steps"] = Field(
+        description="learning rates over a phase: constant, cosine decay to 0, or a tenth after each of `decay_at`"
+    )
+    decay_at: list[Share] = Field(description="shares of a phase after which `schedule: steps` takes a tenth")
     critic_steps: Count = Field(description="updates of the critic per step of the network")
     critic_lr: Positive = Field(description="learning rate of the critic's Adam")
     critic_beta1: Fraction = Field(description="beta1 of the critic's Adam")

@@ -24,7 +24,7 @@ from extracter.device import choose_device, make_deterministic
 from extracter.files import write_csv
 from extracter.memory import PeakMemory, malloc_reuse
 from extracter.models.checkpoint import build_model
-from extracter.models.vgg import initialise_vgg
+from extracter.training.objective import losses_of
 from extracter.training.step import Learner
 
 PARTS = ["data", "search", "network", "losses", "backward", "optimiser"]
@@ -103,13 +103,14 @@ def run(job: dict) -> None:
     make_deterministic(seed)
     pairs = TrainingPairs(Path(job["pairs"]))
     network = build_model("extracter", model, search)
-    initialise_vgg(network.dfe, model.vgg_weights, seed)
+    network.initialise(model.vgg_weights, seed)
     if reference:
         network.search = replace(network.search, method="dense")
     fabric = Fabric(accelerator=device.type, devices=1, precision=train.precision)
     total = job["steps"] + 3
     size = pairs.size if job["full"] else None
-    learner = Learner(fabric, network, model, weights, train, steps=total, seed=seed, size=size)
+    terms = losses_of("extracter", "full" if job["full"] else "rec", weights)
+    learner = Learner(fabric, network, model, terms, train, steps=total, seed=seed, size=size)
     memory = PeakMemory(device)
     memory.reset()
     if not reference:

@@ -177,7 +177,8 @@ def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search
 def load_network(checkpoint: Path, search: Search, device: torch.device) -> nn.Module:
     """The network of a checkpoint on a device, with the `search.memory` of the parameters."""
     network = load_model(checkpoint)
-    network.search = replace(network.search, memory=search.memory)
+    if network.search is not None:
+        network.search = replace(network.search, memory=search.memory)
     return network.to(device, memory_format=torch.channels_last)
 
 

@@ -93,7 +93,7 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
             flow, scores = correspondences(query, key, self.search.memory)
             offsets = pre_offsets(flow)
             scores = enlarge_nearest(_surround(scores), 4)
-        values = self.dfe(ref)
+            values = self.dfe(ref)
         for number, (level, offset) in enumerate(zip(self.levels, offsets, strict=True)):
             x = level(x, values[2 - number], offset)
             if number < len(self.ups):

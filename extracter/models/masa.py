@@ -51,12 +51,14 @@ class MASA(RefSR, PyTorchModelHubMixin, license="mit"):
     def super_resolve(self, lr: Tensor, lr_up: Tensor, refs: list[Tensor], refs_du: list[Tensor]) -> Tensor:
         """N, 3, 4h, 4w; of several references each block takes the one that fits it best."""
         lr = (lr + 1) / 2
-        content = self.encoder(lr)
         found = []
-        for ref in refs:
-            ref = (ref + 1) / 2
-            small = F.interpolate(ref, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
-            found.append(warp(content[0], self.encoder(small)[0], self.encoder(ref)))
+        # In float32 whatever the precision is, so that matches do not depend on it.
+        with torch.autocast(lr.device.type, enabled=False):
+            content = self.encoder(lr)
+            for ref in refs:
+                ref = (ref + 1) / 2
+                small = F.interpolate(ref, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
+                found.append(warp(content[0], self.encoder(small)[0], self.encoder(ref)))
         return 2 * (self._decode(content, _choose(found)) + upsample(lr, 4)) - 1
 
     def _decode(self, content: list[Tensor], textures: list[Tensor]) -> Tensor:

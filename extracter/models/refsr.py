@@ -27,6 +27,9 @@ class RefSR(nn.Module, ABC):
     # Learning rates of weights by the beginnings of their names, in shares of the others'.
     rates: Mapping[str, float] = MappingProxyType({})
 
+    # Whether the textures of the last forward pass are kept for losses that compare with them.
+    keeps_textures = False
+
     def __init__(self, bicubic_skip: bool):
         super().__init__()
         self.bicubic_skip = bicubic_skip

@@ -36,6 +36,7 @@ class TextureTransformer(RefSR):
         super().__init__(bicubic_skip)
         self.dfe = VGG19(depth=3, width=dfe_width)
         self.stm = SearchTransfer(textures, search, constant_coverage, repeats)
+        self._textures: list[Tensor] = []
 
     @property
     def search(self) -> SearchConfig:
@@ -62,7 +63,14 @@ class TextureTransformer(RefSR):
             keys = [self.dfe(x)[2] for x in refs_du]
             values = [self.dfe(x) for x in refs]
             matches, textures = self.stm(query, keys, values)
+        if self.keeps_textures:
+            self._textures = [ranks[0] for ranks in textures]
         return self.reconstruct(lr, matches, textures)
+
+    def take_textures(self) -> list[Tensor]:
+        """The last forward pass's best textures, coarsest first; they are then forgotten. See `keeps_textures`."""
+        textures, self._textures = self._textures, []
+        return textures
 
     @abstractmethod
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:

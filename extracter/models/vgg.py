@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from extracter.errors import UserError
 
 # Output channels of VGG19's convolutions in multiples of the first one's; 0 is a max-pooling.
-_LAYERS = (1, 1, 0, 2, 2, 0, 4, 4, 4, 4, 0, 8, 8, 8, 8, 0, 8)
+_LAYERS = (1, 1, 0, 2, 2, 0, 4, 4, 4, 4, 0, 8, 8, 8, 8, 0, 8, 8, 8, 8)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (123.68, 116.779, 103.939)
 
@@ -20,9 +20,11 @@ class VGG19(nn.Module):
     Args:
         depth: 3 ends at relu3_1 (the DFE), 5 at relu5_1 (the perceptual loss).
         width: channels of the first stage; 64 in the published network.
+        whole_stage: go on to the last convolution of that stage and leave out its ReLU: conv5_4 for depth 5. It comes
+            as one more output.
     """
 
-    def __init__(self, depth: int, width: int = 64):
+    def __init__(self, depth: int, width: int = 64, whole_stage: bool = False):
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
@@ -31,11 +33,16 @@ class VGG19(nn.Module):
             if multiple:
                 layers += [nn.Conv2d(channels, multiple * width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = multiple * width
-                if pools == depth - 1:
+                if pools == depth - 1 and not whole_stage:
                     break
+            elif pools == depth - 1:
+                break
             else:
                 layers.append(nn.MaxPool2d(2))
                 pools += 1
+        self.whole_stage = whole_stage
+        if whole_stage:
+            layers.pop()
         # The positions equal those of torchvision's `features`, so its published weights load by name.
         self.features = nn.Sequential(*layers)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -67,7 +74,7 @@ class VGG19(nn.Module):
                 if len(outputs) == levels:
                     break
             first = first or isinstance(layer, nn.MaxPool2d)
-        return outputs
+        return [*outputs, x] if self.whole_stage else outputs
 
 
 def initialise_vgg(network: VGG19, weights: str, seed: int, layers: Literal["vgg19", "vgg16"] = "vgg19") -> None:

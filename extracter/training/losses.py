@@ -1,6 +1,6 @@
 """The terms of Eq. 8 (section 3.5). All take N, 3, H, W images in [-1, 1] and return a scalar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,17 +22,67 @@ def perceptual_loss(vgg: VGG19, sr: Tensor, hr: Tensor, norm: str = "l1") -> Ten
         vgg: fixed feature extractor.
         sr: super-resolved images.
         hr: originals.
-        norm: `l1` (the paper) or `mse` (the authors' code); both are means over all features.
+        norm: `l1` (the paper) or `mse` (the authors' code), means over all features; `norm`: the Euclidean norm of
+            the batch's difference (C2-Matching).
     """
-    distance = F.l1_loss if norm == "l1" else F.mse_loss
     with torch.no_grad():
         target = vgg(hr)[-1]
-    return distance(vgg(sr)[-1], target)
+    features = vgg(sr)[-1]
+    if norm == "norm":
+        return torch.linalg.vector_norm(features - target)
+    return (F.l1_loss if norm == "l1" else F.mse_loss)(features, target)
 
 
 def gradient_loss(sr: Tensor, hr: Tensor) -> Tensor:
     """L_grad: mean absolute difference of the gradient densities."""
     return F.l1_loss(gradient_density(sr), gradient_density(hr))
+
+
+def transferal_loss(extractor: VGG19, sr: Tensor, textures: Sequence[Tensor]) -> Tensor:
+    """TTSR's transferal perceptual loss: mean squared difference of SR's features and the transferred ones.
+
+    Args:
+        extractor: the network's own; its weights are taken as they are, and get no gradient through SR.
+        sr: super-resolved images.
+        textures: transferred from the reference, coarsest first, as the levels of `extractor`; they do carry one.
+    """
+    weights = {name: value.detach() for name, value in extractor.named_parameters()}
+    levels = torch.func.functional_call(extractor, weights, (sr,))
+    terms = [F.mse_loss(level, texture) for level, texture in zip(reversed(levels), textures, strict=True)]
+    return sum(terms[1:], terms[0]) / len(terms)
+
+
+def texture_loss(extractor: VGG19, sr: Tensor, textures: Sequence[Tensor]) -> Tensor:
+    """SRNTT's texture loss: mean squared difference of the Gram matrices of SR's features and the swapped ones.
+
+    Args:
+        extractor: fixed feature extractor.
+        sr: super-resolved images.
+        textures: swapped from the reference, coarsest first, as the levels of `extractor`.
+    """
+    levels = extractor(sr)
+    terms = [
+        F.mse_loss(gram(level), gram(texture)) / (4 * level[0].numel() ** 2)
+        for level, texture in zip(reversed(levels), textures, strict=True)
+    ]
+    return sum(terms[1:], terms[0]) / len(terms)
+
+
+def gram(x: Tensor) -> Tensor:
+    """Inner products of the channels over all pixels, N, C, C, of N, C, H, W."""
+    flat = x.flatten(2).float()
+    return flat @ flat.mT
+
+
+def relativistic_loss(wanted: Tensor, other: Tensor) -> Tensor:
+    """Cross entropy of "the wanted images look more real than the others do on average" and of the reverse.
+
+    Args:
+        wanted: scores N, 1 of the images that should look real: HR for the critic, SR for the network.
+        other: scores of the others.
+    """
+    above, below = wanted - other.mean(), other - wanted.mean()
+    return (F.softplus(-above).mean() + F.softplus(below).mean()) / 2
 
 
 def adversarial_loss(critic: Callable[[Tensor], Tensor], sr: Tensor) -> Tensor:

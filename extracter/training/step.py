@@ -11,11 +11,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from extracter.families import Losses
 from extracter.models.critic import Critic
 from extracter.models.refsr import RefSR
-from extracter.models.vgg import VGG19, initialise_vgg
-from extracter.params import Loss, Model, Train
+from extracter.params import Model, Train
 from extracter.training import losses
+from extracter.training.objective import Objective
 
 Clock = Callable[[str], AbstractContextManager]
 
@@ -32,7 +33,7 @@ class Learner:
         fabric: device and precision.
         network: with its first weights; trained in place.
         model_params: VGG19's weights and width.
-        weights: of the losses.
+        weights: of the losses, see `objective.losses_of`.
         params: optimiser, schedule, memory format, compilation.
         steps: of the whole phase.
         seed: of the gradient penalty and of random VGG19 weights.
@@ -44,7 +45,7 @@ class Learner:
         fabric: Fabric,
         network: RefSR,
         model_params: Model,
-        weights: Loss,
+        weights: Losses,
         params: Train,
         *,
         steps: int,
@@ -53,7 +54,7 @@ class Learner:
     ):
         self.fabric, self.network, self.weights, self.params = fabric, network, weights, params
         self.steps, self.seed = steps, seed
-        network.dfe.requires_grad_(params.dfe_lr > 0)
+        freeze(network, params)
         if params.channels_last:
             network.to(memory_format=torch.channels_last)
         if params.compile:
@@ -62,11 +63,11 @@ class Learner:
         self.average = None
         if params.ema > 0:
             self.average = AveragedModel(network, multi_avg_fn=partial(_move_average, params.ema))
-        self.vgg = self.critic = None
+        self.objective = Objective(weights, network, model_params.vgg_weights, model_params.dfe_width, seed)
+        if self.objective.vgg is not None:
+            self.objective.vgg = fabric.to_device(self.objective.vgg)
+        self.critic = None
         if size is not None:
-            vgg = VGG19(depth=5, width=model_params.dfe_width)
-            initialise_vgg(vgg, model_params.vgg_weights, seed)
-            self.vgg = fabric.to_device(vgg.requires_grad_(False).eval())
             critic = Critic(size)
             betas = (params.critic_beta1, params.critic_beta2)
             adam = torch.optim.Adam(critic.parameters(), params.critic_lr, betas)
@@ -99,7 +100,7 @@ class Learner:
             clock: context manager that is entered for each part of the step, by its name.
 
         Returns:
-            The losses: rec, loss, and with all losses perc, grad, adv and critic.
+            The losses: rec, loss, and with all losses critic and those of `objective.TERMS` that have a weight.
         """
         self._set_rate(number)
         with clock("data"):
@@ -110,13 +111,10 @@ class Learner:
             sr = self.network(**batch)
         with clock("losses"):
             measured = {"rec": losses.reconstruction_loss(sr, hr)}
-            loss = self.weights.rec * measured["rec"]
             if self.critic is not None:
                 measured["critic"] = self._teach_critic(number, sr, hr)
-                measured["perc"] = losses.perceptual_loss(self.vgg, sr, hr, self.weights.perc_norm)
-                measured["grad"] = losses.gradient_loss(sr, hr)
-                measured["adv"] = losses.adversarial_loss(self.critic, sr)
-                loss = loss + sum(getattr(self.weights, key) * measured[key] for key in ("perc", "grad", "adv"))
+                measured |= self.objective.measure(sr, hr, self.critic)
+            loss = self.objective.total(measured)
             measured["loss"] = loss
         with clock("backward"):
             self.optimiser.zero_grad()
@@ -133,6 +131,8 @@ class Learner:
         share = 1.0
         if self.params.schedule == "cosine":
             share = 0.5 * (1 + math.cos(math.pi * number / self.steps))
+        elif self.params.schedule == "steps":
+            share = 0.1 ** sum(number >= at * self.steps for at in self.params.decay_at)
         for group in self.optimiser.param_groups:
             group["lr"] = share * group["initial_lr"]
 
@@ -140,7 +140,10 @@ class Learner:
         turns = self.params.critic_steps
         for turn in range(turns):
             draw = torch.Generator().manual_seed((self.seed * self.steps + number) * turns + turn)
-            loss = losses.critic_loss(self.critic, sr, hr, self.weights.gradient_penalty, draw)
+            if self.weights.gan == "relativistic":
+                loss = losses.relativistic_loss(self.critic(hr), self.critic(sr.detach()))
+            else:
+                loss = losses.critic_loss(self.critic, sr, hr, self.weights.gradient_penalty, draw)
             self.critic_optimiser.zero_grad()
             self.fabric.backward(loss)
             self.critic_optimiser.step()
@@ -153,11 +156,24 @@ def _move_average(decay: float, average: Sequence[Tensor], weights: Sequence[Ten
     get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(average, weights, updates)
 
 
-def _adam(network: nn.Module, params: Train) -> torch.optim.Adam:
-    """Adam with the DFE at its own rate."""
-    dfe = list(network.dfe.parameters())
-    others = [p for name, p in network.named_parameters() if not name.startswith("dfe.")]
-    groups = [{"params": others, "initial_lr": params.lr}]
-    if params.dfe_lr > 0:
-        groups.append({"params": dfe, "initial_lr": params.dfe_lr})
-    return torch.optim.Adam(groups, lr=params.lr, betas=(params.beta1, params.beta2), eps=params.eps)
+def freeze(network: RefSR, params: Train) -> None:
+    """Take from training what a network keeps as it is, and the DFE where its learning rate is 0."""
+    for name, parameter in network.named_parameters():
+        if name.startswith(network.frozen) or (name.startswith("dfe.") and params.dfe_lr == 0):
+            parameter.requires_grad_(False)
+
+
+def _adam(network: RefSR, params: Train) -> torch.optim.Adam:
+    """Adam with the DFE, and what the network names in `rates`, at rates of their own."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            share = next((share for start, share in network.rates.items() if name.startswith(start)), 1.0)
+            rate = params.dfe_lr if name.startswith("dfe.") else share * params.lr
+            groups.setdefault(rate, []).append(parameter)
+    return torch.optim.Adam(
+        [{"params": parameters, "initial_lr": rate} for rate, parameters in groups.items()],
+        lr=params.lr,
+        betas=(params.beta1, params.beta2),
+        eps=params.eps,
+    )

@@ -22,19 +22,20 @@ from torch import nn
 from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, make_deterministic
 from extracter.errors import UserError
+from extracter.families import schedule_of
 from extracter.files import atomic_path, read_json, sha256, write_csv
 from extracter.image_tensors import to_uint8
 from extracter.memory import malloc_reuse
 from extracter.metrics import psnr_y
 from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
 from extracter.models.refsr import RefSR
-from extracter.models.vgg import initialise_vgg
 from extracter.params import Loss, Model, Search, Train
 from extracter.progress import track
+from extracter.training.objective import TERMS, losses_of
 from extracter.training.step import Learner
 
 Phase = Literal["rec", "full"]
-LOG_COLUMNS = ["step", "seconds", "loss", "rec", "perc", "grad", "adv", "critic", "validation_psnr"]
+LOG_COLUMNS = ["step", "seconds", "loss", "rec", *TERMS, "critic", "validation_psnr"]
 
 
 def train(
@@ -55,7 +56,7 @@ def train(
     """Train one network and write the checkpoint that was best on the validation pairs.
 
     Args:
-        family: extracter or ttsr.
+        family: a key of `FAMILIES`.
         pairs_folder: prepared training pairs.
         out: checkpoint folder to write.
         state_path: file that a killed run resumes from; removed at the end.
@@ -77,16 +78,18 @@ def train(
     malloc_reuse()  # each step needs what the one before it freed
     fabric = Fabric(accelerator=target.type, devices=1, precision=params.precision)
     pairs = TrainingPairs(pairs_folder)
+    params = schedule_of(family, params)
     steps = params.rec_steps if phase == "rec" else params.full_steps
     name = f"{family} {phase}"
 
     network = build_model(family, model_params, search)
     if start is None:
-        initialise_vgg(network.dfe, model_params.vgg_weights, seed)
+        network.initialise(model_params.vgg_weights, seed)
     else:
         _continue_from(start, network, family, model_params)
     size = pairs.size if phase == "full" else None
-    learner = Learner(fabric, network, model_params, weights, params, steps=steps, seed=seed, size=size)
+    terms = losses_of(family, phase, weights)
+    learner = Learner(fabric, network, model_params, terms, params, steps=steps, seed=seed, size=size)
 
     training = {
         "family": family,
