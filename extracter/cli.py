@@ -1,6 +1,6 @@
-"""The `extracter` command: one subcommand for each rule of the workflow, and tools to use by hand.
+"""The `extracter` command: commands for users, and one for each rule of the workflow.
 
-Its subcommands stand in `extracter/commands`; no result depends on this module, so the workflow does not watch it.
+The commands are in `extracter/commands`.
 """
 
 import os
@@ -24,8 +24,8 @@ from extracter.commands import (
 )
 from extracter.errors import UserError
 
-# Threads that wait in sleep, not in a loop: beside another busy process a training step is several times faster so.
-# Read when PyTorch loads, which the subcommands do.
+# Let idle OpenMP threads sleep instead of spinning; training is several times faster when other processes are busy.
+# PyTorch reads this when it is loaded, which the commands do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
@@ -33,60 +33,61 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Reference-based x4 super-resolution (EXTRACTER, arXiv 2310.01379). `snakemake --cores all` runs these "
-    "commands in order; each also works by hand, from the project's folder.",
+    help="Reference-based x4 super-resolution (EXTRACTER, arXiv 2310.01379).",
 )
-data_app = typer.Typer(no_args_is_help=True, help="What of the data is there, and whether it is whole.")
-app.add_typer(data_app, name="data")
+data_app = typer.Typer(no_args_is_help=True, help="Show which data sets are complete, and verify them.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure the cost of search, network and training on this machine.")
 
-# A subcommand has the name of its function, with dashes; `--help` lists them in this order.
-for command in (
-    params.params,
-    data.download,
-    data.prepare,
-    train.train_rec,
-    train.train_full,
-    evaluate.evaluate,
-    kernels.kernel_sweep,
-    tables.collect_metrics,
-    tables.collect_plots,
-    tables.table_metrics,
-    tables.table_parameters,
-    tables.table_kernels,
-    figures.figure_comparison,
-    figures.figure_training,
-    figures.figure_kernels,
-    tables.show,
-    upscale.upscale,
-    models.convert,
-    models.info,
-    models.release,
-    study.study_references,
-    study.ablate,
-):
-    app.command()(command)
-
+# A command has the name of its function, with dashes. `--help` lists the panels and their commands in this order.
+PANELS = {
+    "Your photographs": (upscale.upscale, models.info, models.convert),
+    "Training and studies": (
+        params.params,
+        train.train_rec,
+        train.train_full,
+        study.study_references,
+        study.ablate,
+        models.release,
+    ),
+    "Steps of the workflow, which `snakemake --cores all` runs in order": (
+        data.download,
+        data.prepare,
+        evaluate.evaluate,
+        kernels.kernel_sweep,
+        tables.collect_metrics,
+        tables.collect_plots,
+        tables.table_metrics,
+        tables.table_parameters,
+        tables.table_kernels,
+        figures.figure_comparison,
+        figures.figure_training,
+        figures.figure_kernels,
+        tables.show,
+    ),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 for command in (status.status, status.verify):
     data_app.command()(command)
-
-bench_app = typer.Typer(no_args_is_help=True, help="What search, transfer, network and training cost on this machine.")
-app.add_typer(bench_app, name="bench")
 for command in (bench.search, bench.forward, bench.train, bench.figure):
     bench_app.command()(command)
+app.add_typer(data_app, name="data", rich_help_panel="Training and studies")
+app.add_typer(bench_app, name="bench", rich_help_panel="Training and studies")
 
 
 def main() -> None:
-    """Run the command; what a user can mend is one sentence on stderr and exit code 1, without a traceback."""
+    """Run the command. An error that the user can fix prints one line to stderr and exits with code 1."""
     try:
         app()
     except UserError as error:
         print(f"extracter: {error}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as ended:
-        # Typer turns Ctrl-C into exit code 130 and says nothing.
+        # Typer turns Ctrl-C into exit code 130 without a message.
         if isinstance(ended, SystemExit) and ended.code != 130:
             raise
-        print("extracter: interrupted; run the same command again to go on", file=sys.stderr)
+        print("extracter: interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(130)
 
 

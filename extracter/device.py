@@ -1,4 +1,4 @@
-"""Device, seeds and determinism: the same for every command."""
+"""Device, seeds and determinism, for all commands."""
 
 import os
 
@@ -8,10 +8,10 @@ from extracter.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `name` (auto, cpu, cuda) means on this machine.
+    """Return the device that `name` (auto, cpu or cuda) means on this machine.
 
     Raises:
-        UserError: cuda is wanted and there is none, or the name is another.
+        UserError: there is no CUDA device, or the name is not allowed.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {name}: allowed are auto, cpu and cuda")
@@ -23,10 +23,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_deterministic(seed: int) -> None:
-    """Seed PyTorch and allow deterministic kernels only, so that two runs on one machine agree bit for bit."""
+    """Seed PyTorch and allow only deterministic kernels, so that two runs on one machine agree bit for bit."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    # Each new tensor would be filled with NaN first, a tenth of a training step; nothing here reads one unwritten.
+    # Otherwise PyTorch fills each new tensor with NaN, a tenth of a training step. No code here reads such memory.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False

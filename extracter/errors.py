@@ -1,5 +1,5 @@
-"""The one exception for whatever a user can put right."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(Exception):
-    """Says in one sentence what is wrong, where, and what to do; the command line prints it and exits 1."""
+    """An error that the user can fix. Its message is one sentence: what is wrong, where, and what to do."""

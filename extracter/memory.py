@@ -1,7 +1,7 @@
-"""How much memory a computation took, on the CPU and on CUDA, and confining a process to a budget.
+"""Measure the memory of a computation, on the CPU and on CUDA, and limit the memory of a process.
 
-"Peak memory" is always what was held at the highest point beyond the baseline, which is taken once the network is
-loaded and warm: on CUDA what PyTorch's allocator handed out, on the CPU the resident set.
+Peak memory is the highest memory in use minus the baseline, which is taken after the network is loaded and has run once.
+On CUDA it counts what PyTorch's allocator handed out, on the CPU the resident set.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ GIB = 2**30
 
 
 def _status(key: str) -> int | None:
-    """A field of /proc/self/status in bytes; None on systems that have no such file."""
+    """Return a field of /proc/self/status in bytes, or None on systems without this file."""
     try:
         text = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
@@ -31,7 +31,7 @@ def _status(key: str) -> int | None:
 
 
 def available() -> int:
-    """Bytes of memory that the system can still give, without swapping; elsewhere than on Linux 4 GiB, a guess."""
+    """Return the bytes of memory available without swapping; on systems other than Linux a guess, 4 GiB."""
     try:
         text = Path("/proc/meminfo").read_text(encoding="ascii")
     except OSError:
@@ -40,16 +40,17 @@ def available() -> int:
     return int(found[1]) * 1024 if found else 4 * GIB
 
 
-# Settings of glibc's mallopt, and the number of mappings that it allows by itself.
+# Settings of glibc's mallopt, and its default for the number of mappings.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _MAPPINGS = 65536
 
 
 def malloc_trim() -> None:
-    """Have the C library give large freed blocks back to the system at once, until `malloc_reuse`.
+    """Make glibc return freed blocks over 4 MiB to the system immediately. `malloc_reuse` is the opposite.
 
-    glibc keeps freed blocks of up to 32 MiB in a heap that cannot shrink past the last one in use, which doubles what a
-    network seems to need. Other C libraries have no such setting, and none is made.
+    By default glibc keeps freed blocks of up to 32 MiB in a heap that cannot shrink below its last block in use, which
+    doubles the apparent memory of a network. This setting is of the whole process. Other C libraries are left as they
+    are.
     """
     _tune({_M_MMAP_MAX: _MAPPINGS, _M_MMAP_THRESHOLD: 4 * MIB, _M_TRIM_THRESHOLD: 4 * MIB})
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
@@ -57,20 +58,19 @@ def malloc_trim() -> None:
 
 
 def malloc_reuse() -> None:
-    """Have the C library use freed blocks again, until `malloc_trim`.
+    """Make glibc keep freed blocks for reuse. `malloc_trim` is the opposite.
 
-    glibc asks the system for each block of more than 32 MiB, and the system clears it before it gives it: a fifth of a
-    network's time on the CPU. Kept, freed blocks take up to as much again as the network needs.
+    By default glibc requests each block over 32 MiB from the system, which clears it first. That takes a fifth of a
+    network's time on the CPU. Kept blocks can double the memory of the process. This setting is of the whole process.
     """
     _tune({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
 
 
 def bound_kernel_cache() -> None:
-    """Have oneDNN keep no more than 64 convolutions ready, if it has not begun to.
+    """Limit oneDNN's cache to 64 compiled convolutions, unless the user has set a limit.
 
-    It keeps the code and the tables of 1,024 by itself, one for each size of map that a layer met: a third of a MiB
-    each, so that an image of many tiles of different sizes takes hundreds of MiB more from tile to tile. The variable
-    is read once in a process, at the first convolution on the CPU; a value that the user has set stays.
+    By default it holds 1,024, one for each layer and map size, of a third of a MiB each. An image with tiles of many
+    sizes would need hundreds of MiB for it. oneDNN reads the variable at the first convolution on the CPU.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
@@ -83,15 +83,15 @@ def _tune(settings: dict[int, int]) -> None:
 
 
 class PeakMemory:
-    """Peak memory of one computation after another, over the baseline at the time of construction.
+    """Measures the peak memory of successive computations, relative to the memory at construction.
 
     On Linux the kernel's high-water mark of the resident set is reset before each computation. Where it cannot be reset
-    (a container without /proc/self/clear_refs, macOS) the mark is that of the process so far, an upper bound: the
-    figures of a run then never fall from one computation to the next.
+    (in a container without /proc/self/clear_refs, or on macOS), the mark is that of the process so far, which is an
+    upper bound.
 
     Args:
-        device: where the network runs.
-        reuse: on the CPU freed memory is kept for what comes next, which is faster; then it counts, too.
+        device: device of the network.
+        reuse: on the CPU, keep freed memory for the next layers, which is faster. It is then counted, too.
     """
 
     def __init__(self, device: torch.device, reuse: bool = False):
@@ -106,17 +106,17 @@ class PeakMemory:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new computation."""
+        """Start the measurement of a computation."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
         try:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: only the high-water mark
         except OSError:
-            return  # the documented fallback: the mark stays where it is
+            return  # the documented fallback: an upper bound
 
     def read(self) -> float:
-        """Peak since the last `reset`, in MiB over the baseline."""
+        """Return the peak since the last `reset`, in MiB above the baseline."""
         if self.device.type == "cuda":
             mark = torch.cuda.max_memory_allocated(self.device)
         else:
@@ -132,20 +132,20 @@ class PeakMemory:
 
 
 def limit_memory(device: torch.device, budget_gib: float) -> float:
-    """Let this process allocate no more than a budget beyond what it holds, for the rest of its life.
+    """Limit what this process may allocate beyond the memory that it holds. The limit stays until the process ends.
 
-    On the CPU the limit is RLIMIT_DATA, which on Linux counts private writable memory: heap and anonymous mappings, but
-    not the libraries that a CUDA build of PyTorch maps. On CUDA it is a limit of PyTorch's allocator.
+    On the CPU the limit is RLIMIT_DATA. On Linux it counts private writable memory, that is heap and anonymous mappings,
+    but not the libraries that a CUDA build of PyTorch maps. On CUDA it is a limit of PyTorch's allocator.
 
     Args:
-        device: where the network runs.
-        budget_gib: GiB.
+        device: device of the network.
+        budget_gib: limit in GiB.
 
     Returns:
-        The budget in force, GiB: the device's whole memory where that is less than `budget_gib`.
+        The limit in force in GiB: `budget_gib`, or the memory of the device if that is less.
 
     Raises:
-        UserError: this system cannot limit_memory a process.
+        UserError: this system cannot limit the memory of a process.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -153,7 +153,7 @@ def limit_memory(device: torch.device, budget_gib: float) -> float:
         fraction = (torch.cuda.memory_reserved(device) + budget_gib * GIB) / total
         torch.cuda.set_per_process_memory_fraction(min(1.0, fraction), device)
         return min(budget_gib, total / GIB)
-    unable = "this system does not limit_memory a process's memory (RLIMIT_DATA); run on Linux or with --device cuda"
+    unable = "this system cannot limit the memory of a process (RLIMIT_DATA); run on Linux or with --device cuda"
     held, budget = _status("VmData"), int(budget_gib * GIB)
     if held is None:
         raise UserError(unable)
@@ -164,14 +164,14 @@ def limit_memory(device: torch.device, budget_gib: float) -> float:
             "raise the one or lower the other"
         )
     resource.setrlimit(resource.RLIMIT_DATA, (held + budget, hard))
-    try:  # some sandboxes accept the limit and do not enforce it; a mapping that is never touched costs nothing
+    try:  # some sandboxes accept the limit without enforcing it; a mapping costs nothing until it is written to
         mmap.mmap(-1, budget + 64 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except OSError:
         return budget_gib
     raise UserError(unable)
 
 
-# What PyTorch, NumPy, Python, the C++ library and CUDA say when an allocation fails, and nothing else says.
+# Phrases with which PyTorch, NumPy, Python, the C++ library and CUDA report a failed allocation, and nothing else.
 _ALLOCATION_FAILURES = (
     "can't allocate memory",
     "not enough memory: you tried to allocate",
@@ -185,12 +185,12 @@ _ALLOCATION_FAILURES = (
 
 
 def is_allocation_failure(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, and not something else."""
+    """Return whether an exception reports a lack of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and says_allocation_failure(str(error))
 
 
 def says_allocation_failure(text: str) -> bool:
-    """Whether a message (of an exception, or of a process that aborted) says that an allocation failed."""
+    """Return whether a message, of an exception or of an aborted process, reports a failed allocation."""
     return any(phrase in text for phrase in _ALLOCATION_FAILURES)

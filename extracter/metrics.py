@@ -1,7 +1,7 @@
-"""PSNR and SSIM on the luma of BT.601, as the RefSR literature measures them (section 4 of the paper).
+"""PSNR and SSIM on the luma of ITU-R BT.601, as in the RefSR literature (section 4 of the paper).
 
-Nothing is cropped from the border. SSIM is that of Wang et al. 2004: an 11 x 11 Gaussian window of sigma 1.5, the mean
-over all positions where the window lies inside the image, K1 0.01, K2 0.03, population covariance.
+No border is cropped. SSIM is that of Wang et al. (2004): a Gaussian window of 11 x 11 pixels with sigma 1.5, averaged over
+all positions where the window is inside the image, with K1 = 0.01, K2 = 0.03 and the population covariance.
 """
 
 import numpy as np
@@ -14,16 +14,16 @@ DATA_RANGE = 255.0
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """Y of YCbCr by ITU-R BT.601.
+    """Compute Y of YCbCr by ITU-R BT.601.
 
     Args:
         rgb: uint8, (H, W, 3).
 
     Returns:
-        float64, (H, W), 16 (black) to 235 (white), not rounded.
+        float64, (H, W), from 16 (black) to 235 (white), not rounded.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise ValueError(f"an (H, W, 3) array of uint8 is wanted, not {rgb.shape} of {rgb.dtype}")
+        raise ValueError(f"expected a uint8 array of shape (H, W, 3), not {rgb.dtype} {rgb.shape}")
     return rgb.astype(np.float64) @ np.array([65.738, 129.057, 25.064]) / 256 + 16
 
 
@@ -36,10 +36,10 @@ def _check(hr: np.ndarray, sr: np.ndarray) -> None:
 
 
 def psnr_y(hr: np.ndarray, sr: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of `sr` against `hr`, in dB; infinite where they are equal.
+    """Compute the peak signal-to-noise ratio of `sr` and `hr` in dB. It is infinite if they are equal.
 
     Args:
-        hr, sr: uint8, (H, W, 3), of one size.
+        hr, sr: uint8, (H, W, 3), of the same size.
 
     Raises:
         UserError: the sizes differ.
@@ -50,13 +50,13 @@ def psnr_y(hr: np.ndarray, sr: np.ndarray) -> float:
 
 
 def ssim_y(hr: np.ndarray, sr: np.ndarray) -> float:
-    """Structural similarity of `sr` to `hr`, at most 1.
+    """Compute the structural similarity of `sr` and `hr`, which is at most 1.
 
     Args:
-        hr, sr: uint8, (H, W, 3), of one size, at least 11 x 11.
+        hr, sr: uint8, (H, W, 3), of the same size, at least 11 x 11.
 
     Raises:
-        UserError: the sizes differ, or the window does not fit into the images.
+        UserError: the sizes differ, or the images are smaller than the window.
     """
     _check(hr, sr)
     if min(hr.shape[:2]) < WINDOW:
@@ -64,8 +64,8 @@ def ssim_y(hr: np.ndarray, sr: np.ndarray) -> float:
             f"an image of {hr.shape[1]} x {hr.shape[0]} pixels is smaller than the {WINDOW} x {WINDOW} window of SSIM; "
             "leave it out of the test set"
         )
-    # scikit-image cuts the Gaussian off at 3.5 sigma, which is the 11 x 11 window, and leaves its half-width of 5
-    # pixels out of the mean: the valid region.
+    # scikit-image truncates the Gaussian at 3.5 sigma, which gives the 11 x 11 window, and leaves a border of 5 pixels
+    # out of the mean, where the window is not inside the image.
     return float(
         structural_similarity(
             luma(hr), luma(sr), gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=DATA_RANGE

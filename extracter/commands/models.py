@@ -1,4 +1,4 @@
-"""`extracter convert` and `info`: checkpoints."""
+"""`extracter convert`, `info` and `release`: checkpoints."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 
 class Gradient(StrEnum):
-    """Range of the gradient density in the authors' versions."""
+    """Range of the gradient density in the versions of the authors' code."""
 
     unit = "unit"
     bytes = "bytes"
@@ -16,16 +16,20 @@ class Gradient(StrEnum):
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="OFFICIAL.pt", help="Released state dict of EXTRACTER or TTSR.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="OFFICIAL.pt", help="State dict that the authors of EXTRACTER or TTSR released.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint folder to write.")],
     kernel: Annotated[
-        int | None, typer.Option(help="Of the search, which the file does not tell; 6 for EXTRACTER, 3 for TTSR.")
+        int | None,
+        typer.Option(help="Side of a search patch, which the file does not tell; by default 6, or 3 for TTSR."),
     ] = None,
     gradient: Annotated[
-        Gradient | None, typer.Option(help="Where the gradient density's range, told from the keys, is another.")
+        Gradient | None,
+        typer.Option(help="Range of the gradient density, if it is not the one inferred from the keys."),
     ] = None,
 ) -> None:
-    """Make a checkpoint of the authors' released weights; the network computes what theirs does.
+    """Convert the authors' released weights to a checkpoint. The network computes what theirs does.
 
     Example: `extracter convert EXTRACTER_rec.pt -o models/authors-rec`
     """
@@ -45,10 +49,10 @@ def info(
         ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--time/--no-time", help="Run the network on this machine's CPU to tell seconds.")
+        bool, typer.Option("--time/--no-time", help="Run the network on this machine's CPU to estimate the time.")
     ] = True,
 ) -> None:
-    """Show a model: configuration, parameters by module, training, memory and time for some sizes.
+    """Show a model: configuration, weights by module, training, and what running it costs.
 
     Example: `extracter info results/demo/checkpoints/extracter-rec`
     """
@@ -58,12 +62,14 @@ def info(
 
 
 def release(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder that training wrote.")],
-    summary: Annotated[list[Path], typer.Option(help="Of `evaluate`, of bicubic and of this checkpoint; repeat it.")],
-    about: Annotated[Path, typer.Option(help="Markdown for the model card: data, its licence, limits.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder that `train-rec` or `train-full` wrote.")],
+    summary: Annotated[
+        list[Path], typer.Option(help="Summary by `evaluate` of this checkpoint or of bicubic; repeatable.")
+    ],
+    about: Annotated[Path, typer.Option(help="Markdown for the model card: data, its licence, limits of the model.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
 ) -> None:
-    """Make a released model of a checkpoint: float16 weights and a model card.
+    """Make a release of a checkpoint: float16 weights and a model card.
 
     Example: `extracter release results/open/checkpoints/extracter-rec --about extracter/released/extracter-rec.md
     --summary results/open/evaluation/bicubic/set14.json --summary results/open/evaluation/extracter-rec/set14.json

@@ -1,16 +1,16 @@
-"""Options that several subcommands share."""
+"""Options that several commands share."""
 
 from typing import Annotated
 
 import typer
 
 Params = Annotated[
-    str, typer.Option("--params", help="Parameter file, or the JSON that the workflow passes.", show_default=True)
+    str, typer.Option("--params", help="Parameter file, or JSON as the workflow passes it.", show_default=True)
 ]
 PresetName = Annotated[
-    str | None, typer.Option("--preset", help="Preset of the parameter file; by default the one it selects.")
+    str | None, typer.Option("--preset", help="Preset in the parameter file; by default the one that it selects.")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; auto uses a GPU if there is one.")]
 Model = Annotated[
     str | None,
     typer.Option(

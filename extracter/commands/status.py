@@ -1,4 +1,4 @@
-"""`extracter data status` and `verify`: what of the data is there, and whether it is whole."""
+"""`extracter data status` and `verify`: which data sets are complete."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +12,9 @@ from extracter.commands.options import Params, PresetName
 def status(
     file: Params = "params.yaml",
     preset: PresetName = None,
-    root: Annotated[Path, typer.Option("--data", help="Folder that holds raw/ and prepared/.")] = Path("data"),
+    root: Annotated[Path, typer.Option("--data", help="Folder with raw/ and prepared/.")] = Path("data"),
 ) -> None:
-    """Show which sets are there, partial, missing or corrupt, by their files' sizes.
+    """Show which sets are complete, incomplete, missing or corrupt, judged by file sizes.
 
     Example: `extracter data status --preset open`
     """
@@ -26,9 +26,9 @@ def status(
 def verify(
     file: Params = "params.yaml",
     preset: PresetName = None,
-    root: Annotated[Path, typer.Option("--data", help="Folder that holds raw/ and prepared/.")] = Path("data"),
+    root: Annotated[Path, typer.Option("--data", help="Folder with raw/ and prepared/.")] = Path("data"),
 ) -> None:
-    """Read every file again and hold its SHA-256 against the manifests.
+    """Compare the SHA-256 of every file with the manifests.
 
     Example: `extracter data verify --preset open`
     """
@@ -38,6 +38,6 @@ def verify(
 
 
 def _data_of(file: str, preset: str | None) -> tuple[params.Data, str]:
-    """The data block of a preset, and the preset's name."""
+    """Return the data block of a preset, and the name of the preset."""
     read = params.select(Path(file), preset)
     return read.selected.data, read.preset

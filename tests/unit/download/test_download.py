@@ -295,7 +295,7 @@ def test_killed_half_way_nothing_is_fetched_twice(server, mirror, tmp_path, how)
     output, errors = process.communicate(timeout=10)
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert errors.strip() == "extracter: interrupted; run the same command again to go on"
+        assert errors.strip() == "extracter: interrupted; run the same command again to resume"
     assert not (tmp_path / "manifest.json").exists()
     kept = sum(path.stat().st_size for path in [*tmp_path.glob("*.png"), *tmp_path.glob(".*.part")])
     assert kept > 0

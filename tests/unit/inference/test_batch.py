@@ -185,7 +185,7 @@ def test_interrupted_it_leaves_no_part_of_a_file(tmp_path, checkpoint):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.strip() == "extracter: interrupted; run the same command again to go on"
+    assert error.strip() == "extracter: interrupted; run the same command again to resume"
     made = list((tmp_path / "out").iterdir())
     assert 3 <= len(made) < 300
     for path in made:
