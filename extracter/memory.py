@@ -1,7 +1,7 @@
 """Measure the memory of a computation, on the CPU and on CUDA, and limit the memory of a process.
 
-Peak memory is the highest memory in use minus the baseline, which is taken after the network is loaded and has run once.
-On CUDA it counts what PyTorch's allocator handed out, on the CPU the resident set.
+Peak memory is the highest memory in use minus the baseline, which is taken after the network is loaded and has run
+once. On CUDA it counts what PyTorch's allocator handed out, on the CPU the resident set.
 """
 
 import ctypes
@@ -134,8 +134,8 @@ class PeakMemory:
 def limit_memory(device: torch.device, budget_gib: float) -> float:
     """Limit what this process may allocate beyond the memory that it holds. The limit stays until the process ends.
 
-    On the CPU the limit is RLIMIT_DATA. On Linux it counts private writable memory, that is heap and anonymous mappings,
-    but not the libraries that a CUDA build of PyTorch maps. On CUDA it is a limit of PyTorch's allocator.
+    On the CPU the limit is RLIMIT_DATA. On Linux it counts private writable memory, that is the heap and anonymous
+    mappings, but not the libraries that a CUDA build of PyTorch maps. On CUDA it is a limit of PyTorch's allocator.
 
     Args:
         device: device of the network.

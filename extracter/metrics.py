@@ -1,7 +1,7 @@
 """PSNR and SSIM on the luma of ITU-R BT.601, as in the RefSR literature (section 4 of the paper).
 
-No border is cropped. SSIM is that of Wang et al. (2004): a Gaussian window of 11 x 11 pixels with sigma 1.5, averaged over
-all positions where the window is inside the image, with K1 = 0.01, K2 = 0.03 and the population covariance.
+No border is cropped. SSIM is that of Wang et al. (2004): a Gaussian window of 11 x 11 pixels with sigma 1.5, averaged
+over all positions where the window is inside the image, with K1 = 0.01, K2 = 0.03 and the population covariance.
 """
 
 import numpy as np
