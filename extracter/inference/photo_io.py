@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from torchvision.io import ImageReadMode, decode_png
 
 from extracter.data.images import SUFFIXES
 from extracter.errors import UserError
@@ -141,6 +139,10 @@ def from_pillow(image: Image.Image) -> Photo:
 def _deep_samples(image: Image.Image, data: bytes) -> np.ndarray | None:
     """uint16 samples (H, W, channels) of an image of 16 bits a channel that Pillow would cut down to 8; else None."""
     if image.format == "PNG" and data[24] == 16 and not image.mode.startswith("I"):  # the bit depth in the header
+        # Imported where it is used: torchvision takes two seconds to load, and only such files need it.
+        import torch
+        from torchvision.io import ImageReadMode, decode_png
+
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         return decode_png(encoded, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
     if image.format == "TIFF" and max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,))) == 16 and image.mode in ("RGB", "RGBA"):
