@@ -22,8 +22,9 @@ _REMEDY = "`snakemake --cores all` makes the files of the workflow"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` if the block succeeds.
 
-    The temporary name keeps the suffix of `path`, by which writers of images and arrays choose the format. Whatever
-    interrupts the block, `path` is either the old file or the complete new one.
+    The temporary name keeps the suffix of `path`, by which writers of images and arrays choose the format, and nothing
+    else of it: a name may be as long as the file system allows. Whatever interrupts the block, `path` is either the old
+    file or the complete new one.
 
     Raises:
         UserError: the disk is full, read-only, or not writable.
@@ -32,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix[-32:], dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from extracter import cgroup
 from extracter.errors import UserError
 
 MIB = 2**20
@@ -31,13 +32,17 @@ def _status(key: str) -> int | None:
 
 
 def available() -> int:
-    """Return the bytes of memory available without swapping; on systems other than Linux a guess, 4 GiB."""
+    """Return the bytes of memory available to this process without swapping; a guess, 4 GiB, on other systems than Linux.
+
+    A container may allow less than the machine has. The smaller of both counts.
+    """
     try:
         text = Path("/proc/meminfo").read_text(encoding="ascii")
     except OSError:
         return 4 * GIB
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 4 * GIB
+    system = int(found[1]) * 1024 if found else 4 * GIB
+    return min([system, *cgroup.free_bytes()])
 
 
 # Settings of glibc's mallopt, and its default for the number of mappings.
@@ -45,20 +50,25 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _MAPPINGS = 65536
 
 
-def malloc_trim() -> None:
+def malloc_return() -> None:
     """Make glibc return freed blocks over 4 MiB to the system immediately. `malloc_reuse` is the opposite.
 
     By default glibc keeps freed blocks of up to 32 MiB in a heap that cannot shrink below its last block in use, which
-    doubles the apparent memory of a network. This setting is of the whole process. Other C libraries are left as they
-    are.
+    doubles the apparent memory of a network. This setting is of the whole process: commands call this function, and
+    functions of the Python API do not. Other C libraries are left as they are.
     """
     _tune({_M_MMAP_MAX: _MAPPINGS, _M_MMAP_THRESHOLD: 4 * MIB, _M_TRIM_THRESHOLD: 4 * MIB})
+    malloc_trim()
+
+
+def malloc_trim() -> None:
+    """Return the pages of freed blocks to the system, once. No setting changes."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
 
 def malloc_reuse() -> None:
-    """Make glibc keep freed blocks for reuse. `malloc_trim` is the opposite.
+    """Make glibc keep freed blocks for reuse. `malloc_return` is the opposite.
 
     By default glibc requests each block over 32 MiB from the system, which clears it first. That takes a fifth of a
     network's time on the CPU. Kept blocks can double the memory of the process. This setting is of the whole process.
@@ -96,7 +106,7 @@ class PeakMemory:
 
     def __init__(self, device: torch.device, reuse: bool = False):
         self.device = device
-        malloc_trim()
+        malloc_return()
         if reuse:
             malloc_reuse()
         if device.type == "cuda":

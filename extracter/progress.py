@@ -1,8 +1,9 @@
 """Progress bars on stderr. They are silent where stderr is not a terminal."""
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -21,13 +22,17 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+# Of the time that a super-resolution takes: the share that is over when a phase begins, and that of the phase.
+PHASES = {"search": (0.0, 0.4), "network": (0.4, 0.6)}
 
 
 def _bar(*columns: ProgressColumn) -> Progress:
     """A bar with a description before it and `columns` after it; it disappears when it is done."""
-    console = Console(stderr=True)
+    # Rich takes a file for a terminal where FORCE_COLOR is set; no log wants a bar.
+    shows = sys.stderr.isatty()
+    console = Console(stderr=True, force_terminal=shows)
     before = TextColumn("{task.description}")
-    return Progress(before, BarColumn(), *columns, console=console, disable=not console.is_terminal, transient=True)
+    return Progress(before, BarColumn(), *columns, console=console, disable=not shows, transient=True)
 
 
 def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator[T]:
@@ -47,15 +52,39 @@ def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator
 
 
 @contextmanager
-def phases() -> Iterator[Callable[[str, int, int], None]]:
-    """Show work that goes through named phases: call what this gives with (description, steps done, steps)."""
-    with _bar(TaskProgressColumn(), TimeElapsedColumn()) as progress:
-        task = progress.add_task("", total=None)
+def batch_bar(costs: Sequence[float]) -> Iterator[Callable[[int, str], Callable[[str, int, int], None]]]:
+    """Show several pieces of work that go through named phases, and the time that is left for all of them.
 
-        def show(description: str, done: int, steps: int) -> None:
-            progress.update(task, description=escape(description), completed=done, total=steps or None)
+    Args:
+        costs: of each piece, in any unit.
 
-        yield show
+    Yields:
+        A function that begins a piece, given its number and description, and returns what reports its progress, called
+        with (phase, steps done, steps).
+    """
+    total, started = sum(costs), time.monotonic()
+    with _bar(TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")) as progress:
+        task = progress.add_task("", total=total, left="")
+
+        def show(description: str, done: float) -> None:
+            left = ""
+            if done > 0:
+                seconds = round((time.monotonic() - started) * (total / done - 1))
+                left = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+            progress.update(task, description=escape(description), completed=done, left=left)
+
+        def begin(number: int, description: str) -> Callable[[str, int, int], None]:
+            before = sum(costs[:number])
+            label = f"{number + 1}/{len(costs)} {description}"
+
+            def report(phase: str, done: int, steps: int) -> None:
+                first, share = PHASES[phase]
+                show(f"{label}: {phase}", before + costs[number] * (first + share * done / max(1, steps)))
+
+            show(label, before)
+            return report
+
+        yield begin
 
 
 class TransferBar:

@@ -1,5 +1,10 @@
 """`extracter upscale`: your own photographs."""
 
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +21,7 @@ class Format(StrEnum):
     jpg = "jpg"
     tif = "tif"
     webp = "webp"
+    avif = "avif"
 
 
 class Precision(StrEnum):
@@ -27,7 +33,9 @@ class Precision(StrEnum):
 
 
 def upscale(
-    images: Annotated[list[Path], typer.Argument(metavar="LR...", help="Images, or folders of images.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="LR...", help="Images, or folders of images with their subfolders.")
+    ],
     refs: Annotated[
         list[Path] | None,
         typer.Option(
@@ -54,7 +62,25 @@ def upscale(
     precision: Annotated[Precision, typer.Option(help="Of the network; bf16 and 16 are faster on a GPU.")] = (
         Precision.full
     ),
+    scale: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=4,
+            help="4; 3 and 2, which are the x4 result reduced; or 1, which reduces the image first and restores detail "
+            "at the same size.",
+        ),
+    ] = 4,
     kind: Annotated[Format, typer.Option("--format", help="Of results in a folder.")] = Format.png,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Of JPEG (by default 95), AVIF (90) and WebP (by default lossless)."),
+    ] = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option(help="What the names of results end in; by default nothing, and `_x4` among the images."),
+    ] = None,
+    strip: Annotated[bool, typer.Option("--strip", help="Leave EXIF, XMP and resolution out of results.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write NAME.compare.png: LR, bicubic, result, reference, origins.")
     ] = False,
@@ -67,11 +93,42 @@ def upscale(
 
     Example: `extracter upscale holiday/ --ref sharp.jpg -o large --memory 4GiB`
     """
-    from extracter.inference.batch import upscale_files
+    from extracter.inference.batch import Options, upscale_files
 
-    failed = upscale_files(
-        images, refs or [], out, model=model, kernel=kernel, memory=memory, device=device, precision=precision.value,
-        kind=kind.value, compare=compare, overwrite=overwrite,
+    options = Options(
+        model=model, kernel=kernel, memory=memory, device=device, precision=precision.value, scale=scale,
+        kind=kind.value, quality=quality, suffix=suffix, strip=strip, compare=compare, overwrite=overwrite,
     )  # fmt: skip
+    _tune_process()
+    with _ended_by_sigterm():
+        failed = upscale_files(images, refs or [], out, options)
     if failed:
         raise typer.Exit(1)
+
+
+def _tune_process() -> None:
+    """Settings of the whole process, which a program that calls the Python API makes for itself."""
+    from extracter.memory import bound_kernel_cache, malloc_return
+
+    malloc_return()
+    bound_kernel_cache()
+    # Of Pillow, about metadata; what matters of a file is said in a line of its own.
+    warnings.filterwarnings("ignore", module="PIL")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: by an exception, on whose way files that are half written go."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == 128 + signal.SIGTERM:
+            print("extracter: ended; run the same command again to go on", file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

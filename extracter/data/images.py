@@ -1,54 +1,33 @@
-"""Reading photographs whole, as 8-bit RGB, and saying clearly what is wrong with one that cannot be read."""
+"""The images of data sets: read as 8-bit RGB by the reader of photographs, and written."""
 
 import io
-import warnings
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from extracter.errors import UserError
+from extracter.photos.photo import SUFFIXES, rounded
+from extracter.photos.photo import is_photo as is_image
+from extracter.photos.read import decode_photo
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-
-
-def is_image(path: Path) -> bool:
-    """Whether the name is an image's; hidden files are none."""
-    return Path(path).suffix.lower() in SUFFIXES and not Path(path).name.startswith(".")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of any mode; of 16-bit grey the upper 8 bits, where Pillow's own conversion would clip."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
-    return image.convert("RGB")
+__all__ = ["SUFFIXES", "decode", "encode_png", "is_image", "write_bytes"]
 
 
 def decode(data: bytes, path: Path, remedy: str) -> Image.Image:
     """The 8-bit RGB image that a file's bytes encode, upright as its EXIF orientation says.
 
+    Colours stay in the file's own colour space, as in every published data set; alpha is left out.
+
     Args:
         data: the whole file.
-        path: where the bytes come from, for the message; its suffix names the format.
+        path: where the bytes come from, for the message.
         remedy: what a user can do about a bad file, the last clause of the message.
 
     Raises:
         UserError: the bytes are cut short, damaged, no image, or unreasonably large.
     """
-    kind = Path(path).suffix.lstrip(".").upper() or "image"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: not a {kind} or any other image ({len(data):,} bytes); {remedy}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UserError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; {remedy}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        raise UserError(f"{path}: truncated or damaged {kind} ({len(data):,} bytes: {error}); {remedy}") from None
+    photo = decode_photo(data, path, remedy)
+    return Image.fromarray(rounded(photo.rgb) if photo.deep else photo.rgb)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

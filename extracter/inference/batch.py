@@ -1,164 +1,249 @@
 """`extracter upscale`: files in, files out; one that fails does not stop the others."""
 
 import sys
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from extracter.data.images import SUFFIXES, is_image
 from extracter.errors import UserError
-from extracter.inference.photo_io import Photo, read_photo, shown, write_photo
+from extracter.inference.plan import Job, Plan, check_space, check_writable, named, plan, why_impossible
+from extracter.inference.provenance import Record, read_record, record_of, settings_digest, with_record
 from extracter.inference.tiling.engine import Report
-from extracter.inference.upscaler import Upscaler
+from extracter.inference.upscaler import Result, Upscaler
 from extracter.memory import is_allocation_failure
-from extracter.progress import phases
+from extracter.models.locate import model_folder
+from extracter.photos.photo import Photo, is_photo, same_name, shown
+from extracter.photos.read import read_photo, size_of
+from extracter.photos.write import write_photo
+from extracter.progress import batch_bar
 
 
 @dataclass(frozen=True)
-class Job:
-    """One image and where its result goes."""
+class Options:
+    """What holds for all images of a run.
 
-    image: Path
-    out: Path
+    Attributes:
+        model, kernel, memory, device, precision, scale: as of `inference.upscale`.
+        kind: suffix of results in a folder, without the dot.
+        quality: of JPEG, WebP and AVIF; None for the format's own.
+        suffix: what names of results end in; None for nothing, or `_x4` beside images.
+        strip: leave EXIF, XMP and resolution out.
+        compare: also write a picture of inputs and result beside each result.
+        overwrite: make results again that are there.
+    """
+
+    model: Path | str | None = None
+    kernel: int | None = None
+    memory: str | None = None
+    device: str = "auto"
+    precision: str = "32"
+    scale: int = 4
+    kind: str = "png"
+    quality: int | None = None
+    suffix: str | None = None
+    strip: bool = False
+    compare: bool = False
+    overwrite: bool = False
 
 
-def upscale_files(
-    images: list[Path],
-    refs: list[Path],
-    out: Path,
-    *,
-    model: str | Path | None,
-    kernel: int | None,
-    memory: str | None,
-    device: str,
-    precision: str,
-    kind: str,
-    compare: bool,
-    overwrite: bool,
-) -> int:
+@dataclass(frozen=True)
+class _References:
+    """Photographs for all images, the files they came from, and folders that hold one for each image."""
+
+    common: Sequence[Photo]
+    files: Sequence[Path]
+    folders: Sequence[Path]
+
+    def of(self, job: Job) -> list[Path]:
+        """The files in folders that belong to one image.
+
+        Raises:
+            UserError: a folder has none, or several.
+        """
+        return [_namesake(job, folder) for folder in self.folders]
+
+
+def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, options: Options) -> int:
     """Super-resolve files.
 
     Args:
-        images: files, and folders whose images are taken.
+        images: files, and folders whose images are taken with those of their subfolders.
         refs: files that serve for all images, and folders in which an image's reference has its name.
         out: folder; or, for one file, the file to write.
-        model, kernel, memory, device, precision: as of `inference.upscale`.
-        kind: suffix of results in a folder, without the dot.
-        compare: also write a picture of inputs and result beside each result.
-        overwrite: make results again that are there.
+        options: everything else.
 
     Returns:
         How many images failed; each was named on stderr in one line.
 
     Raises:
-        UserError: no image is named, or the model or a reference that serves for all cannot be read.
+        UserError: no image is named, nothing can be written, or the model or a reference that serves for all cannot be
+            read.
     """
-    jobs = plan(images, out, kind)
-    waiting = [job for job in jobs if overwrite or not job.out.exists()]
-    failed = 0
+    planned = plan(images, out, options.kind, options.scale, options.suffix)
+    files = [ref for ref in refs if not ref.is_dir()]
+    references = _References([_read(ref) for ref in files], files, [ref for ref in refs if ref.is_dir()])
+    folder = model_folder(options.model)
+    waiting: list[tuple[Job, Record]] = []
+    failed = there = 0
+    for problem in planned.problems:
+        failed += _say(problem)
+    for job in planned.jobs:
+        try:
+            record = _record(job, references, folder, options)
+            if job.out.exists() and not options.overwrite and _is_made_from(job, record):
+                there += 1
+            elif problem := why_impossible(job, options.scale, options.compare):
+                failed += _say(problem)
+            else:
+                waiting.append((job, record))
+        except UserError as error:
+            failed += _say(error)
     if waiting:
-        upscaler = Upscaler(model, kernel=kernel, memory=memory, device=device, precision=precision)
-        common = [read_photo(ref) for ref in refs if not ref.is_dir()]
-        folders = [ref for ref in refs if ref.is_dir()]
-        with phases() as show:
-            for number, job in enumerate(waiting):
-                try:
-                    _run(upscaler, job, common, folders, compare, _report(show, number, len(waiting), job.image))
-                except UserError as error:
-                    failed += 1
-                    print(f"extracter: {shown(str(error))}", file=sys.stderr)
-    if len(jobs) > 1 or not waiting:
-        done = len(waiting) - failed
-        print(
-            f"extracter: {done} made, {len(jobs) - len(waiting)} already there (--overwrite makes them again), "
-            f"{failed} failed, in {shown(jobs[0].out.parent)}",
-            file=sys.stderr,
-        )
-    elif not failed:
-        print(f"extracter: {shown(jobs[0].out)}", file=sys.stderr)
+        check_writable(out if len(planned.jobs) > 1 or waiting[0][0].out != out else out.parent)
+        failed += _make(waiting, references, folder, options)
+    _summarise(planned, out, failed, there)
     return failed
 
 
-def plan(images: list[Path], out: Path, kind: str) -> list[Job]:
-    """What to make: for NAME.jpg OUT/NAME.png, or OUT/NAME.jpg.png where several images share NAME.
-
-    Raises:
-        UserError: there is no image, a folder cannot be read, or `out` is a file's name and there are several images.
-    """
-    files: list[Path] = []
-    for path in images:
-        if path.is_dir():
+def _make(waiting: Sequence[tuple[Job, Record]], references: _References, folder: Path, options: Options) -> int:
+    """Make results; returns how many failed."""
+    if options.compare:
+        import extracter.inference.compare_figure  # noqa: F401 (a library's memory is not the computation's)
+    upscaler = Upscaler(
+        folder, scale=options.scale, kernel=options.kernel, memory=options.memory, device=options.device,
+        precision=options.precision,
+    )  # fmt: skip
+    failed = 0
+    sizes = [size_of(job.image) or (1, 1) for job, _ in waiting]
+    with batch_bar([width * height for width, height in sizes]) as begin:
+        for number, (job, record) in enumerate(waiting):
             try:
-                files += sorted(entry for entry in path.iterdir() if is_image(entry))
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-        else:
-            files.append(path)
-    files = list(dict.fromkeys(files))
-    if not files:
-        raise UserError(f"{', '.join(map(shown, images))}: no images; their names end in {', '.join(SUFFIXES)}")
-    if out.suffix.lower() in SUFFIXES and not out.is_dir():
-        if len(files) > 1 or images[0].is_dir():
-            raise UserError(f"--out {shown(out)}: names one file and there are {len(files)} images; name a folder")
-        return [Job(files[0], out)]
-    stems = Counter(file.stem for file in files)
-    jobs = [Job(file, out / f"{file.stem if stems[file.stem] == 1 else file.name}.{kind}") for file in files]
-    names = Counter(job.out for job in jobs)
-    for job in jobs:
-        if names[job.out] > 1:
-            raise UserError(f"{shown(job.image)}: several images have this name; enlarge them into different folders")
-    return jobs
+                _run(upscaler, job, record, references, options, begin(number, shown(job.image.name)[:40]))
+            except UserError as error:
+                failed += _say(error)
+    return failed
 
 
-def _run(upscaler: Upscaler, job: Job, common: list[Photo], folders: list[Path], compare: bool, report: Report) -> None:
+def _run(
+    upscaler: Upscaler, job: Job, record: Record, references: _References, options: Options, report: Report
+) -> None:
     """One image, from file to file.
 
     Raises:
         UserError: anything that is wrong with this image.
     """
-    if job.out.exists() and job.image.exists() and job.out.samefile(job.image):
-        raise UserError(f"{job.image}: the result would replace the image itself; choose another folder with --out")
-    photo = read_photo(job.image)
-    references = [*common, *(read_photo(_namesake(job.image, folder)) for folder in folders)]
+    photo = _read(job.image)
+    height, width = photo.rgb.shape[:2]
+    check_space(job, options.scale * width, options.scale * height, 3 * photo.rgb.itemsize)
+    own = [_read(path) for path in references.of(job)]
     try:
-        result = upscaler.run(photo, references, report)
+        result = upscaler.run(photo, [*references.common, *own], report)
     except UserError as error:
-        raise UserError(f"{job.image}: {error}") from None
+        raise UserError(f"{shown(job.image)}: {error}") from None
     except Exception as error:
         if is_allocation_failure(error):
-            raise UserError(f"{job.image}: ran out of memory; set a lower --memory or close other programs") from error
+            raise UserError(
+                f"{shown(job.image)}: ran out of memory; set a lower --memory or close other programs"
+            ) from error
         raise
-    own, taken = upscaler.config.kernel, result.search.kernel
-    if taken != own:
-        print(
-            f"extracter: {shown(str(job.image))}: searched with patches of {taken}x{taken} for its size; "
-            f"--kernel {own} is finer and slower",
-            file=sys.stderr,
-        )
-    if compare:
+    _tell_kernel(job, upscaler, result)
+    if options.compare:
         from extracter.inference.compare_figure import draw
 
         # Before the result, so that one that is there has its picture too.
-        draw(result, job.out.with_name(f"{job.out.stem}.compare.png"))
-    write_photo(result.photo, job.out)
+        draw(result, job.comparison)
+    photo = result.photo if options.strip else with_record(result.photo, record)
+    write_photo(photo, job.out, quality=options.quality, strip=options.strip)
 
 
-def _namesake(image: Path, folder: Path) -> Path:
-    """The reference of an image in a folder: the same name, of any format.
+def _read(path: Path) -> Photo:
+    """A photograph; what was wrong with its file and did not matter goes to stderr."""
+    photo = read_photo(path)
+    if photo.notes:
+        print(f"extracter: {shown(path)}: read, but {'; '.join(photo.notes)}", file=sys.stderr)
+    return photo
+
+
+def _tell_kernel(job: Job, upscaler: Upscaler, result: Result) -> None:
+    own, taken = upscaler.config.kernel, result.search.kernel
+    if taken != own:
+        print(
+            f"extracter: {shown(job.image)}: searched with patches of {taken}x{taken} for its size; "
+            f"--kernel {own} is finer and slower",
+            file=sys.stderr,
+        )
+
+
+def _record(job: Job, references: _References, folder: Path, options: Options) -> Record:
+    """What the result of a job is made from."""
+    files = [*references.files, *references.of(job)]
+    settings = settings_digest(folder, files, options.kernel, options.precision, options.scale)
+    return record_of(job.image, settings)
+
+
+def _is_made_from(job: Job, record: Record) -> bool:
+    """Whether the result that is there is the one wanted; one without a record is taken for it.
+
+    Raises:
+        UserError: it is another image's, or was made with something else.
+    """
+    found = read_record(job.out)
+    if found is None or (found.image, found.settings) == (record.image, record.settings):
+        return True
+    if found.image != record.image:
+        what = f"was made from another image, {shown(found.source)}"
+    else:
+        what = "was made with another model, reference or option"
+    raise UserError(
+        f"{shown(job.image)}: {shown(job.out)} {what}; choose another --out or --suffix, or replace it with --overwrite"
+    )
+
+
+def _namesake(job: Job, folder: Path) -> Path:
+    """The reference of an image in a folder: the same name, of any format, upper and lower case alike.
+
+    Where the image lies in a subfolder, one of the same subfolder goes first.
 
     Raises:
         UserError: there is none, or several.
     """
-    found = sorted(entry for entry in folder.iterdir() if is_image(entry) and entry.stem == image.stem)
-    if len(found) != 1:
-        what = "no reference" if not found else f"{len(found)} references"
-        raise UserError(f"{image}: {what} of this name in {folder}; one image named {image.stem} is wanted")
-    return found[0]
+    wanted = same_name(job.image.stem)
+    for place in dict.fromkeys((folder / job.below, folder)):
+        try:
+            entries = sorted(place.iterdir()) if place.is_dir() else []
+        except OSError as error:
+            raise UserError(f"{shown(place)}: cannot be read ({error.strerror}); check its permissions") from None
+        found = [entry for entry in entries if is_photo(entry) and same_name(entry.stem) == wanted]
+        exact = [entry for entry in found if entry.stem == job.image.stem]
+        found = exact or found
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    what = f"{len(found)} references" if found else "no reference"
+    name = shown(job.image.stem)
+    raise UserError(f"{shown(job.image)}: {what} of this name in {shown(folder)}; one image named {name} is wanted")
 
 
-def _report(show: Callable[[str, int, int], None], number: int, total: int, image: Path) -> Report:
-    """Show the progress of one image of several."""
-    label = f"{number + 1}/{total} {shown(Path(image.name))[:40]}"
-    show(label, 0, 0)
-    return lambda phase, done, steps: show(f"{label}: {phase}", done, steps)
+def _say(problem: object) -> int:
+    """One line on stderr; returns 1, for counting."""
+    print(f"extracter: {shown(str(problem))}", file=sys.stderr)
+    return 1
+
+
+def _summarise(planned: Plan, out: Path, failed: int, there: int) -> None:
+    """The last line: what was made, was there, failed, and was left out."""
+    jobs = planned.jobs
+    made = len(jobs) + len(planned.problems) - failed - there
+    if len(jobs) == 1 and made == 1 and not planned.left_out:
+        print(f"extracter: {shown(jobs[0].out)}", file=sys.stderr)
+        return
+    if len(jobs) == 1 and failed == 1 and not planned.left_out and not planned.problems:
+        return
+    place = jobs[0].out.parent if len(jobs) == 1 else out
+    earlier = f", {len(planned.results)} left out as results of an earlier run" if planned.results else ""
+    print(
+        f"extracter: {made} made, {there} already there (--overwrite makes them again), {failed} failed, in "
+        f"{shown(place)}{earlier}{named(planned.left_out)}",
+        file=sys.stderr,
+    )

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from extracter.inference.tiling.windows import from_signed, to_signed
 from extracter.inference.upscaler import Result
+from extracter.photos.photo import rounded
 from extracter.reporting.figure_comparison import worst_crop
 from extracter.reporting.figures import ORANGE, save
 
@@ -31,7 +31,7 @@ def draw(result: Result, out: Path) -> None:
     Raises:
         UserError: the disk is full or not writable.
     """
-    sr, bicubic, lr = (_bytes(x) for x in (result.photo.rgb, result.inputs.lr_up, result.inputs.lr))
+    sr, bicubic, lr = (_bytes(x) for x in (result.sr, result.inputs.lr_up, result.inputs.lr))
     refs = [_bytes(ref) for ref in result.inputs.refs]
     top, left, side = worst_crop(sr, bicubic)
     rows, columns = _blocks(lr.shape, result.search.stride)
@@ -60,7 +60,14 @@ def draw(result: Result, out: Path) -> None:
 
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:
-    return pixels if pixels.dtype == np.uint8 else from_signed(to_signed(pixels), np.dtype(np.uint8))
+    """uint8 of any kind of pixels, in strips, for what is between takes several times as much."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    result = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), 64):
+        part = pixels[top : top + 64]
+        result[top : top + 64] = rounded(part) if part.dtype == np.uint16 else np.rint((part + 1) * 127.5)
+    return result
 
 
 def _blocks(shape: Sequence[int], stride: int) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from extracter.files import read_json
-from extracter.inference.photo_io import Photo
 from extracter.inference.tiling.engine import coarsen_search
 from extracter.inference.upscaler import Upscaler, memory_needed
 from extracter.memory import GIB, MIB
@@ -21,6 +20,7 @@ from extracter.models.extracter import Extracter
 from extracter.models.locate import model_folder
 from extracter.models.refsr import count_parameters
 from extracter.models.ttsr import TTSR
+from extracter.photos.photo import Photo
 from extracter.progress import track
 from extracter.search.search import search
 

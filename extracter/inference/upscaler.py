@@ -1,5 +1,6 @@
 """Super-resolution of photographs from Python, and what `extracter upscale` runs for each of its files."""
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from extracter.data.degradation import SCALE
 from extracter.device import choose_device
 from extracter.errors import UserError
-from extracter.inference.photo_io import Photo, from_pillow, to_pillow
+from extracter.inference.pictures import Picture, of_tensor, to_photo, to_tensor
+from extracter.inference.resize import enlarge, reduce, resize, to_cells, whole_cells
 from extracter.inference.tiling.engine import (
     Inputs,
     Report,
@@ -26,14 +28,17 @@ from extracter.inference.tiling.engine import (
 from extracter.inference.tiling.features import LEVELS
 from extracter.inference.tiling.network import Margins
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window
-from extracter.memory import GIB, MIB, available, bound_kernel_cache
+from extracter.memory import GIB, MIB, available
 from extracter.models.extracter import Extracter
 from extracter.models.locate import open_model
 from extracter.models.ttsr import TTSR
+from extracter.photos.alpha import bleed
+from extracter.photos.colour import match
+from extracter.photos.photo import Photo, is_neutral, luma
 from extracter.search.search import Matches, SearchConfig
 
-Picture = Image.Image | np.ndarray | Tensor | str | Path
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+SCALES = (1, 2, 3, 4)
 # What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels, and the
 # compiler itself where it has not run on this machine before.
 _RUNTIME = 172 * MIB
@@ -45,12 +50,13 @@ def upscale(
     references: Picture | Sequence[Picture] = (),
     model: Extracter | TTSR | str | Path | None = None,
     *,
+    scale: int = SCALE,
     kernel: int | None = None,
     memory: str | float | None = None,
     device: str = "auto",
     precision: str = "32",
 ) -> Image.Image | np.ndarray | Tensor:
-    """Enlarge an image four times.
+    """Enlarge an image.
 
     Args:
         image: what to enlarge, of any size: a file, a Pillow image of any mode, an array, or a tensor. An array is
@@ -58,7 +64,10 @@ def upscale(
             C, H, W or N, C, H, W with 1 or 3 channels, floating-point in [0, 1].
         references: images of the same or a similar scene in higher resolution, of any size, as `image`; all are
             searched together. Without any, the image's own bicubic enlargement serves.
-        model: a network, or where it lies: a folder or a file in it; None for the released one.
+        model: a network, which stays as it is; or where it lies: a folder, a file in it, or an id on the Hugging Face
+            hub; None for the released one.
+        scale: 4; 3 and 2, which are the x4 result reduced with antialiasing; or 1, for which the image is first
+            reduced to a quarter, so that detail which the references show is restored at the same size.
         kernel: side of a search patch, 3, 6, 12 or another multiple of 3, larger being faster; None takes the model's
             own, doubled until at most 2^34 pairs of patches are compared.
         memory: bytes, or text such as "4GiB", that the computation may take beyond the interpreter's; on a GPU, of its
@@ -67,19 +76,23 @@ def upscale(
         precision: 32, bf16 or 16, of the network behind the search.
 
     Returns:
-        What `image` is: a Pillow image (for a file too), an array, or a tensor, four times as wide and high.
+        What `image` is: a Pillow image (for a file too), an array, or a tensor, `scale` times as wide and high.
 
     Raises:
         UserError: a file or model that cannot be read, or too little memory.
         ValueError: an array or tensor of another kind than those above.
+
+    Example:
+        >>> from extracter import upscale
+        >>> upscale("small.jpg", "sharp.jpg").save("large.png")
     """
     several = references if isinstance(references, Sequence) and not isinstance(references, str) else [references]
-    upscaler = Upscaler(model, kernel=kernel, memory=memory, device=device, precision=precision)
-    refs = [_read(reference)[0] for reference in several]
+    upscaler = Upscaler(model, scale=scale, kernel=kernel, memory=memory, device=device, precision=precision)
+    refs = [to_photo(reference)[0] for reference in several]
     if isinstance(image, Tensor) and image.ndim == 4:
-        rows = [_to_tensor(upscaler.run(_of_tensor(x), refs).photo, x) for x in image]
+        rows = [to_tensor(upscaler.run(of_tensor(x), refs).photo, x) for x in image]
         return torch.stack(rows)
-    photo, restore = _read(image)
+    photo, restore = to_photo(image)
     return restore(upscaler.run(photo, refs).photo)
 
 
@@ -88,25 +101,31 @@ class Result:
     """What `Upscaler.run` gives.
 
     Attributes:
-        photo: SR; of a floating-point image float32 in [-1, 1].
+        photo: the result; of a floating-point image float32 in [-1, 1].
+        sr: what the network gave, four times the size of `inputs.lr`.
         inputs: the images that the network saw.
         matches: where textures came from; queries and keys are blocks of `search.stride` cells of 4 x 4 pixels.
         search: the search that was made.
     """
 
     photo: Photo
+    sr: np.ndarray
     inputs: Inputs
     matches: Matches
     search: SearchConfig
 
 
 class Upscaler:
-    """A model with everything that stays the same from one image to the next; arguments as of `upscale`."""
+    """A model with everything that stays the same from one image to the next; arguments as of `upscale`.
+
+    Several of them, and several threads with one, do not disturb each other.
+    """
 
     def __init__(
         self,
         model: Extracter | TTSR | str | Path | None = None,
         *,
+        scale: int = SCALE,
         kernel: int | None = None,
         memory: str | float | None = None,
         device: str = "auto",
@@ -114,15 +133,16 @@ class Upscaler:
     ):
         if precision not in PRECISIONS:
             raise UserError(f"--precision {precision}: allowed are {', '.join(PRECISIONS)}")
+        if scale not in SCALES:
+            raise UserError(f"--scale {scale}: allowed are {', '.join(map(str, SCALES))}")
         self.device = choose_device(device)
         if precision == "16" and self.device.type == "cpu":
             raise UserError("--precision 16 needs a GPU; take bf16 or 32")
-        bound_kernel_cache()
+        self.scale = scale
         self.precision = PRECISIONS[precision]
         network = model if isinstance(model, (Extracter, TTSR)) else open_model(model)
-        # oneDNN and cuDNN convolve channels-last maps without laying them out again: a third of the time on a CPU.
-        self.model = network.to(self.device, memory_format=torch.channels_last).eval()
         self.config = search_with_kernel(network, kernel)
+        self.model = _own_copy(network, self.device).eval()
         self.chosen = kernel is not None
         self.memory = parse_memory(memory) if memory is not None else _share(self.device)
 
@@ -131,36 +151,75 @@ class Upscaler:
 
         Args:
             photo: LR; 8 and 16 bits, or floating-point in [-1, 1].
-            references: searched together; none means the photograph's own bicubic enlargement.
+            references: searched together; none means the photograph's own bicubic enlargement. Colours are brought
+                into the photograph's colour space first.
             report: called with (phase, done, total).
 
         Raises:
             UserError: too little memory.
         """
-        lr_up = enlarge(photo.rgb)
-        refs = [_whole_cells(reference.rgb) for reference in references] or [lr_up]
-        inputs = Inputs(photo.rgb, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
+        height, width = photo.rgb.shape[:2]
+        lr = _visible(photo)
+        neutral = photo.grey or is_neutral(lr)
+        if self.scale == 1:
+            lr = reduce(to_cells(lr))
+        lr_up = enlarge(lr)
+        refs = [whole_cells(_visible(match(reference, photo))) for reference in references] or [lr_up]
+        inputs = Inputs(lr, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
         config = self.config
         if not self.chosen:
-            config = coarsen_search(config, photo.rgb.shape[:2], [(len(x) // SCALE, x.shape[1] // SCALE) for x in refs])
+            config = coarsen_search(config, lr.shape[:2], [(len(x) // SCALE, x.shape[1] // SCALE) for x in refs])
+        sr, matches = self._super_resolve(inputs, config, report)
+        if neutral:
+            sr[:] = luma(sr)[..., None]
+        if self.scale == 1:
+            rgb = sr[:height, :width]
+        else:
+            rgb = resize(sr, self.scale * width, self.scale * height)
+        alpha = None if photo.alpha is None else resize(photo.alpha, self.scale * width, self.scale * height)
+        return Result(replace(photo, rgb=rgb, alpha=alpha), sr, inputs, matches, config)
+
+    def _super_resolve(self, inputs: Inputs, config: SearchConfig, report: Report | None) -> tuple[np.ndarray, Matches]:
         memory, held = self.memory, 0.0
         if self.device.type == "cpu":
-            held = _held(self.model, lr_up.nbytes, [ref.nbytes for ref in refs])
+            held = _held(self.model, inputs.lr_up.nbytes, [ref.nbytes for ref in inputs.refs])
             memory -= held
-        self.model.search, own = config, self.model.search
         try:
-            rgb, matches = super_resolve(
-                self.model, inputs, memory=memory, precision=self.precision, report=report or (lambda *_: None)
-            )
+            return super_resolve(
+                _with_search(self.model, config), inputs, memory=memory, precision=self.precision,
+                report=report or (lambda *_: None),
+            )  # fmt: skip
         except InsufficientMemoryError as error:
             raise UserError(
                 f"--memory: {self.memory / MIB:,.0f} MiB are too little for this image and its references; the "
                 f"least is {(held + error.needed) / MIB + 1:,.0f} MiB"
             ) from None
-        finally:
-            self.model.search = own
-        alpha = None if photo.alpha is None else enlarge(photo.alpha)
-        return Result(replace(photo, rgb=rgb, alpha=alpha), inputs, matches, config)
+
+
+def _own_copy(network: Extracter | TTSR, device: torch.device) -> Extracter | TTSR:
+    """A network on a device with the same weights, which are not copied where they lie there already.
+
+    What is done to the copy (its mode, its search, its device) leaves the caller's network as it is.
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    shared = {
+        id(x): nn.Parameter(x.detach().to(device), requires_grad=False) if isinstance(x, nn.Parameter) else x.to(device)
+        for x in tensors
+    }
+    return copy.deepcopy(network, shared)
+
+
+def _with_search(network: Extracter | TTSR, config: SearchConfig) -> Extracter | TTSR:
+    """The same network with another search, beside which others may run."""
+    shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
+    other = copy.deepcopy(network, shared)
+    other.search = config
+    return other
+
+
+def _visible(photo: Photo) -> np.ndarray:
+    """Colours without those that alpha hides."""
+    return photo.rgb if photo.alpha is None else bleed(photo.rgb, photo.alpha)
 
 
 def _held(model: Extracter | TTSR, lr_up: float, refs: Sequence[float]) -> float:
@@ -201,86 +260,3 @@ def _share(device: torch.device) -> float:
     if device.type == "cuda":
         return 0.75 * torch.cuda.mem_get_info(device)[0]
     return 0.5 * available()
-
-
-def enlarge(pixels: np.ndarray) -> np.ndarray:
-    """Bicubic, four times: (H, W) or (H, W, C); uint8 in the same way as for training."""
-    return _resize(pixels, pixels.shape[1] * SCALE, pixels.shape[0] * SCALE)
-
-
-def reduce(pixels: np.ndarray) -> np.ndarray:
-    """Bicubic with antialiasing, to a quarter, at least one pixel."""
-    return _resize(pixels, max(pixels.shape[1] // SCALE, 1), max(pixels.shape[0] // SCALE, 1))
-
-
-def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    if pixels.ndim == 3:
-        result = np.empty((height, width, pixels.shape[2]), pixels.dtype)
-        for channel in range(pixels.shape[2]):
-            result[..., channel] = _resize(pixels[..., channel], width, height)
-        return result
-    plane = Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-    # Bicubic overshoots at edges; 8-bit images are clipped there too.
-    values = np.asarray(plane).clip(*((0, 65535) if pixels.dtype == np.uint16 else (-1, 1)))
-    return (np.rint(values) if pixels.dtype == np.uint16 else values).astype(pixels.dtype)
-
-
-def _whole_cells(pixels: np.ndarray) -> np.ndarray:
-    """A reference without the last rows and columns that no whole cell covers, as in training; at least one cell."""
-    height, width = pixels.shape[:2]
-    pixels = np.pad(pixels, ((0, max(0, SCALE - height)), (0, max(0, SCALE - width)), (0, 0)), mode="edge")
-    return pixels[: pixels.shape[0] // SCALE * SCALE, : pixels.shape[1] // SCALE * SCALE]
-
-
-def _read(image: Picture):
-    """An image as a photo, and what brings a result back to the image's kind."""
-    if isinstance(image, (str, Path)):
-        from extracter.inference.photo_io import read_photo
-
-        return read_photo(Path(image)), to_pillow
-    if isinstance(image, Image.Image):
-        return from_pillow(image), to_pillow
-    if isinstance(image, Tensor):
-        return _of_tensor(image), lambda photo: _to_tensor(photo, image)
-    return _of_array(image), lambda photo: _to_array(photo, image)
-
-
-def _of_array(array: np.ndarray) -> Photo:
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or 0 in array.shape:
-        raise ValueError("an image is a file, a Pillow image, a tensor, or an array (H, W) or (H, W, channels)")
-    samples = array[..., None] if array.ndim == 2 else array
-    if samples.shape[2] not in (1, 3, 4):
-        raise ValueError(f"an array of {samples.shape[2]} channels; 1, 3 and 4 are possible")
-    if np.issubdtype(array.dtype, np.floating):
-        samples = samples.astype(np.float32) * 2 - 1
-        if not (np.abs(samples) <= 1.001).all():
-            raise ValueError("floating-point pixels have to lie in [0, 1]")
-    elif array.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"an array of {array.dtype}; uint8, uint16 and floating-point are possible")
-    alpha = samples[..., 3] if samples.shape[2] == 4 else None
-    grey = samples.shape[2] == 1
-    return Photo(np.repeat(samples, 3, 2) if grey else samples[..., :3], grey, alpha)
-
-
-def _to_array(photo: Photo, like: np.ndarray) -> np.ndarray:
-    samples = photo.rgb.astype(np.float32)
-    if photo.grey:
-        samples = (samples @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
-    if photo.alpha is not None:
-        samples = np.concatenate((samples, photo.alpha[..., None].astype(np.float32)), 2)
-    samples = (samples + 1) / 2 if np.issubdtype(like.dtype, np.floating) else np.rint(samples)
-    return (samples[..., 0] if like.ndim == 2 else samples).astype(like.dtype)
-
-
-def _of_tensor(tensor: Tensor) -> Photo:
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or not tensor.is_floating_point():
-        raise ValueError(f"a tensor {tuple(tensor.shape)} of {tensor.dtype}; C, H, W or N, C, H, W in [0, 1] is wanted")
-    return _of_array(tensor.detach().float().cpu().numpy().transpose(1, 2, 0))
-
-
-def _to_tensor(photo: Photo, like: Tensor) -> Tensor:
-    shape = np.empty((1, 1, like.shape[0]), np.float32)
-    return torch.from_numpy(_to_array(photo, shape).transpose(2, 0, 1).copy()).to(like)

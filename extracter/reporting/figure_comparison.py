@@ -72,7 +72,7 @@ def _median(test_set: TestSet, sr: Path) -> TestImage:
 def _read_sr(sr: Path, variant: str, name: str, inputs: TestImage) -> np.ndarray:
     path = sr / variant / name / f"{inputs.name}.png"
     try:
-        pixels = np.asarray(Image.open(path).convert("RGB"))
+        pixels = np.asarray(Image.open(path, formats=("PNG",)).convert("RGB"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; evaluate {variant} on {name} first, or run snakemake") from None
     except OSError as error:
@@ -88,13 +88,16 @@ def worst_crop(hr: np.ndarray, bicubic: np.ndarray) -> tuple[int, int, int]:
     Args:
         hr, bicubic: uint8, (H, W, 3), sides multiples of 4.
     """
-    side = min(DETAIL, *hr.shape[:2])
-    error = (luma(hr) - luma(bicubic)) ** 2
+    side = min(DETAIL, *hr.shape[:2]) // 4
+    height, width = (length // 4 for length in hr.shape[:2])
+    error = np.empty((height, width))
+    for row in range(height):  # of blocks of 4 x 4, one by one, for the luma of the whole takes much memory
+        pixels = np.s_[4 * row : 4 * row + 4, : 4 * width]
+        error[row] = ((luma(hr[pixels]) - luma(bicubic[pixels])) ** 2).reshape(4, width, 4).sum((0, 2))
     sums = np.pad(error, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    boxes = boxes[::4, ::4]
     top, left = np.unravel_index(boxes.argmax(), boxes.shape)
-    return 4 * int(top), 4 * int(left), side
+    return 4 * int(top), 4 * int(left), 4 * side
 
 
 def _show(axes: Axes, pixels: np.ndarray, label: str) -> None:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "extracter"
 # From the bottom to the top; "" are the modules directly in extracter/. Folders of one layer do not import each other.
 LAYERS = [
     {""},
-    {"search"},
+    {"search", "photos"},
     {"models", "data"},
     {"training", "evaluation", "reporting", "download"},
     {"inference", "studies", "benchmarks"},

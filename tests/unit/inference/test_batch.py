@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from extracter.cli import app
-from extracter.inference.photo_io import read_photo
+from extracter.photos.read import read_photo
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +156,9 @@ def test_names(tmp_path, checkpoint):
     ]  # fmt: skip
     assert Image.open(out / "b.compare.png").size[0] > 1000
     for arguments, message in [
-        ((tmp_path / "b.png", "-o", tmp_path, "--overwrite"), "would replace the image itself"),
-        ((tmp_path / "b.png", "-o", tmp_path / "b.gif", "--model", checkpoint), None),
-        ((tmp_path, "-o", tmp_path / "c.png"), "names one file and there are 3 images"),
+        ((tmp_path / "b.png", "-o", tmp_path / "b.png", "--overwrite"), "would replace the image itself"),
+        ((tmp_path / "b.png", "-o", tmp_path / "b.gif"), "results are written as .png, .jpg"),
+        ((tmp_path, "-o", tmp_path / "c.png"), "names one file and there are 9 images"),
         ((out.parent / "empty",), "cannot be read"),
     ]:
         result = run(*arguments, *(() if "--model" in arguments else ("--model", checkpoint)))

@@ -17,9 +17,9 @@ from extracter.data.degradation import downscale
 from extracter.data.degradation import upscale as bicubic
 from extracter.errors import UserError
 from extracter.image_tensors import to_tensor, to_uint8
-from extracter.inference.photo_io import Photo
 from extracter.inference.upscaler import Upscaler, parse_memory, upscale
 from extracter.models.locate import open_model
+from extracter.photos.photo import Photo
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_every_mode_and_size(model, height, width, mode, ref, ref_mode, kernel):
 
 
 def test_alpha_goes_bicubically_beside(model):
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(1, 256, (9, 7, 4), dtype=np.uint8)
     large = upscale(pixels, (), model, memory="1GiB")
     wanted = Image.fromarray(pixels[..., 3]).resize((28, 36), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(large[..., 3], np.asarray(wanted))

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from extracter.inference.photo_io import Photo
 from extracter.inference.upscaler import Upscaler
-from extracter.memory import MIB, malloc_trim
+from extracter.memory import MIB, malloc_return
 from extracter.models.extracter import Extracter
+from extracter.photos.photo import Photo
 
 
 def status(key: str) -> float:
@@ -22,7 +22,7 @@ def status(key: str) -> float:
 
 def main() -> None:
     budget, side, ref_side, kernel = (int(argument) for argument in sys.argv[1:5])
-    malloc_trim()
+    malloc_return()
     Path("/proc/self/clear_refs").write_text("5")
     baseline = status("VmRSS")
     torch.manual_seed(0)

@@ -1,0 +1,261 @@
+"""Which images `extracter upscale` enlarges, where results go, and what cannot be done: all before any computing."""
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from extracter.errors import UserError
+from extracter.photos.photo import SUFFIXES, is_photo, same_name, shown
+from extracter.photos.read import REMEDY, size_of
+from extracter.photos.write import LIMITS, why_not
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes
+_PROBE = 2**16  # bytes written to find a folder that cannot be written to, or a full disk
+# What a compressed result takes of its raw pixels, at least.
+_LEAST_SHARE = {".png": 0.2, ".tif": 0.2, ".tiff": 0.2}
+_LEAST_LOSSY = 0.02
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image and where its result goes.
+
+    Attributes:
+        image: the file.
+        out: the result.
+        below: folder of the image relative to the folder that the user named.
+    """
+
+    image: Path
+    out: Path
+    below: Path = Path()
+
+    @property
+    def comparison(self) -> Path:
+        """The picture of `--compare`."""
+        return self.out.with_name(f"{self.out.stem}.compare.png")
+
+
+@dataclass
+class Plan:
+    """Jobs, files that are no images, files that are results of an earlier run, and sentences about what failed."""
+
+    jobs: list[Job] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: str | None = None) -> Plan:
+    """What to make.
+
+    The result of NAME.jpg is OUT/NAME.png, or OUT/NAME.jpg.png where several images of a folder share NAME; of
+    FOLDER/SUB/NAME.jpg, FOLDER being what the user named, OUT/SUB/NAME.png. Where results come into a folder that holds
+    images their names end in `_x4`, and images that are such results are not enlarged again.
+
+    Args:
+        images: files, and folders, whose images are taken with those of their subfolders.
+        out: folder; or, for one file, the file to write.
+        kind: suffix of results in a folder, without the dot.
+        scale: 1 to 4.
+        suffix: what the names of results end in; None for nothing, or `_x4` beside images.
+
+    Raises:
+        UserError: there is no image, a folder cannot be read, or `out` cannot be what it is named as.
+    """
+    if suffix is not None and (os.sep in suffix or "\0" in suffix):
+        raise UserError(f"--suffix {suffix}: is a part of a file's name; leave out {os.sep!r}")
+    found = Plan()
+    files = _collect(images, out, found)
+    if not files and not found.problems:
+        where = ", ".join(map(shown, images))
+        raise UserError(f"{where}: no images{named(found.left_out)}; their names end in {', '.join(SUFFIXES)}")
+    if _is_file_name(out):
+        if len(files) > 1 or any(image.is_dir() for image in images):
+            raise UserError(f"--out {shown(out)}: names one file and there are {len(files)} images; name a folder")
+        found.jobs = [Job(files[0][0], out)]
+        return found
+    homes = {_resolved(file.parent) for file, _ in files}
+    targets = [(file, below, out / below) for file, below in files]
+    beside = {target for _, _, target in targets if _resolved(target) in homes}
+    if beside and suffix == "":
+        raise UserError(f"--suffix '': results would come among the images in {shown(min(beside))}; name another --out")
+    endings = {target: (suffix or f"_x{scale}") if target in beside else suffix or "" for _, _, target in targets}
+    results = _results_among(targets, beside, suffix)
+    found.results = [file for file, _, _ in targets if file in results]
+    targets = [item for item in targets if item[0] not in results]
+    stems = Counter((target, same_name(file.stem)) for file, _, target in targets)
+    for file, below, target in targets:
+        name = file.stem if stems[target, same_name(file.stem)] == 1 else file.name
+        found.jobs.append(Job(file, target / f"{name}{endings[target]}.{kind}", below))
+    names = Counter(job.out for job in found.jobs)
+    for job in found.jobs:
+        if names[job.out] > 1:
+            raise UserError(f"{shown(job.image)}: several images have this name; enlarge them into different folders")
+    return found
+
+
+def why_impossible(job: Job, scale: int, compare: bool) -> str | None:
+    """Why a result cannot be written, however it will look; None if nothing is known against it."""
+    image = shown(job.image)
+    if job.out.exists() and job.image.exists() and job.out.samefile(job.image):
+        return f"{image}: the result would replace the image itself; choose another --out or --suffix"
+    if job.out.is_dir():
+        return f"{image}: {shown(job.out)} is a folder; choose another --out"
+    for path in (job.out, *([job.comparison] if compare else [])):
+        length = len(os.fsencode(path.name))
+        if length > _LONGEST_NAME or len(os.fsencode(path.absolute())) > _LONGEST_PATH:
+            return f"{image}: the result's name would have {length} bytes; shorten the image's name or --suffix"
+    size = size_of(job.image)
+    if size is not None and (reason := why_not(scale * size[0], scale * size[1], job.out.suffix.lower())):
+        return f"{image}: {reason}"
+    return None
+
+
+def check_writable(folder: Path) -> None:
+    """Try to write a file where results will go.
+
+    Raises:
+        UserError: it cannot be written there, or the disk is full.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".extracter-", dir=place) as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"--out {shown(folder)}: cannot be written ({error.strerror or error}); free some space, check the "
+            "permissions, or choose another folder"
+        ) from None
+
+
+def check_space(job: Job, width: int, height: int, sample: int) -> None:
+    """Compare the disk's free space with the least that a result can take.
+
+    Args:
+        job: the image.
+        width, height: of the result.
+        sample: bytes of a pixel.
+
+    Raises:
+        UserError: the result cannot fit.
+    """
+    place = job.out.absolute().parent
+    while not place.exists():
+        place = place.parent
+    needed = _LEAST_SHARE.get(job.out.suffix.lower(), _LEAST_LOSSY) * width * height * sample
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"{shown(job.image)}: {free:,} bytes are free in {shown(place)} and the result takes {needed:,.0f} or "
+            "more; free some space"
+        )
+
+
+def _collect(images: Sequence[Path], out: Path, found: Plan) -> list[tuple[Path, Path]]:
+    """Files to enlarge, each with its folder relative to the one that was named; each file once."""
+    files: dict[Path, Path] = {}
+    for path in images:
+        if path.is_dir():
+            for file, below in _walk(path, out, found):
+                files.setdefault(file, below)
+        else:
+            files.setdefault(path, Path())
+    return list(files.items())
+
+
+def _walk(root: Path, out: Path, found: Plan) -> list[tuple[Path, Path]]:
+    """Images below a folder, subfolders after files; linked folders are followed, hidden ones and `out` left out."""
+    files: list[tuple[Path, Path]] = []
+    seen: set[tuple[int, int]] = set()
+
+    def enter(folder: Path) -> int:
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                return 1
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        except OSError as error:
+            if folder == root:
+                reason = error.strerror or error
+                raise UserError(f"{shown(folder)}: cannot be read ({reason}); check its permissions") from None
+            found.problems.append(f"{shown(folder)}: cannot be read ({error.strerror or error}); {REMEDY}")
+            return 1
+        folders = [entry for entry in entries if entry.is_dir()]
+        count = 0
+        for entry in entries:
+            if entry in folders:
+                continue
+            if is_photo(entry):
+                files.append((entry, folder.relative_to(root)))
+                count += 1
+            else:
+                found.left_out.append(entry)
+        for entry in folders:
+            if out.is_dir() and entry.samefile(out):
+                continue
+            inside = enter(entry)
+            if not inside and is_photo(entry):
+                files.append((entry, folder.relative_to(root)))  # it fails with a line, as a file that is no image
+            count += inside
+        return count
+
+    enter(root)
+    return files
+
+
+def _results_among(targets: Sequence[tuple[Path, Path, Path]], beside: set[Path], suffix: str | None) -> set[Path]:
+    """Images whose names are those that results of other images have in their folder, at any scale and format."""
+    endings = [f"_x{scale}" for scale in range(1, 5)] + ([suffix] if suffix else [])
+    names = {
+        (_resolved(target), f"{name}{ending}{more}")
+        for file, _, target in targets
+        if target in beside
+        for name in (file.stem, file.name)
+        for ending in endings
+        for more in ("", ".compare")
+    }
+    return {file for file, _, _ in targets if (_resolved(file.parent), file.stem) in names}
+
+
+def _is_file_name(out: Path) -> bool:
+    """Whether `--out` names a file.
+
+    Raises:
+        UserError: it names a file of a format that is not written.
+    """
+    suffix = out.suffix.lower()
+    if out.is_dir() or not suffix:
+        return False
+    if suffix in LIMITS:
+        return True
+    if out.exists() or suffix in SUFFIXES or suffix in Image.registered_extensions() or suffix[1:].isalpha():
+        raise UserError(
+            f"--out {shown(out)}: results are written as {', '.join(LIMITS)}; choose one of them, or make a folder of "
+            "this name first"
+        )
+    return False
+
+
+def _resolved(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
+def named(left_out: Sequence[Path]) -> str:
+    """The files that were left out, counted and the first few by name."""
+    if not left_out:
+        return ""
+    names = ", ".join(shown(path.name) for path in left_out[:5])
+    more = ", ..." if len(left_out) > 5 else ""
+    return f" ({len(left_out)} file{'s'[: len(left_out) > 1]} left out: {names}{more})"

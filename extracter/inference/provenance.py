@@ -1,0 +1,101 @@
+"""What a result was made from, kept in its XMP packet, so that a result that is there can be told from another's."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape, unescape
+from pathlib import Path
+from typing import NamedTuple
+
+from extracter.files import sha256
+from extracter.photos.photo import Photo
+
+_NAMESPACE = "https://arxiv.org/abs/2310.01379"
+_ENDS = 2**18  # bytes at a file's beginning and end in which its XMP packet lies
+_RECORD = re.compile(
+    rb'<rdf:Description rdf:about="" xmlns:extracter="[^"]*" extracter:source="([^"]*)" '
+    rb'extracter:image="([0-9a-f]*)" extracter:settings="([0-9a-f]*)"/>'
+)
+_EMPTY = (
+    b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+
+
+class Record(NamedTuple):
+    """File name of the image, and digests of the image and of everything else that a result depends on."""
+
+    source: str
+    image: str
+    settings: str
+
+
+def record_of(image: Path, settings: str) -> Record:
+    """The record of an image's result."""
+    return Record(image.name, fingerprint(image), settings)
+
+
+def settings_digest(model: Path, references: Sequence[Path], *options: object) -> str:
+    """One digest of the model, the references and the options of a result.
+
+    Args:
+        model: checkpoint folder.
+        references: their files.
+        options: numbers and words.
+    """
+    parts = [sha256(model / "model.safetensors"), sha256(model / "config.json"), *map(fingerprint, references)]
+    return hashlib.sha256(json.dumps([*parts, *options]).encode()).hexdigest()[:16]
+
+
+def fingerprint(path: Path) -> str:
+    """A digest of a file's size, beginning and end; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            return hashlib.sha256(str(size).encode() + _ends(file, size)).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def with_record(photo: Photo, record: Record) -> Photo:
+    """The photograph with a record in its XMP packet, whose other content stays; unchanged if it is no such packet."""
+    source, image, settings = record
+    text = (
+        f'<rdf:Description rdf:about="" xmlns:extracter="{_NAMESPACE}" extracter:source="{escape(_printable(source))}" '
+        f'extracter:image="{image}" extracter:settings="{settings}"/>'
+    )
+    packet = _RECORD.sub(b"", photo.metadata.xmp or _EMPTY)
+    if b"</rdf:RDF>" not in packet:
+        return photo
+    packet = packet.replace(b"</rdf:RDF>", text.encode() + b"</rdf:RDF>", 1)
+    return replace(photo, metadata=replace(photo.metadata, xmp=packet))
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in a result; None if it has none."""
+    try:
+        with path.open("rb") as file:
+            found = _RECORD.search(_ends(file, file.seek(0, os.SEEK_END)))
+    except OSError:
+        return None
+    if found is None:
+        return None
+    source, image, settings = (group.decode("utf-8", "replace") for group in found.groups())
+    return Record(unescape(source), image, settings)
+
+
+def _printable(name: str) -> str:
+    """A file name that XML can hold."""
+    return "".join(c if c.isprintable() and not 0xD800 <= ord(c) < 0xE000 else "?" for c in name)
+
+
+def _ends(file, size: int) -> bytes:
+    file.seek(0)
+    start = file.read(_ENDS)
+    if size > _ENDS:
+        file.seek(max(_ENDS, size - _ENDS))
+        start += file.read()
+    return start

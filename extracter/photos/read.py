@@ -1,0 +1,265 @@
+"""Reading a photograph: whatever a decoder makes of its bytes, the outcome is a photograph or one sentence."""
+
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from extracter.errors import UserError
+from extracter.photos import exif, png, tiff
+from extracter.photos.colour import cmyk_to_srgb, pillow_to_srgb
+from extracter.photos.photo import Metadata, Photo, TooManyPixelsError, check_size, is_neutral, shown
+
+# Pillow is never left to choose: it would start Ghostscript for a PostScript file, whatever its name. It knows a format
+# by name only once the plugin is imported. MPO is opened as JPEG.
+_FORMATS = tuple(
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        WebPImagePlugin.WebPImageFile,
+        GifImagePlugin.GifImageFile,
+        BmpImagePlugin.BmpImageFile,
+        AvifImagePlugin.AvifImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+    )
+)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+REMEDY = "replace the file or leave it out"
+# Array operations that bring each EXIF orientation upright: quarter turns to the left, then a mirror image or not.
+_UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+# Errors whose texts speak of the file; those of others speak of the decoder's variables.
+_TELLING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
+# Bits that no encoder writes behind a picture; see `_without_end`.
+_FILLER = b"\x55\xaa\x6d\xb6" * 64
+
+
+def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
+    """Read a photograph from a file; see `decode_photo`.
+
+    Raises:
+        UserError: the file cannot be read, is cut short, damaged, no photograph, or unreasonably large.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{shown(path)}: cannot be read ({error.strerror or error}); {remedy}") from None
+    return decode_photo(data, path, remedy)
+
+
+def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
+    """The photograph that a file's bytes encode, upright; its content and not its name says of what format it is.
+
+    PNG, JPEG, MPO, TIFF, WebP, BMP, GIF, AVIF, JPEG 2000 and, with pillow-heif, HEIC. Sixteen bits are kept in PNG and
+    TIFF. A palette becomes its colours, grey ones one channel; CMYK becomes sRGB by its own profile. Of several pages
+    or frames the first counts.
+
+    Args:
+        data: the whole file.
+        path: where the bytes come from, for messages.
+        remedy: what a user can do about a bad file, the last clause of messages.
+
+    Raises:
+        UserError: the bytes are cut short, damaged, no photograph, or unreasonably large.
+    """
+    name = shown(path)
+    if not data:
+        raise UserError(f"{name}: empty file (0 bytes); {remedy}")
+    try:
+        return _decode(data)
+    except (TooManyPixelsError, Image.DecompressionBombError):
+        what = "cut it into parts first" if remedy == REMEDY else remedy
+        raise UserError(f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; {what}") from None
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not an image ({len(data):,} bytes); {remedy}") from None
+    except Exception as error:
+        # Decoders raise nearly anything for damaged bytes: struct.error, TypeError, ZeroDivisionError, MemoryError.
+        reason = " ".join(str(error).split())[:200] if isinstance(error, _TELLING) else type(error).__name__
+        raise UserError(f"{name}: truncated or damaged image ({len(data):,} bytes: {reason}); {remedy}") from error
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Width and height of a photograph by its header, not yet turned upright; None where that does not tell."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(32)
+            file.seek(0)
+            if start.startswith(png.SIGNATURE):
+                return png.size(start)
+            formats = ("TIFF",) if start[:4] in _TIFF else _FORMATS
+            with Image.open(file, formats=formats) as image:
+                return image.size
+    except Exception:  # the file is read in full later, and then named
+        return None
+
+
+def _decode(data: bytes) -> Photo:
+    if data.startswith(png.SIGNATURE):
+        check_size(*png.size(data))
+        return _turned(png.decode(data))
+    if data[:4] in _TIFF:
+        photo, orientation = tiff.decode(data)
+        return _turned(photo, orientation)
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        if data[4:8] != b"ftyp" or data[8:12] not in _HEIF:
+            raise
+        image = _open_heif(data)
+    with image:
+        check_size(*image.size)
+        notes: tuple[str, ...] = ()
+        try:
+            image.load()
+        except OSError:
+            if image.format not in ("JPEG", "MPO"):
+                raise
+            image, notes = _without_end(data), ("its end marker is missing",)
+        return replace(_of_loaded(image), notes=notes)
+
+
+def from_pillow(image: Image.Image) -> Photo:
+    """A Pillow image of any mode, brought upright.
+
+    Raises:
+        UserError: pixels of which it is not known what is white.
+    """
+    image.load()
+    return _of_loaded(image)
+
+
+def _of_loaded(image: Image.Image) -> Photo:
+    info = image.info
+    block = info.get("exif")
+    block = exif.without_header(block if isinstance(block, bytes) else None)
+    turn = 1
+    if block is None and image.getexif is not None:
+        try:
+            turn = image.getexif().get(exif.ORIENTATION, 1)
+        except Exception:  # EXIF that Pillow itself cannot read says nothing about the pixels
+            turn = 1
+    xmp = info.get("xmp")
+    metadata = Metadata(
+        block, xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else None, _dpi(info.get("dpi"))
+    )
+    icc = info.get("icc_profile")
+    photo = _pixels(image, icc if isinstance(icc, bytes) and icc else None)
+    return _turned(replace(photo, metadata=metadata), turn)
+
+
+def _pixels(image: Image.Image, icc: bytes | None) -> Photo:
+    """A Pillow image's pixels, as they lie."""
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image).astype(np.uint16)
+        return Photo(np.repeat(samples[..., None], 3, 2), True, None, icc)
+    if image.mode in ("I", "F"):
+        kind = "32-bit integer" if image.mode == "I" else "32-bit floating-point"
+        raise UserError(f"{kind} pixels, of which it is not known what is white; save it with 8 or 16 bits")
+    if image.mode == "CMYK":
+        rgb, icc = cmyk_to_srgb(np.asarray(image), icc)
+        return Photo(rgb, icc=icc)
+    if image.mode in ("LAB", "YCbCr", "HSV"):
+        image, icc = pillow_to_srgb(image, icc)
+    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    palette = image.mode in ("P", "PA")
+    grey = image.mode in ("1", "L", "LA", "La")
+    if grey:
+        samples = np.asarray(image.convert("LA") if transparent else image.convert("L"))
+        samples = samples[..., None] if samples.ndim == 2 else samples
+        return Photo(np.repeat(samples[..., :1], 3, 2), True, samples[..., 1] if transparent else None, icc)
+    samples = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    rgb = np.ascontiguousarray(samples[..., :3])
+    has_profile = icc is not None and icc[16:20] == b"RGB "
+    return Photo(rgb, palette and not has_profile and is_neutral(rgb), samples[..., 3] if transparent else None, icc)
+
+
+def _turned(photo: Photo, orientation: int = 1) -> Photo:
+    """The photograph upright, by EXIF's orientation and, where EXIF has none, by the one given; both then say so."""
+    metadata, notes = photo.metadata, photo.notes
+    if metadata.exif is not None:
+        try:
+            found = exif.orientation(metadata.exif)
+            orientation = found if found != 1 else orientation
+            metadata = replace(metadata, exif=exif.upright(metadata.exif))
+        except ValueError as error:
+            metadata, notes = replace(metadata, exif=None), (*notes, f"left out damaged EXIF data ({error})")
+    if metadata.xmp is not None:
+        metadata = replace(metadata, xmp=exif.upright_xmp(metadata.xmp))
+    turns, mirrored = _UPRIGHT.get(orientation, (0, False)) if isinstance(orientation, int) else (0, False)
+    if turns % 2 and metadata.dpi:
+        metadata = replace(metadata, dpi=metadata.dpi[::-1])
+
+    def turn(pixels: np.ndarray | None) -> np.ndarray | None:
+        if pixels is None or (turns, mirrored) == (0, False):
+            return pixels
+        pixels = np.rot90(pixels, turns)
+        return np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
+
+    return replace(photo, rgb=turn(photo.rgb), alpha=turn(photo.alpha), metadata=metadata, notes=notes)
+
+
+def _without_end(data: bytes) -> Image.Image:
+    """A JPEG file whose end marker is missing, if it has all its pixels.
+
+    Decoders fill what is missing of a picture with grey and say nothing. So the file is read twice, with and without
+    bits behind its last ones: where the picture is whole, they change nothing.
+
+    Raises:
+        OSError: pixels are missing, too.
+    """
+    whole = data.rstrip(b"\xff")
+    found = []
+    for ending in (b"", _FILLER):
+        image = Image.open(io.BytesIO(whole + ending + b"\xff\xd9"), formats=("JPEG",))
+        image.load()
+        found.append(image)
+    if found[0].tobytes() != found[1].tobytes():
+        raise OSError("image file is truncated")
+    return found[0]
+
+
+def _open_heif(data: bytes) -> Image.Image:
+    """The main image of a HEIC file.
+
+    Raises:
+        UserError: pillow-heif is not installed.
+    """
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UserError("HEIC needs pillow-heif; install it with `pip install 'extracter[heif]'`") from None
+    found = pillow_heif.open_heif(io.BytesIO(data))
+    check_size(*found.size)
+    image = found.to_pillow()
+    # The decoder has turned the image already.
+    if isinstance(block := image.info.get("exif"), bytes):
+        try:
+            image.info["exif"] = exif.upright(exif.without_header(block) or b"")
+        except ValueError:
+            del image.info["exif"]
+    return image
+
+
+def _dpi(value: object) -> tuple[float, float] | None:
+    """Pillow's resolution, where it is one."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        return None
+    try:
+        across, down = (round(float(item), 2) for item in value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return (across, down) if math.isfinite(across + down) and across > 1 and down > 1 else None
