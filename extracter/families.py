@@ -104,7 +104,7 @@ FAMILIES: dict[str, Family] = {
             **_COMMON,
             **_VGG,
             **_SKIP,
-            **{key: f"model.{key}" for key in ("ife_blocks", "csfi_blocks", "gde_blocks", "textures")},
+            **{key: f"model.{key}" for key in ("ife_blocks", "csfi_blocks", "gde_blocks", "textures", "align", "gate")},
             **{key: f"search.{key}" for key in ("kernel", "stride", "padding", "strategy")},
         },
     ),

@@ -146,6 +146,12 @@ class Model(Block):
         description="u, the number of matches whose textures are transferred to each query"
     )
     bicubic_skip: bool = Field(description="add the bicubic enlargement to the network's output; not in the paper")
+    align: bool = Field(
+        description="Extracter: move each match by whole pixels to where the images agree best; not in the paper"
+    )
+    gate: bool = Field(
+        description="Extracter: weigh matches by learned trust, not by their scores; needs `align`; not in the paper"
+    )
 
     @model_validator(mode="after")
     def _check(self):
@@ -153,6 +159,8 @@ class Model(Block):
             raise ValueError("`gde_blocks` must have three numbers, one for each level, or none")
         if self.vgg_weights == "imagenet" and self.dfe_width != 64:
             raise ValueError("`vgg_weights: imagenet` needs `dfe_width: 64`, the width of VGG19")
+        if self.gate and not self.align:
+            raise ValueError("`gate: true` needs `align: true`: it weighs matches by what alignment finds")
         return self
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from extracter.models.blocks import ShallowExtractor, conv1x1, conv3x3
 from extracter.models.csfi import CSFI
+from extracter.models.gate import Gate
 from extracter.models.gde import GDE, Gradient
 from extracter.models.texture_transformer import TextureTransformer, texture_channels
 from extracter.search.search import Matches, SearchConfig
@@ -34,6 +35,11 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         gfe_blocks: residual blocks of GFE, where they are not those of IFE.
         gde_closing, gradient: see `GDE`; the defaults are ours, other values those of the authors' released networks.
         constant_coverage, repeats: see `SearchTransfer`; likewise.
+        align: move each match by whole pixels to where the images agree best (not in the paper).
+        gate: weigh matches by learned trust in place of their scores (not in the paper); needs `align`.
+
+    Raises:
+        ValueError: `gate` without `align`.
     """
 
     def __init__(
@@ -55,16 +61,25 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         gradient: Gradient = "unit",
         constant_coverage: bool = False,
         repeats: bool = False,
+        align: bool = False,
+        gate: bool = False,
     ):
+        if gate and not align:
+            raise ValueError("the gate weighs matches by what alignment finds: `gate` needs `align`")
         search = SearchConfig(kernel, stride, padding, strategy, memory=memory)
-        super().__init__(dfe_width, textures, bicubic_skip, search, constant_coverage, repeats)
+        super().__init__(dfe_width, textures, bicubic_skip, search, constant_coverage, repeats, align)
         self.ife = ShallowExtractor(features, ife_blocks)
         self.csfi = CSFI(features, csfi_blocks, texture_channels(dfe_width), textures)
         gfe_blocks = ife_blocks if gfe_blocks is None else gfe_blocks
         self.gde = GDE(features, gfe_blocks, gde_blocks, gde_closing, gradient) if gde_blocks else None
         self.fuse = conv3x3(2 * features, features) if gde_blocks else None
+        self.gate = Gate(textures) if gate else None
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
         self.zero_init_(self.tail[-1])
+
+    def weigh(self, lr: Tensor, matches: Matches) -> Matches:
+        """The matches with the gate's weights in place of their scores, where there is a gate."""
+        return matches if self.gate is None else matches._replace(scores=self.gate(lr, matches, self.search))
 
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
         """SR = Conv(Concat(x_3g, x_TT)), N, 3, 4h, 4w (section 3.4)."""

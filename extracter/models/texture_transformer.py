@@ -19,7 +19,7 @@ class TextureTransformer(RefSR):
         textures: u, matches for each query.
         bicubic_skip: the network predicts the difference from LR_up.
         search: patches and strategy.
-        constant_coverage, repeats: see `SearchTransfer`.
+        constant_coverage, repeats, align: see `SearchTransfer`.
     """
 
     uncompiled = frozenset({"stm"})
@@ -32,10 +32,11 @@ class TextureTransformer(RefSR):
         search: SearchConfig,
         constant_coverage: bool = False,
         repeats: bool = False,
+        align: bool = False,
     ):
         super().__init__(bicubic_skip)
         self.dfe = VGG19(depth=3, width=dfe_width)
-        self.stm = SearchTransfer(textures, search, constant_coverage, repeats)
+        self.stm = SearchTransfer(textures, search, constant_coverage, repeats, align)
         self._textures: list[Tensor] = []
 
     @property
@@ -62,10 +63,14 @@ class TextureTransformer(RefSR):
             query = self.dfe(lr_up)[2]
             keys = [self.dfe(x)[2] for x in refs_du]
             values = [self.dfe(x) for x in refs]
-            matches, textures = self.stm(query, keys, values)
+            matches, textures = self.stm(query, keys, values, (lr_up, refs_du))
         if self.keeps_textures:
             self._textures = [ranks[0] for ranks in textures]
-        return self.reconstruct(lr, matches, textures)
+        return self.reconstruct(lr, self.weigh(lr, matches), textures)
+
+    def weigh(self, lr: Tensor, matches: Matches) -> Matches:
+        """The matches with the weights that fusion multiplies their textures by; here their scores (Eq. 7)."""
+        return matches
 
     def take_textures(self) -> list[Tensor]:
         """The last forward pass's best textures, coarsest first; they are then forgotten. See `keeps_textures`."""

@@ -57,3 +57,13 @@ def neighbour_index(grids: Sequence[tuple[int, int]], device: torch.device) -> T
         maps.append(torch.stack(shifts).flatten(1))
         start += rows * columns
     return torch.cat(maps, dim=1)
+
+
+def locate(indices: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Reference, row and column of keys that are counted on from one reference to the next; shaped as `indices`."""
+    counts = torch.tensor([rows * columns for rows, columns in grids], device=indices.device)
+    ends = counts.cumsum(0)
+    number = torch.bucketize(indices, ends, right=True).clamp(max=len(grids) - 1)
+    within = indices - (ends - counts)[number]
+    across = torch.tensor([columns for _, columns in grids], device=indices.device)[number]
+    return number, within.div(across, rounding_mode="floor"), within % across

@@ -80,11 +80,16 @@ class Matches(NamedTuple):
         scores: N, u, Q: cosine similarities in [-1, 1]. Where there are fewer keys than u, the missing ranks repeat
             the best key with score 0.
         keys: number of keys searched.
+        offsets: int64, N, u, Q, 2: pixels of the image, down and right, by which each match is moved before it is
+            copied; None where matches are not aligned. See `extracter.search.align`.
+        evidence: float32, N, u, 4, Q: how well query and match agree there; None likewise.
     """
 
     indices: Tensor
     scores: Tensor
     keys: int
+    offsets: Tensor | None = None
+    evidence: Tensor | None = None
 
 
 def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) -> Matches:

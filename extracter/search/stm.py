@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from extracter.search.align import align
 from extracter.search.search import Matches, SearchConfig, search
 from extracter.search.transfer import transfer
 
@@ -19,17 +20,30 @@ class SearchTransfer(nn.Module):
         constant_coverage: overlaps are averaged as if nine patches met everywhere, which at the image's edges they do
             not; the networks that do so were trained with it.
         repeats: stage two keeps a key as often as stage one found it; see `with_repeats`.
+        align: move each match by whole pixels before its patch is copied; see `extracter.search.align`.
     """
 
-    def __init__(self, u: int, config: SearchConfig, constant_coverage: bool = False, repeats: bool = False):
+    def __init__(
+        self,
+        u: int,
+        config: SearchConfig,
+        constant_coverage: bool = False,
+        repeats: bool = False,
+        align: bool = False,
+    ):
         super().__init__()
+        self.align = align
         self.constant_coverage = constant_coverage
         self.repeats = repeats
         self.u = u
         self.config = config
 
     def forward(
-        self, query: Tensor, keys: Sequence[Tensor], values: Sequence[Sequence[Tensor]]
+        self,
+        query: Tensor,
+        keys: Sequence[Tensor],
+        values: Sequence[Sequence[Tensor]],
+        images: tuple[Tensor, Sequence[Tensor]] | None = None,
     ) -> tuple[Matches, list[list[Tensor]]]:
         """Match and copy.
 
@@ -37,6 +51,7 @@ class SearchTransfer(nn.Module):
             query: N, C, h, w: DFE3(LR_up).
             keys: DFE3(Ref_du) of each reference.
             values: for each reference its levels DFE1..3(Ref), finest first.
+            images: LR_up and each Ref_du, which alignment compares.
 
         Returns:
             The matches, and textures by level (coarsest first) and rank: N, C_level, scale h, scale w.
@@ -44,9 +59,13 @@ class SearchTransfer(nn.Module):
         matches = search(query, keys, self.u, self.config)
         if self.repeats:
             matches = with_repeats(matches)
+        if self.align:
+            if images is None:
+                raise ValueError("alignment compares LR_up with each Ref_du: pass them as `images`")
+            matches = align(*images, matches, self.config)
         size = (query.shape[-2], query.shape[-1])
         textures = [
-            transfer([value[level] for value in values], matches.indices, size, scale, self.config)
+            transfer([value[level] for value in values], matches.indices, size, scale, self.config, matches.offsets)
             for level, scale in ((2, 1), (1, 2), (0, 4))
         ]
         if self.constant_coverage:
@@ -70,13 +89,13 @@ def with_repeats(matches: Matches) -> Matches:
     A key that is the best of m queries stands m times in that list, and m times among the ranks of a query that takes
     it. In rank 0 of both stages stands the same key, so that rank tells how often each was found.
     """
-    indices, scores, keys = matches
-    times = torch.zeros(indices.shape[0], keys, dtype=torch.long, device=indices.device)
+    indices, scores = matches.indices, matches.scores
+    times = torch.zeros(indices.shape[0], matches.keys, dtype=torch.long, device=indices.device)
     times.scatter_add_(1, indices[:, 0], torch.ones_like(indices[:, 0]))
     last = times.gather(1, indices.flatten(1)).view(indices.shape).cumsum(1)  # ranks that are taken up so far
     ranks = torch.arange(indices.shape[1], device=indices.device).view(1, 1, -1, 1)
     source = (last.unsqueeze(2) <= ranks).sum(1).clamp(max=indices.shape[1] - 1)  # N, u, Q
-    return Matches(indices.gather(1, source), scores.gather(1, source), keys)
+    return Matches(indices.gather(1, source), scores.gather(1, source), matches.keys)
 
 
 def coverage(rows: int, columns: int, device: torch.device) -> Tensor:

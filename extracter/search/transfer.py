@@ -1,7 +1,7 @@
 """Transfer (section 3.2): copy the matched patches of the reference's features and average where they overlap."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -10,13 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extracter.search.block_grid import grid_of, neighbour_index
+from extracter.search.block_grid import grid_of, locate, neighbour_index
 from extracter.search.numba_loops import gather_row
 from extracter.search.search import SearchConfig
 
 
 def transfer(
-    values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
+    values: Sequence[Tensor],
+    indices: Tensor,
+    size: tuple[int, int],
+    scale: int,
+    config: SearchConfig,
+    offsets: Tensor | None = None,
 ) -> list[Tensor]:
     """Textures T_1 ... T_u = V_H at one level: hard attention with overlap-averaging by the true coverage.
 
@@ -26,10 +31,16 @@ def transfer(
         size: h, w of the query features at the search level.
         scale: pixels of this level for one of the search level: 1, 2 or 4.
         config: patches of the search level; they are `scale` times as large here.
+        offsets: int64, N, u, Q, 2: rows and columns, in pixels of the image (4 for one of the search level), by which
+            each patch is moved before it is copied, rounded to whole pixels of this level; k = 3s and p = s.
 
     Returns:
         For each rank N, C, scale * h, scale * w.
     """
+    if offsets is not None:
+        moves = (offsets * (scale / 4)).round().long()
+        queries = (config.count(size[0]), config.count(size[1]))
+        return _transfer_pixels(values, indices, moves, queries, scale * config.stride)
     if config.has_blocks and config.method != "dense":
         return _transfer_blocks(values, indices, size, scale, config)
     return [transfer_patches(values, chosen, size, scale, config) for chosen in indices.unbind(1)]
@@ -72,6 +83,72 @@ def _transfer_blocks(
     neighbours = neighbour_index(grids, indices.device)  # 9, keys: block at each offset from a key
     textures = (gather(_sources(neighbours, chosen, rows, columns)) for chosen in indices.unbind(1))
     return [texture.permute(0, 3, 1, 2) for texture in textures]
+
+
+def _transfer_pixels(
+    values: Sequence[Tensor], indices: Tensor, moves: Tensor, queries: tuple[int, int], block: int
+) -> list[Tensor]:
+    """`transfer` where each patch is moved by whole pixels: an output pixel is the mean of up to nine pixels of V.
+
+    What lies outside a reference counts as zero, as without moves.
+    """
+    batch, channels = values[0].shape[:2]
+    rows, columns = queries
+    table = torch.cat([value.permute(0, 2, 3, 1).flatten(1, 2) for value in values], 1)
+    table = F.pad(table, (0, 0, 0, 1))  # the last row stands for everything outside
+    sources = pixel_sources([(v.shape[-2], v.shape[-1]) for v in values], indices, moves, rows, columns, block)
+    weights = (1 / _coverage(rows, columns, values[0])).view(1, rows, columns, 1, 1)
+    weights = weights.expand(batch, -1, -1, block, block).reshape(-1, 1).expand(-1, 9).contiguous()
+    offset = torch.arange(batch, device=table.device).view(-1, 1, 1, 1, 1, 1) * table.shape[1]
+    textures = []
+    for chosen in sources:  # N, rows, columns, block, block, 9
+        pixels = F.embedding_bag(
+            (chosen + offset).view(-1, 9), table.flatten(0, 1), per_sample_weights=weights, mode="sum"
+        )
+        image = pixels.view(batch, rows, columns, block, block, channels).transpose(2, 3)
+        textures.append(image.reshape(batch, rows * block, columns * block, channels).permute(0, 3, 1, 2))
+    return textures
+
+
+def pixel_sources(
+    sizes: Sequence[tuple[int, int]], indices: Tensor, moves: Tensor, rows: int, columns: int, block: int
+) -> Iterator[Tensor]:
+    """For each rank and output pixel the nine pixels that meet in it, counted on over all references.
+
+    Args:
+        sizes: height and width of each reference in pixels.
+        indices: N, u, rows * columns: the key of each query.
+        moves: N, u, rows * columns, 2: how many pixels down and right its patch is moved.
+        rows: of queries.
+        columns: of queries.
+        block: side of a block in pixels; a patch has 3 x 3 blocks.
+
+    Yields:
+        int64, N, rows, columns, block, block, 9; the number of all pixels where it lies outside.
+    """
+    device = indices.device
+    grids = [(height // block, width // block) for height, width in sizes]
+    number, row, column = locate(indices, grids)
+    height, width = (torch.tensor(side, device=device)[number] for side in zip(*sizes, strict=True))
+    first = torch.tensor([0, *(h * w for h, w in sizes)], device=device).cumsum(0)
+    outside = first[-1]
+    # A patch lends its block d to the output block at its query's place + d.
+    near = torch.arange(9, device=device)
+    down, right = near.div(3, rounding_mode="floor") - 1, near % 3 - 1
+    query_row = torch.arange(rows, device=device).view(-1, 1, 1) - down
+    query_column = torch.arange(columns, device=device).view(1, -1, 1) - right
+    inside = (query_row >= 0) & (query_row < rows) & (query_column >= 0) & (query_column < columns)
+    query = query_row.clamp(0, rows - 1) * columns + query_column.clamp(0, columns - 1)  # rows, columns, 9
+    line = torch.arange(block, device=device)
+    for rank in range(indices.shape[1]):
+        key_top = row[:, rank] * block + moves[:, rank, :, 0]
+        key_left = column[:, rank] * block + moves[:, rank, :, 1]
+        top, left = key_top[:, query] + down * block, key_left[:, query] + right * block  # N, rows, columns, 9
+        y = top[..., None, None, :] + line.view(-1, 1, 1)
+        x = left[..., None, None, :] + line.view(1, -1, 1)
+        tall, wide, begin = (of[:, rank][:, query][..., None, None, :] for of in (height, width, first[number]))
+        within = inside[:, :, None, None] & (y >= 0) & (y < tall) & (x >= 0) & (x < wide)
+        yield torch.where(within, begin + y * wide + x, outside)
 
 
 def _plain(pixels: Tensor) -> bool:
