@@ -32,7 +32,7 @@ def _status(key: str) -> int | None:
 
 
 def available() -> int:
-    """Return the bytes of memory available to this process without swapping; a guess, 4 GiB, on other systems than Linux.
+    """Return the bytes available to this process without swapping; a guess, 4 GiB, on other systems than Linux.
 
     A container may allow less than the machine has. The smaller of both counts.
     """
