@@ -145,13 +145,20 @@ def block_scores(query: Tensor, keys: Sequence[Tensor], indices: Tensor, stride:
 
     def products(blocks: Tensor, table: Tensor, chosen: Tensor) -> Tensor:
         total = torch.zeros(chosen.shape, dtype=table.dtype, device=table.device)
+        flat = table.flatten(0, 1)
+        offsets = table.shape[1] * torch.arange(len(table), device=table.device).unsqueeze(1)
         for d in range(9):
             near = blocks[:, d // 3 : d // 3 + rows, d % 3 : d % 3 + columns].flatten(1, 2)
-            place = neighbours[d, chosen].unsqueeze(2).expand(-1, -1, table.shape[2])
-            total = total + (near * table.gather(1, place)).sum(2)
+            # Whole rows by `index_select`: `gather` would read, and add to in backward, each number by its own index.
+            rows_of_images = (neighbours[d, chosen] + offsets).flatten()
+            total = total + (near * flat.index_select(0, rows_of_images).view(*chosen.shape, -1)).sum(2)
         return total
 
-    ranks = [checkpoint(products, blocks, table, chosen, use_reentrant=False) for chosen in indices.unbind(1)]
+    # Nothing in it is random, so that no generator's state need be kept for the second computation.
+    ranks = [
+        checkpoint(products, blocks, table, chosen, use_reentrant=False, preserve_rng_state=False)
+        for chosen in indices.unbind(1)
+    ]
     of_query = inverse_norms(query, stride).flatten(1).unsqueeze(1)
     of_keys = torch.cat([inverse_norms(key, stride).flatten(1) for key in keys], 1)
     return torch.stack(ranks, 1) * of_query * of_keys.gather(1, indices.flatten(1)).view(indices.shape)

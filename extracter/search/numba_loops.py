@@ -137,14 +137,23 @@ def _gather_row(
                         target[t] += weight * source[t]
 
 
-def _compile(function: Callable) -> Any:
+def compile_loop(function: Callable, *, reassociate: bool = False) -> Any:
+    """The function compiled at its first call, without Python's lock; None where Numba is not installed.
+
+    Args:
+        function: on arrays and numbers.
+        reassociate: let sums be taken in another order, eight or sixteen terms at a time; it is the same at each call.
+    """
+    if numba is None:
+        return None
     # NaN is excluded, so that comparisons are made eight or sixteen at a time; -inf is not.
-    options = {"nogil": True, "fastmath": {"nnan", "nsz", "contract"}, "boundscheck": False}
+    flags = {"nnan", "nsz", "contract"} | ({"reassoc", "arcp"} if reassociate else set())
+    options = {"nogil": True, "fastmath": flags, "boundscheck": False}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         return numba.njit(**options)(function)
 
 
-merge_row = None if numba is None else _compile(_merge_row)
-gather_row = None if numba is None else _compile(_gather_row)
+merge_row = compile_loop(_merge_row)
+gather_row = compile_loop(_gather_row)

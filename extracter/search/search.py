@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extracter.errors import UserError
+from extracter.search.approximate import search_approximate
 from extracter.search.block_search import block_scores, search_blocks
 
 # Bytes of a tile of scores on the CPU: beyond this nothing is gained.
@@ -27,7 +28,8 @@ class SearchConfig:
             takes the top u among all keys (Eq. 4).
         method: `dense` holds the whole correlation at once and transfers by unfold and fold, as the method is usually
             written; `chunked` holds as many rows of the correlation as `memory` allows; `blocks` takes the block
-            search, which gives the same answer faster, wherever k = 3s and p = s.
+            search, which gives the same answer faster, wherever k = 3s and p = s; `approximate` misses the best key
+            now and then, at a cost that grows with the pixels and not with their square (k = 3s and p = s too).
         memory: MiB for correlation scores; None sizes it from the device.
     """
 
@@ -35,7 +37,7 @@ class SearchConfig:
     stride: int = 2
     padding: int = 2
     strategy: Literal["two_stage", "direct"] = "two_stage"
-    method: Literal["blocks", "chunked", "dense"] = "blocks"
+    method: Literal["blocks", "chunked", "dense", "approximate"] = "blocks"
     memory: float | None = None
 
     @classmethod
@@ -107,13 +109,14 @@ def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) 
     if query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16):
         query, keys = query.float(), [key.float() for key in keys]  # products of the same numbers, faster and finer
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (query, *keys))
-    if config.method == "blocks" and config.has_blocks:
-        tile_bytes = _memory(query.device, config.memory) / 16
-        if query.device.type == "cpu":
-            tile_bytes = min(tile_bytes, _CPU_TILE)
+    if config.method in ("blocks", "approximate") and config.has_blocks:
+        memory, two_stage = _memory(query.device, config.memory), config.strategy == "two_stage"
         with torch.no_grad():
-            two_stage = config.strategy == "two_stage"
-            found, indices = search_blocks(query, keys, u, config.stride, tile_bytes, two_stage)
+            if config.method == "approximate":
+                found, indices = search_approximate(query, keys, u, config.stride, memory, two_stage)
+            else:
+                tile_bytes = min(memory / 16, _CPU_TILE) if query.device.type == "cpu" else memory / 16
+                found, indices = search_blocks(query, keys, u, config.stride, tile_bytes, two_stage)
         if differentiable:
             found = torch.where(found.isfinite(), block_scores(query, keys, indices, config.stride), found)
     else:
