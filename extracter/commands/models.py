@@ -17,7 +17,10 @@ class Gradient(StrEnum):
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="OFFICIAL.pt", help="State dict that the authors of EXTRACTER or TTSR released.")
+        Path,
+        typer.Argument(
+            metavar="OFFICIAL.pt", help="State dict of EXTRACTER or TTSR, of PyTorch or safetensors, as it was saved."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint folder to write.")],
     kernel: Annotated[
@@ -33,11 +36,13 @@ def convert(
 
     Example: `extracter convert EXTRACTER_rec.pt -o models/authors-rec`
     """
-    from extracter.models.convert import convert
+    from extracter.models.convert import convert, explain_gradient
 
     config = convert(source, out, kernel=kernel, gradient=gradient and gradient.value)
     for key, value in config.items():
         print(f"{key}: {value}")
+    if gradient is None and (reason := explain_gradient(config)):
+        print(reason)
     print(f"written to {out}")
 
 

@@ -87,7 +87,7 @@ def load_model(folder: Path) -> RefSR:
     """
     folder = Path(folder)
     config = read_json(folder / "config.json")
-    architecture = config.pop("architecture", "Extracter") if isinstance(config, dict) else None
+    architecture = config.pop("architecture", None) or _architecture_of(config) if isinstance(config, dict) else None
     families = {family.network[1]: name for name, family in FAMILIES.items()}
     if architecture not in families:
         raise UserError(
@@ -113,3 +113,12 @@ def load_model(folder: Path) -> RefSR:
             f"{path}: does not fit {folder / 'config.json'} ({reason}); copy, convert or train the model again"
         ) from None
     return model.eval()
+
+
+def _architecture_of(config: dict[str, Any]) -> str:
+    """The class that a configuration fits which does not name it, as `save_pretrained` writes it."""
+    classes = [network_class(name) for name in FAMILIES]
+    parameters = {cls.__name__: set(inspect.signature(cls).parameters) for cls in classes}
+    fitting = [name for name, known in parameters.items() if set(config) <= known]
+    exact = [name for name in fitting if set(config) == parameters[name]]
+    return (exact or fitting or ["Extracter"])[0]

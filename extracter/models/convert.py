@@ -12,9 +12,10 @@ from torch import Tensor
 
 from extracter.errors import UserError
 from extracter.files import sha256
-from extracter.models.checkpoint import read_torch, save_model
+from extracter.models.checkpoint import save_model
 from extracter.models.extracter import Extracter
 from extracter.models.gde import Gradient
+from extracter.models.state_files import read_state
 from extracter.models.ttsr import TTSR
 from extracter.search.search import SearchConfig
 
@@ -94,7 +95,7 @@ def convert(source: Path, out: Path, *, kernel: int | None = None, gradient: Gra
     """Write a checkpoint folder from a released state dict.
 
     Args:
-        source: .pt or .pth file, read without running anything in it.
+        source: see `read_state`.
         out: checkpoint folder.
         kernel: of the search, which the file does not tell; None means 6 for EXTRACTER, 3 for TTSR.
         gradient: range of the gradient density, where the file's keys do not tell it rightly; see `infer`.
@@ -128,35 +129,14 @@ def convert(source: Path, out: Path, *, kernel: int | None = None, gradient: Gra
     return {"architecture": network.__name__, **config}
 
 
-def read_state(source: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict by their names, without what training wraps around it.
-
-    Raises:
-        UserError: it cannot be read, or holds something else than tensors.
-    """
-    try:
-        content = read_torch(source)
-    except OSError as error:
-        raise UserError(f"{source}: cannot be read ({error.strerror or error}); name the downloaded file") from None
-    if content is None:
-        raise UserError(
-            f"{source}: not a PyTorch file of weights alone, or damaged; nothing in it was run; download it again"
-        )
-    for wrapper in ("state_dict", "model", "params"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(x, Tensor) for x in content.values()):
-        raise UserError(f"{source}: holds no state dict; name the file of the released weights")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-
-
 def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | type[TTSR], dict[str, Any]]:
     """Network and configuration that a state dict belongs to.
 
     Block counts and u are counted. What keys do not say goes by the version of the authors' code that had them: keys
     `SR.` belong to the one top-u search with averages over the patches that really meet, `CSFI.`, `GDE.` and `MainNet.`
     to the search in two stages with repetitions and averages over nine. A gradient module that has weights normalises
-    the gradient density; one without takes it as it is.
+    the gradient density. One without takes it as it is: of LR in [0, 1] in the current code, whose keys are `SR.`, and
+    of LR in [0, 255] before that.
 
     Raises:
         UserError: it is neither EXTRACTER's nor TTSR's.
@@ -179,6 +159,9 @@ def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | ty
     if "conv11_head.weight" in names:
         return TTSR, {**common, "blocks": [blocks("SFE.RBs"), *csfi], "constant_coverage": True}
     early = not any(name.startswith("SR.") for name in theirs)
+    gradient = "bytes" if early else "unit"
+    if any(_SOBEL.fullmatch(name) for name in theirs):
+        gradient = "normalised"
     return Extracter, {
         **common,
         "ife_blocks": blocks("SFE.RBs"),
@@ -190,8 +173,24 @@ def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | ty
         "repeats": early,
         "constant_coverage": early,
         "gde_closing": False,
-        "gradient": "normalised" if any(_SOBEL.fullmatch(name) for name in theirs) else "bytes",
+        "gradient": gradient,
     }
+
+
+def explain_gradient(config: dict[str, Any]) -> str | None:
+    """Say why `convert` took the range of the gradient density that it took, if the file leaves a doubt.
+
+    Args:
+        config: what `convert` returned, with no `gradient` given to it.
+    """
+    if config.get("gradient") != "unit":
+        return None
+    return (
+        "gradient: unit was taken because the keys begin with SR. and hold no weights of a gradient module, as in the "
+        "authors' current code, which takes the gradient of LR in [0, 1]; a snapshot of January 2024 has the same keys "
+        "and takes it of LR in [0, 255]: for weights of that one give --gradient bytes; docs/checkpoints.md shows how "
+        "to tell them apart by one image"
+    )
 
 
 def translate(theirs: dict[str, Tensor], model: Extracter | TTSR, source: Path) -> dict[str, Tensor]:

@@ -135,9 +135,9 @@ class Integration(nn.Module):
 class Enhancement(nn.Module):
     """What stands under SR. (with `Integration`) and under GDE."""
 
-    def __init__(self, f: int, counts, normalised: bool):
+    def __init__(self, f: int, counts, normalised: bool, white: float):
         super().__init__()
-        self.normalised = normalised
+        self.normalised, self.white = normalised, white
         if normalised:
             self.gradient = nn.Module()
             self.gradient.weight_h = nn.Parameter(torch.tensor([[[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]]]))
@@ -149,7 +149,7 @@ class Enhancement(nn.Module):
         self.fuse, self.fuse_tail1, self.fuse_tail2 = c3(2 * f, f), c3(f, f // 2), c1(f // 2, 3)
 
     def forward(self, lr, x_tt, *textures):
-        pixels = F.pad((lr + 1) * 127.5, (1, 1, 1, 1))
+        pixels = F.pad((lr + 1) / 2 * self.white, (1, 1, 1, 1))
         rows, columns = lr.shape[2:]
         part = {(i, j): pixels[..., i : i + rows, j : j + columns] for i in range(3) for j in range(3)}
         right = part[0, 2] + 2 * part[1, 2] + part[2, 2] - part[0, 0] - 2 * part[1, 0] - part[2, 0]
@@ -217,15 +217,21 @@ def search_and_transfer(query, key, values, u: int, k: int, early: bool, ttsr: b
 
 
 class Official(nn.Module):
-    """A whole network in one of the layouts: `SR`, `CSFI` (with GDE), `MainNet` (EXTRACTER's older), or `TTSR`."""
+    """A whole network in one of the layouts: `SR`, `CSFI` (with GDE), `MainNet` (EXTRACTER's older), or `TTSR`.
 
-    def __init__(self, layout: str, f: int, w: int, counts, gradient_counts, u: int, kernel: int):
+    The gradient density is of LR from 0 to `white`: 1 in the current code, whose layout is `SR`, 255 before that.
+    """
+
+    def __init__(
+        self, layout: str, f: int, w: int, counts, gradient_counts, u: int, kernel: int, white: float | None = None
+    ):
         super().__init__()
         self.layout, self.u, self.kernel = layout, u, kernel
         self.extractor = Extractor(w)
         self.integration = Integration(f, w, counts, u, layout == "TTSR")
         if layout != "TTSR":
-            self.enhancement = Enhancement(f, gradient_counts, normalised=layout != "SR")
+            white = white or (1 if layout == "SR" else 255)
+            self.enhancement = Enhancement(f, gradient_counts, layout != "SR", white)
 
     def forward(self, lr, lr_up, ref, ref_du):
         query, key = self.extractor(lr_up)[2], self.extractor(ref_du)[2]
