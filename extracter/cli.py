@@ -47,6 +47,7 @@ PANELS = {
         train.train_full,
         study.study_references,
         study.ablate,
+        figures.figure_reference,
         models.release,
     ),
     "Steps of the workflow, which `snakemake --cores all` runs in order": (

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from extracter.commands.options import Device, Model
+from extracter.errors import UserError
+
 
 def figure_comparison(
     sets: Annotated[list[Path], typer.Argument(help="Prepared test sets, a row for each.")],
@@ -35,3 +38,24 @@ def figure_kernels(
     from extracter.reporting.figures import figure_kernels
 
     figure_kernels(results, out)
+
+
+def figure_reference(
+    out: Annotated[Path, typer.Argument(help="PNG to write.")],
+    original: Annotated[list[Path] | None, typer.Option(help="Photograph; repeatable, each with a --ref.")] = None,
+    refs: Annotated[list[Path] | None, typer.Option("--ref", help="Reference of the same scene.")] = None,
+    model: Model = None,
+    device: Device = "auto",
+) -> None:
+    """Draw what a reference adds: LR, bicubic, result without and with a reference, reference, original.
+
+    Without --original, the photographs are the stereo pair that ships with scikit-image.
+
+    Example: `extracter figure-reference picture.png --original left.jpg --ref right.jpg`
+    """
+    from extracter.inference.reference_figure import STEREO, figure_reference
+
+    if len(original or []) != len(refs or []):
+        raise UserError(f"{len(original or [])} --original and {len(refs or [])} --ref: each needs one of the other")
+    pairs = list(zip(original, refs, strict=True)) if original and refs else [STEREO]
+    figure_reference(pairs, out, model=model, device=device)

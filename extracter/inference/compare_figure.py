@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from extracter.inference.upscaler import Result
 from extracter.photos.photo import rounded
 from extracter.reporting.figure_comparison import worst_crop
-from extracter.reporting.figures import ORANGE, save
+from extracter.reporting.figures import ORANGE, save, show_image
 
-_SIDE = 1200  # pixels; larger images are thinned out for the picture
 _SHOWN = 3  # references that are drawn
 
 
@@ -40,22 +38,22 @@ def draw(result: Result, out: Path) -> None:
     tints = [_tint(grid, number / max(1, len(refs) - 1)) for number, grid in enumerate(grids)]
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     axes = figure.subplots(2, 4)
-    _show(axes[0, 0], lr, f"LR, {lr.shape[1]} x {lr.shape[0]}")
+    show_image(axes[0, 0], lr, f"LR, {lr.shape[1]} x {lr.shape[0]}")
     axes[0, 0].add_patch(
         Rectangle((left / 4 - 0.5, top / 4 - 0.5), side / 4, side / 4, fill=False, edgecolor=ORANGE, linewidth=2)
     )
-    _show(axes[0, 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
+    show_image(axes[0, 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
     tinted = [_blend(ref, tint) for ref, tint in zip(refs[:_SHOWN], tints, strict=False)]
-    _show(axes[0, 2], _row(tinted), f"{len(refs)} reference{'s'[: len(refs) > 1]}, tinted by place")
+    show_image(axes[0, 2], _row(tinted), f"{len(refs)} reference{'s'[: len(refs) > 1]}, tinted by place")
     flat = np.concatenate([tint.reshape(-1, 3) for tint in tints])
-    _show(axes[0, 3], flat[origins], "where textures came from")
+    show_image(axes[0, 3], flat[origins], "where textures came from")
     detail = np.s_[top : top + side, left : left + side]
-    _show(axes[1, 0], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
-    _show(axes[1, 1], bicubic[detail], "bicubic")
-    _show(axes[1, 2], sr[detail], "result")
+    show_image(axes[1, 0], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
+    show_image(axes[1, 1], bicubic[detail], "bicubic")
+    show_image(axes[1, 2], sr[detail], "result")
     cell = 4 * result.search.stride
     middle = origins[min(rows - 1, (top + side // 2) // cell), min(columns - 1, (left + side // 2) // cell)]
-    _show(axes[1, 3], _source(refs, grids, int(middle), cell, side), "best match of its middle")
+    show_image(axes[1, 3], _source(refs, grids, int(middle), cell, side), "best match of its middle")
     save(figure, out)
 
 
@@ -86,7 +84,6 @@ def _tint(grid: tuple[int, int], blue: float) -> np.ndarray:
 
 def _blend(pixels: np.ndarray, tint: np.ndarray) -> np.ndarray:
     """The picture in grey, in the colours of its places."""
-    pixels = _thin(pixels)
     rows, columns = (np.arange(n) * m // n for n, m in zip(pixels.shape[:2], tint.shape[:2], strict=True))
     return (0.5 * pixels.mean(2, keepdims=True) + 0.5 * tint[rows][:, columns]).astype(np.uint8)
 
@@ -110,16 +107,3 @@ def _source(refs: Sequence[np.ndarray], grids: Sequence[tuple[int, int]], key: i
         for n, length in zip(place, refs[number].shape[:2], strict=True)
     )
     return refs[number][top : top + side, left : left + side]
-
-
-def _thin(pixels: np.ndarray) -> np.ndarray:
-    step = -(-max(pixels.shape[:2]) // _SIDE)
-    return pixels[::step, ::step]
-
-
-def _show(axes: Axes, pixels: np.ndarray, label: str) -> None:
-    height, width = pixels.shape[:2]
-    axes.imshow(_thin(pixels), interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel(label, fontsize=9, labelpad=3)

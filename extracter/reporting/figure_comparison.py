@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -13,7 +12,7 @@ from extracter.errors import UserError
 from extracter.image_tensors import to_uint8
 from extracter.metrics import luma, psnr_y
 from extracter.progress import track
-from extracter.reporting.figures import ORANGE, save
+from extracter.reporting.figures import ORANGE, save, show_image
 from extracter.reporting.tables import METHODS, title
 
 SHOWN = ["bicubic", "ttsr-rec", "extracter-rec", "extracter"]
@@ -50,13 +49,13 @@ def _draw_row(row: np.ndarray, test_set: TestSet, sr: Path) -> None:
     top, left, side = worst_crop(hr, results["bicubic"])
     detail = np.s_[top : top + side, left : left + side]
     small = np.s_[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4]
-    _show(row[0], hr, f"{title(test_set.name)}{' (stand-in)' if test_set.stand_in else ''}: {inputs.name}")
+    show_image(row[0], hr, f"{title(test_set.name)}{' (stand-in)' if test_set.stand_in else ''}: {inputs.name}")
     row[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor=ORANGE, linewidth=2))
-    _show(row[1], to_uint8(inputs.lr)[small], "LR")
+    show_image(row[1], to_uint8(inputs.lr)[small], "LR")
     for axes, (variant, result) in zip(row[2:], results.items(), strict=False):
-        _show(axes, result[detail], f"{METHODS[variant]}\n{psnr_y(hr, result):.2f} dB")
-    _show(row[-2], to_uint8(inputs.ref), f"reference ({test_set.references})")
-    _show(row[-1], hr[detail], "HR")
+        show_image(axes, result[detail], f"{METHODS[variant]}\n{psnr_y(hr, result):.2f} dB")
+    show_image(row[-2], to_uint8(inputs.ref), f"reference ({test_set.references})")
+    show_image(row[-1], hr[detail], "HR")
 
 
 def _median(test_set: TestSet, sr: Path) -> TestImage:
@@ -98,10 +97,3 @@ def worst_crop(hr: np.ndarray, bicubic: np.ndarray) -> tuple[int, int, int]:
     boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     top, left = np.unravel_index(boxes.argmax(), boxes.shape)
     return 4 * int(top), 4 * int(left), 4 * side
-
-
-def _show(axes: Axes, pixels: np.ndarray, label: str) -> None:
-    axes.imshow(pixels, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel(label, fontsize=10, labelpad=3)

@@ -19,6 +19,7 @@ from extracter.reporting.tables import read_kernels, title
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 COLOURS = {"extracter": BLUE, "ttsr": ORANGE}
 GREY = "#666666"
+_LARGEST = 1200  # side of an image in a figure, in pixels
 NAMES = {"extracter": "Extracter", "ttsr": "TTSR"}
 
 
@@ -115,6 +116,17 @@ def save(figure: Figure, out: Path) -> None:
     """Write a figure as PNG, whole or not at all, without the software's version in it."""
     with atomic_path(out) as temporary:
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+
+
+def show_image(axes: Axes, pixels: np.ndarray, label: str) -> None:
+    """Show uint8 pixels (H, W, 3) with a label below. Images of more than 1,200 pixels a side are subsampled."""
+    height, width = pixels.shape[:2]
+    step = -(-max(height, width) // _LARGEST)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(pixels[::step, ::step], interpolation="nearest", extent=extent)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(label, fontsize=10, labelpad=3)
 
 
 def tidy(*all_axes: Axes) -> None:

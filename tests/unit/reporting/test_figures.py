@@ -57,8 +57,8 @@ def test_comparison_is_reproducible_and_shows_the_median(results, monkeypatch):
         labels.append(label)
         draw(axes, pixels, label)
 
-    draw = module._show
-    monkeypatch.setattr(module, "_show", show)
+    draw = module.show_image
+    monkeypatch.setattr(module, "show_image", show)
     pixels = same_twice(lambda out: figure_comparison([results / "set"], results / "sr", out), results / "c.png")
     assert pixels.std() > 10
     assert [label.split("\n")[0] for label in labels[:8]] == [

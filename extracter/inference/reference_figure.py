@@ -1,0 +1,73 @@
+"""The picture of `extracter figure-reference`: what a reference of the same scene adds to a result."""
+
+from pathlib import Path
+
+import numpy as np
+import skimage
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from skimage.feature import match_template
+
+from extracter.data.degradation import crop_to_scale, downscale, upscale
+from extracter.errors import UserError
+from extracter.inference.photo_io import Photo, read_photo
+from extracter.inference.upscaler import Upscaler
+from extracter.metrics import luma, psnr_y
+from extracter.reporting.figure_comparison import worst_crop
+from extracter.reporting.figures import ORANGE, save, show_image
+
+# A stereo pair (Middlebury 2014, `skimage.data.stereo_motorcycle`): two photographs of a scene, side by side.
+STEREO = tuple(Path(skimage.__file__).parent / "data" / f"motorcycle_{side}.png" for side in ("left", "right"))
+
+
+def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | Path | None, device: str) -> None:
+    """Reduce photographs by four, enlarge them again without and with a reference, and draw the results.
+
+    Each pair is a row: the original with the frame of a detail; then the detail in LR, in the bicubic enlargement, in
+    the results without and with the reference, in the reference, and in the original. The detail is the square in which
+    the bicubic enlargement is furthest from the original. In the reference it is the square that resembles it most.
+
+    Args:
+        pairs: files of an original and of a reference of the same scene.
+        out: PNG to write.
+        model: as for `model_folder`.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: an image or the model cannot be read, or a reference is smaller than the detail.
+    """
+    upscaler = Upscaler(model, device=device)
+    figure = Figure(figsize=(15, 2.3 * len(pairs) + 0.1), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.02)
+    grid = figure.subplots(len(pairs), 7, width_ratios=[1.5, *[1.0] * 6], squeeze=False)
+    for (original, reference), axes in zip(pairs, grid, strict=True):
+        _draw_row(axes, original, reference, upscaler)
+    save(figure, out)
+
+
+def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upscaler) -> None:
+    image = crop_to_scale(Image.fromarray(_read(original)))
+    hr, lr, ref = np.asarray(image), np.asarray(downscale(image)), _read(reference)
+    results = {"bicubic": np.asarray(upscale(downscale(image)))}
+    for label, references in (("without reference", []), ("with reference", [Photo(ref)])):
+        results[label] = upscaler.run(Photo(lr), references).photo.rgb
+    top, left, side = worst_crop(hr, results["bicubic"])
+    if min(ref.shape[:2]) < side:
+        raise UserError(f"{reference}: smaller than the detail of {side} x {side} pixels; choose a larger reference")
+    detail = np.s_[top : top + side, left : left + side]
+    show_image(axes[0], hr, f"original, {hr.shape[1]} x {hr.shape[0]}")
+    axes[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor=ORANGE, linewidth=2))
+    show_image(axes[1], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
+    for panel, (label, result) in zip(axes[2:5], results.items(), strict=True):
+        show_image(panel, result[detail], f"{label}\n{psnr_y(hr, result):.2f} dB")
+    correlation = match_template(luma(ref), luma(hr[detail]))
+    down, right = np.unravel_index(correlation.argmax(), correlation.shape)
+    show_image(axes[5], ref[down : down + side, right : right + side], "reference")
+    show_image(axes[6], hr[detail], "original")
+
+
+def _read(path: Path) -> np.ndarray:
+    """Read a photograph as 8-bit RGB, (H, W, 3)."""
+    rgb = read_photo(path).rgb
+    return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
