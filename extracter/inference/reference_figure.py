@@ -11,9 +11,10 @@ from skimage.feature import match_template
 
 from extracter.data.degradation import crop_to_scale, downscale, upscale
 from extracter.errors import UserError
-from extracter.inference.photo_io import Photo, read_photo
 from extracter.inference.upscaler import Upscaler
 from extracter.metrics import luma, psnr_y
+from extracter.photos.photo import Photo
+from extracter.photos.read import read_photo
 from extracter.reporting.figure_comparison import worst_crop
 from extracter.reporting.figures import ORANGE, save, show_image
 
