@@ -1,0 +1,39 @@
+"""Every system's forward pass and losses on `cuda`, without a GPU: no tensor on another device, no hidden wait for it.
+
+Fake tensors have a device and a shape and no numbers. Whatever would bring a number to the CPU raises.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from extracter.families import FAMILIES
+from extracter.models.checkpoint import build_model
+from extracter.models.critic import Critic
+from extracter.models.vgg import VGG19
+from extracter.training.losses import reconstruction_loss
+from extracter.training.objective import Objective, losses_of
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forward_and_losses(family, tiny_preset):
+    weights = losses_of(family, "full", tiny_preset.loss)
+    with FakeTensorMode(), torch.device("cuda:0"):
+        network = build_model(family, tiny_preset.model, tiny_preset.search).train()
+        if network.search is not None:  # the networks are tested here, and the block search by itself
+            network.search = replace(network.search, method="chunked")
+        objective = Objective(replace(weights, perc=0.0), network, "random", 4, 0)
+        # Without its first weights, which need numbers.
+        objective.vgg = VGG19(depth=5, width=4, whole_stage=weights.perc_layer == "conv5_4")
+        critic = Critic(64)
+        lr, lr_up = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 64, 64)
+        for refs in ([lr_up], [lr_up, torch.rand(2, 3, 32, 48)]):
+            sr = network(lr, lr_up, refs, refs)
+            assert sr.device.type == "cuda"
+            measured = {"rec": reconstruction_loss(sr, lr_up), **objective.measure(sr, lr_up, critic)}
+            assert objective.total(measured).device.type == "cuda"
+        network.eval()
+        with torch.no_grad():
+            assert network(lr, lr_up, lr_up, lr_up).device.type == "cuda"
