@@ -19,10 +19,20 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="OFFICIAL.pt", help="State dict of EXTRACTER or TTSR, of PyTorch or safetensors, as it was saved."
+            metavar="OFFICIAL.pt",
+            help="Released weights of EXTRACTER, TTSR, C2-Matching, AMSA or MASA-SR, of PyTorch or safetensors, as "
+            "they were saved; of SRNTT the .npz.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint folder to write.")],
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            help="A further file that the network needs; repeat it. C2-Matching and AMSA: feature_extraction.pth; "
+            "SRNTT: upscale.npz and VGG19 of Caffe.",
+        ),
+    ] = None,
     kernel: Annotated[
         int | None,
         typer.Option(help="Side of a search patch, which the file does not tell; by default 6, or 3 for TTSR."),
@@ -38,7 +48,7 @@ def convert(
     """
     from extracter.models.convert import convert, explain_gradient
 
-    config = convert(source, out, kernel=kernel, gradient=gradient and gradient.value)
+    config = convert(source, out, beside=beside or [], kernel=kernel, gradient=gradient and gradient.value)
     for key, value in config.items():
         print(f"{key}: {value}")
     if gradient is None and (reason := explain_gradient(config)):

@@ -4,6 +4,7 @@ Tables of their keys and of what differs in structure stand in docs/checkpoints.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from extracter.errors import UserError
 from extracter.files import sha256
+from extracter.models import convert_c2, convert_masa
 from extracter.models.checkpoint import save_model
+from extracter.models.convert_keys import match_keys
+from extracter.models.convert_srntt import convert_srntt
 from extracter.models.extracter import Extracter
 from extracter.models.gde import Gradient
 from extracter.models.state_files import read_state
@@ -91,12 +95,20 @@ _HORIZONTAL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]
 _MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
-def convert(source: Path, out: Path, *, kernel: int | None = None, gradient: Gradient | None = None) -> dict[str, Any]:
-    """Write a checkpoint folder from a released state dict.
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    beside: Sequence[Path] = (),
+    kernel: int | None = None,
+    gradient: Gradient | None = None,
+) -> dict[str, Any]:
+    """Write a checkpoint folder from released weights of EXTRACTER, TTSR, C2-Matching, AMSA, MASA-SR or SRNTT.
 
     Args:
-        source: see `read_state`.
+        source: see `read_state`; of SRNTT the .npz, see `read_arrays`.
         out: checkpoint folder.
+        beside: further files, which C2-Matching, AMSA and SRNTT need.
         kernel: of the search, which the file does not tell; None means 6 for EXTRACTER, 3 for TTSR.
         gradient: range of the gradient density, where the file's keys do not tell it rightly; see `infer`.
 
@@ -106,7 +118,14 @@ def convert(source: Path, out: Path, *, kernel: int | None = None, gradient: Gra
     Raises:
         UserError: the file is no state dict, or a key is missing, unknown, or of a shape that fits nothing.
     """
+    source = Path(source)
+    if source.suffix == ".npz":
+        return convert_srntt(source, list(beside), read_state, out)
     theirs = read_state(source)
+    if convert_c2.FIRST_KEY in theirs:
+        return convert_c2.convert_c2(theirs, source, {path: read_state(path) for path in beside}, out)
+    if convert_masa.FIRST_KEY in theirs:
+        return convert_masa.convert_masa(theirs, source, out)
     network, config = infer(theirs, source)
     if kernel is not None:
         search = SearchConfig.of_kernel(kernel)
@@ -201,27 +220,13 @@ def translate(theirs: dict[str, Tensor], model: Extracter | TTSR, source: Path) 
     """
     wanted = model.state_dict()
     table = EXTRACTER if isinstance(model, Extracter) else TTSR_KEYS
-    ours: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    unknown = []
-    for name, tensor in theirs.items():
-        if _is_constant(name, tensor, source) or _COPY.match(name):
-            continue
+
+    def rename(name: str) -> str | None:
         found = _EXTRACTOR.fullmatch(name)
-        target = f"dfe.features.{found[1]}" if found else _rename(_strip(name), table, wanted)
-        if target not in wanted:
-            unknown.append(name)
-            continue
-        ours[target], origin[target] = tensor.float(), name
-    missing = [name for name in wanted if name not in ours]
-    shapes = [f"{origin[n]} {tuple(x.shape)}" for n, x in ours.items() if x.shape != wanted[n].shape]
-    problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''})"
-        for what, keys in (("unknown keys", unknown), ("keys missing, in our names", missing), ("other shapes", shapes))
-        if keys
-    ]
-    if problems:
-        raise UserError(f"{source}: {'; '.join(problems)}; it is another network's, or damaged: download it again")
+        return f"dfe.features.{found[1]}" if found else _rename(_strip(name), table, wanted)
+
+    kept = {name: x for name, x in theirs.items() if not (_is_constant(name, x, source) or _COPY.match(name))}
+    ours = match_keys(kept, wanted, rename, source)
     if "fuse.weight" in ours:
         # Theirs takes x_TT before x_3g.
         x_tt, x_3g = ours["fuse.weight"].chunk(2, dim=1)
