@@ -4,11 +4,13 @@ import csv
 import hashlib
 import json
 import os
+import socket
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from extracter.errors import UserError
 
@@ -52,6 +54,56 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time work on `path`; another one waits and says for whom.
+
+    When Snakemake or DVC is killed, the commands that it started may live on. The system takes a lock back when its
+    process ends, however it ends. Where there are no locks, nobody waits.
+
+    Args:
+        path: need not exist; `path`.lock is kept beside it meanwhile.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
+    lock = Path(f"{path}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = _take(lock)
+    except OSError as error:
+        raise UserError(f"{lock}: cannot be written ({error.strerror}); check the permissions of the folder") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _take(lock: Path) -> TextIO:
+    """The open file of a lock that this process holds."""
+    import fcntl  # not on Windows, where no command of the workflow runs
+
+    while True:
+        file = lock.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            print(f"{lock}: waiting for {holder}, which an earlier run left", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return file
+        # Its holder may have removed the file meanwhile; then a third process could lock a new one.
+        if lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            return file
+        file.close()
 
 
 def write_text(path: Path, text: str) -> None:

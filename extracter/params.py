@@ -5,6 +5,7 @@ commands and the Snakefile read parameters only through this module.
 """
 
 import json
+from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -408,20 +409,29 @@ def select(path: Path, preset: str | None) -> Params:
 
 
 def dump_blocks(preset: Preset, *names: str) -> str:
-    """Serialise blocks of a preset as one line of JSON, for `--params`.
+    """Serialise blocks or keys of a preset as one line of JSON, for `--params`.
 
     Args:
-        preset: the selected preset.
-        names: dotted paths below the preset, such as `seed` or `data.tests.set14`.
+        preset: the preset in use.
+        names: dotted paths below the preset, such as `seed`, `train.lr` or `data.tests.set14`; a set that `data.local`
+            does not name is left out.
+
+    Raises:
+        UserError: there is no such block or key.
     """
     values = preset.model_dump(mode="json")
     blocks = {}
     for name in names:
-        value: Any = values
-        for part in name.split("."):
-            value = value[part]
-        blocks[name] = value
+        if not _is_unsupplied(values, name):
+            try:
+                blocks[name] = reduce(lambda value, part: value[part], name.split("."), values)
+            except KeyError as error:
+                raise UserError(f"`{name}` does not exist: params.yaml has no {error.args[0]!r} there") from None
     return json.dumps(blocks, sort_keys=True)
+
+
+def _is_unsupplied(values: dict[str, Any], name: str) -> bool:
+    return name.startswith("data.local.") and name.removeprefix("data.local.") not in values["data"]["local"]
 
 
 def load_blocks(source: str, preset: str | None, *names: str) -> list[Any]:
@@ -438,20 +448,56 @@ def load_blocks(source: str, preset: str | None, *names: str) -> list[Any]:
     Raises:
         UserError: a value is missing or not allowed; the message names it.
     """
+    return list(_load(source, preset, names).values())
+
+
+def load_keys(source: str, preset: str | None, *names: str) -> Preset:
+    """Load a preset that holds the named blocks and keys alone: reading any other key raises AttributeError.
+
+    Args:
+        source: path of a parameter file, or JSON text beginning with `{`.
+        preset: preset to take from a file; None for the one that the file selects.
+        names: dotted paths below the preset.
+
+    Raises:
+        UserError: something is missing or not allowed; the message names it.
+
+    Example:
+        >>> load_keys('{"seed": 1, "train.lr": 0.001}', None, "seed", "train.lr").train.lr
+        0.001
+    """
+    tree: dict[str, Any] = {"data": {"local": {}}} if any(name.startswith("data.") for name in names) else {}
+    for name, value in _load(source, preset, names).items():
+        *parents, last = name.split(".")
+        reduce(lambda branch, part: branch.setdefault(part, {}), parents, tree)[last] = value
+    return _construct(Preset, tree)
+
+
+def _construct(kind: Any, tree: dict[str, Any]) -> Any:
+    """A block of the given kind with the fields in `tree`; values in it were checked before."""
+    fields = {
+        key: _construct(_descend(kind, key), value) if isinstance(value, dict) else value for key, value in tree.items()
+    }
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return fields if get_origin(kind) is dict else kind.model_construct(**fields)
+
+
+def _load(source: str, preset: str | None, names: Iterable[str]) -> dict[str, Any]:
     if not source.lstrip().startswith("{"):
         source = dump_blocks(select(Path(source), preset).selected, *names)
     try:
         values = json.loads(source)
     except json.JSONDecodeError as error:
         raise UserError(f"--params: not valid JSON ({error})") from None
-    blocks = []
+    blocks = {}
     for name in names:
         if name not in values:
+            if name.startswith("data.local."):
+                continue
             raise UserError(f"--params: `{name}` is missing")
+        kind = reduce(_descend, name.split("."), Preset)
         try:
-            blocks.append(
-                TypeAdapter(reduce(_descend, name.split("."), Preset)).validate_python(values[name], strict=True)
-            )
+            blocks[name] = TypeAdapter(kind).validate_python(values[name], strict=True)
         except ValidationError as error:
             raise _explain(error, "--params", tuple(name.split("."))) from None
     return blocks

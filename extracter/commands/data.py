@@ -7,11 +7,16 @@ import typer
 
 from extracter import params
 from extracter.commands.options import Params, PresetName
+from extracter.projection import download_keys, prepare_keys
 
 
 def download(
     name: Annotated[str, typer.Argument(metavar="SET", help="train, or a test set such as set14.")],
     out: Annotated[Path, typer.Option(help="Folder for the raw images and their manifest.json.")],
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="Folder or http(s) address to fetch the same files from; by default `data.mirror`."),
+    ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
 ) -> None:
@@ -21,11 +26,12 @@ def download(
     """
     from extracter.download.download import download
 
-    block = "data.train" if name == "train" else f"data.tests.{name}"
-    source, mirror, local, every = params.load_blocks(
-        file, preset, block, "data.mirror", "data.local", "evaluation.every"
-    )
-    download(name, source, out, mirror=mirror, local=local.get(name), every=every)
+    keys = [*download_keys(name), *(["data.mirror"] if mirror is None else [])]
+    blocks = params.load_keys(file, preset, *keys)
+    source = blocks.data.train if name == "train" else blocks.data.tests[name]
+    every = 1 if name == "train" else blocks.evaluation.every
+    mirror = blocks.data.mirror if mirror is None else mirror or None
+    download(name, source, out, mirror=mirror, local=blocks.data.local.get(name), every=every)
 
 
 def prepare(
@@ -42,8 +48,10 @@ def prepare(
     from extracter.data.prepare import prepare_test, prepare_train
 
     if name == "train":
-        seed, source = params.load_blocks(file, preset, "seed", "data.train")
-        prepare_train(source, raw, out, seed=seed)
-    else:
-        seed, source = params.load_blocks(file, preset, "seed", f"data.tests.{name}")
-        prepare_test(name, source, raw, out, seed=seed)
+        blocks = params.load_keys(file, preset, *prepare_keys(name))
+        prepare_train(blocks.data.train, raw, out, seed=blocks.seed)
+        return
+    kind = params.load_keys(file, preset, f"data.tests.{name}.references").data.tests[name].references
+    blocks = params.load_keys(file, preset, *prepare_keys(name, kind))
+    # Without random references nothing is drawn.
+    prepare_test(name, blocks.data.tests[name], raw, out, seed=getattr(blocks, "seed", 0))

@@ -7,6 +7,7 @@ import typer
 
 from extracter import params
 from extracter.commands.options import Device, Params, PresetName
+from extracter.projection import evaluate_keys
 
 
 def evaluate(
@@ -15,6 +16,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="CSV with a row for each image.")],
     summary: Annotated[Path, typer.Option(help="JSON with the means.")],
     sr: Annotated[Path, typer.Option(help="Folder for the super-resolved images.")],
+    timings: Annotated[Path | None, typer.Option(help="CSV with each image's seconds and peak memory.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; none for bicubic.")] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
@@ -26,9 +28,11 @@ def evaluate(
     """
     from extracter.evaluation.evaluate import evaluate
 
-    names = ("seed", "model", "search", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
-    seed, model, search, precision, compiled, reuse_memory = params.load_blocks(file, preset, *names)
-    evaluate(
-        variant, images, checkpoint, out, summary, sr, seed=seed, model=model, search=search, precision=precision,
-        compiled=compiled, reuse_memory=reuse_memory, device=device,
-    )  # fmt: skip
+    keys = evaluate_keys(variant)
+    blocks = params.load_keys(file, preset, *keys)
+    settings = {"search": blocks.search, "model": getattr(blocks, "model", None)} if keys else {}
+    if keys:
+        measured = blocks.evaluation
+        settings |= {"precision": measured.precision, "compiled": measured.compile}
+        settings |= {"reuse_memory": measured.reuse_memory}
+    evaluate(variant, images, checkpoint, out, summary, sr, **settings, timings=timings, device=device)

@@ -33,11 +33,13 @@ def figure_training(
 def figure_kernels(
     results: Annotated[list[Path], typer.Argument(help="Results of `kernel-sweep`.")],
     out: Annotated[Path, typer.Option(help="PNG.")],
+    timings: Annotated[Path | None, typer.Option(help="Folder that `kernel-sweep --timings` wrote into.")] = None,
+    measured: Annotated[Path | None, typer.Option(help="PNG of the same figure with peak memory.")] = None,
 ) -> None:
-    """Draw kernel size against PSNR and peak memory."""
+    """Draw kernel size against PSNR, and against peak memory in a figure of its own."""
     from extracter.reporting.figures import figure_kernels
 
-    figure_kernels(results, out)
+    figure_kernels(results, out, timings=timings, measured=measured)
 
 
 def figure_reference(

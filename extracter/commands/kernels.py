@@ -8,6 +8,7 @@ import typer
 
 from extracter import params
 from extracter.commands.options import Device, Params, PresetName
+from extracter.projection import kernel_keys
 
 
 class Method(StrEnum):
@@ -28,7 +29,8 @@ def kernel_sweep(
             help="dense keeps the whole correlation, as in the paper; chunked a part; blocks is the fast one."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="JSON with PSNR, SSIM, seconds and peak memory, or out of memory.")],
+    out: Annotated[Path, typer.Option(help="JSON with PSNR and SSIM, or out of memory.")],
+    timings: Annotated[Path | None, typer.Option(help="JSON with seconds an image and peak memory.")] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -36,9 +38,8 @@ def kernel_sweep(
     """Measure one cell of Table 3, confined to `evaluation.memory_budget_gib`."""
     from extracter.evaluation.kernel_sweep import kernel_sweep
 
-    names = ("seed", "model", "search", "evaluation.memory_budget_gib")
-    seed, model, search, budget = params.load_blocks(file, preset, *names)
+    blocks = params.load_keys(file, preset, *kernel_keys())
     kernel_sweep(
-        images, checkpoint, kernel, method.value, out, seed=seed, model=model, search=search, budget_gib=budget,
-        device=device,
+        images, checkpoint, kernel, method.value, out, model=blocks.model, search=blocks.search,
+        budget_gib=blocks.evaluation.memory_budget_gib, timings=timings, device=device,
     )  # fmt: skip

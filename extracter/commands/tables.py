@@ -20,7 +20,7 @@ def collect_metrics(
 def collect_plots(
     logs: Annotated[list[Path], typer.Option("--log", help="train_log.csv of a checkpoint.")],
     images: Annotated[list[Path], typer.Option("--image", help="CSV that `evaluate` made.")],
-    out: Annotated[Path, typer.Option(help="Folder for training.csv, images.csv, kernel_psnr.csv, kernel_memory.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for training.csv, images.csv, kernel_psnr.csv.")],
     kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="Results of `kernel-sweep`.")] = None,
 ) -> None:
     """Gather the curves that `dvc plots diff` compares between two runs."""
@@ -49,11 +49,13 @@ def table_parameters(out: Annotated[Path, typer.Option(help="CSV; the Markdown t
 def table_kernels(
     results: Annotated[list[Path], typer.Argument(help="Results of `kernel-sweep`.")],
     out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")],
+    timings: Annotated[Path | None, typer.Option(help="Folder that `kernel-sweep --timings` wrote into.")] = None,
+    measured: Annotated[Path | None, typer.Option(help="CSV of the same table with memory and seconds.")] = None,
 ) -> None:
-    """Table 3: kernel size against PSNR / SSIM, seconds and peak memory, for each search."""
+    """Table 3: kernel size against PSNR / SSIM for each search; seconds and peak memory in a table of their own."""
     from extracter.reporting.table_kernels import table_kernels
 
-    table_kernels(results, out)
+    table_kernels(results, out, timings=timings, measured=measured)
 
 
 def show(tables: Annotated[list[Path], typer.Argument(help="Tables as Markdown.")]) -> None:

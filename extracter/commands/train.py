@@ -2,12 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from extracter import params
 from extracter.commands.options import Device, Params, PresetName
+from extracter.files import alone
+from extracter.projection import train_keys
 
 
 class Family(StrEnum):
@@ -20,9 +22,30 @@ class Family(StrEnum):
 FamilyName = Annotated[Family, typer.Argument(help="Which network.")]
 Pairs = Annotated[Path, typer.Option(help="Prepared training pairs.")]
 Out = Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")]
-State = Annotated[Path, typer.Option(help="File to resume from; kept until training ends.")]
-# Blocks of the parameters that training depends on, in the order of `train`'s arguments.
-_BLOCKS = ("seed", "model", "search", "loss", "train")
+State = Annotated[
+    Path,
+    typer.Option(
+        help="File to resume from. It stays when training is complete: the same command then only writes "
+        "the checkpoint again. Delete it to train anew."
+    ),
+]
+Timings = Annotated[Path | None, typer.Option(help="JSON with the seconds that the training took.")]
+Every = Annotated[
+    int | None,
+    typer.Option(
+        "--checkpoint-every",
+        min=1,
+        help="Steps between states that a killed run resumes from; by default `train.checkpoint_every`.",
+    ),
+]
+
+
+def _load(family: Family, phase: str, file: str, preset: str | None, every: int | None) -> list[Any]:
+    """The parameters of a phase, in the order of `train`'s arguments, and no others."""
+    keys = [*train_keys(family.value, phase), *(["train.checkpoint_every"] if every is None else [])]
+    blocks = params.load_keys(file, preset, *keys)
+    settings = blocks.train if every is None else blocks.train.model_copy(update={"checkpoint_every": every})
+    return [blocks.seed, blocks.model, blocks.search, blocks.loss, settings]
 
 
 def train_rec(
@@ -37,6 +60,8 @@ def train_rec(
             "preset open; by default training starts from random weights."
         ),
     ] = None,
+    every: Every = None,
+    timings: Timings = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -47,8 +72,9 @@ def train_rec(
     """
     from extracter.training.train import train
 
-    blocks = params.load_blocks(file, preset, *_BLOCKS)
-    train(family.value, pairs, out, state, *blocks, phase="rec", start=start, device=device)
+    blocks = _load(family, "rec", file, preset, every)
+    with alone(state):
+        train(family.value, pairs, out, state, *blocks, phase="rec", start=start, timings=timings, device=device)
 
 
 def train_full(
@@ -57,6 +83,8 @@ def train_full(
     start: Annotated[Path, typer.Option(help="Checkpoint folder of the -rec model to continue from.")],
     out: Out,
     state: State,
+    every: Every = None,
+    timings: Timings = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -68,5 +96,6 @@ def train_full(
     """
     from extracter.training.train import train
 
-    blocks = params.load_blocks(file, preset, *_BLOCKS)
-    train(family.value, pairs, out, state, *blocks, phase="full", start=start, device=device)
+    blocks = _load(family, "full", file, preset, every)
+    with alone(state):
+        train(family.value, pairs, out, state, *blocks, phase="full", start=start, timings=timings, device=device)

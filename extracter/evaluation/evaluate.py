@@ -1,4 +1,4 @@
-"""Measuring one variant on one test set (section 4 of the paper): PSNR, SSIM, seconds and peak memory."""
+"""Measuring one variant on one test set (section 4 of the paper): PSNR and SSIM; seconds and memory apart."""
 
 import time
 from collections.abc import Callable
@@ -19,9 +19,10 @@ from extracter.files import atomic_path, read_json, write_csv, write_json
 from extracter.image_tensors import to_uint8
 from extracter.memory import PeakMemory, is_allocation_failure
 from extracter.metrics import psnr_y, ssim_y
-from extracter.models.checkpoint import UNUSED, load_model
+from extracter.models.checkpoint import load_model
 from extracter.params import Model, Search
 from extracter.progress import track
+from extracter.projection import network_keys, pick
 
 # What `training.json` says of the checkpoint behind each variant.
 VARIANTS = {
@@ -32,7 +33,8 @@ VARIANTS = {
     "extracter": ("extracter", "full"),
     "released": ("extracter", "rec"),
 }
-COLUMNS = ["image", "reference", "psnr_y", "ssim_y", "seconds", "peak_memory_mib"]
+COLUMNS = ["image", "reference", "psnr_y", "ssim_y"]
+TIMINGS = ["image", "seconds", "peak_memory_mib"]
 
 
 def evaluate(
@@ -43,12 +45,12 @@ def evaluate(
     summary: Path,
     sr: Path,
     *,
-    seed: int,
-    model: Model,
-    search: Search,
+    model: Model | None = None,
+    search: Search | None = None,
     precision: str = "32-true",
     compiled: bool = False,
     reuse_memory: bool = False,
+    timings: Path | None = None,
     device: str,
 ) -> None:
     """Super-resolve a test set, keep the images, and measure them.
@@ -57,14 +59,15 @@ def evaluate(
         variant: a key of `VARIANTS`.
         images: folder of a prepared test set.
         checkpoint: folder of the checkpoint; None for bicubic.
-        out: CSV with a row for each image: PSNR in dB, SSIM, seconds, peak memory in MiB over the baseline.
-        summary: JSON with the means, and the highest peak memory.
+        out: CSV with a row for each image: PSNR in dB, SSIM. The same run writes the same bytes.
+        summary: JSON with the means.
         sr: folder for the SR images, PNG.
-        seed: of PyTorch's generators.
-        model, search: parameters that the checkpoint must have been trained with, unless it is the released one.
+        model, search: parameters that the checkpoint must have been trained with; the released one needs
+            `search.memory` alone, bicubic neither.
         precision: 32-true, or bf16-mixed for what lies outside the search.
         compiled: let torch.compile fuse the convolutional parts.
         reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
+        timings: CSV with each image's seconds and peak memory in MiB over the baseline; None: not written.
         device: auto, cpu or cuda.
 
     Raises:
@@ -73,7 +76,7 @@ def evaluate(
     """
     training = check_checkpoint(variant, checkpoint, model, search)
     target = choose_device(device)
-    make_deterministic(seed)
+    make_deterministic(0)
     test_set = TestSet(images)
     if checkpoint is None:
         super_resolve: Callable[[TestImage], np.ndarray] = enlarge
@@ -87,7 +90,7 @@ def evaluate(
             return run_network(network, inputs, target, precision)
 
     memory = PeakMemory(target, reuse_memory)
-    rows = []
+    rows, costs = [], []
     for inputs in track(test_set, f"{variant} on {test_set.name}", len(test_set)):
         memory.reset()
         start = time.perf_counter()
@@ -109,11 +112,12 @@ def evaluate(
                 "reference": inputs.reference,
                 "psnr_y": round(psnr_y(inputs.hr_pixels, result), 6),
                 "ssim_y": round(ssim_y(inputs.hr_pixels, result), 8),
-                "seconds": round(seconds, 4),
-                "peak_memory_mib": round(peak, 1),
             }
         )
+        costs.append({"image": inputs.name, "seconds": round(seconds, 4), "peak_memory_mib": round(peak, 1)})
     write_csv(out, rows, COLUMNS)
+    if timings is not None:
+        write_csv(timings, costs, TIMINGS)
     write_json(
         summary,
         {
@@ -122,18 +126,18 @@ def evaluate(
             "stand_in": test_set.stand_in,
             "images": len(rows),
             "references": test_set.references,
-            **{key: round(mean(row[key] for row in rows), 8) for key in ("psnr_y", "ssim_y", "seconds")},
-            "peak_memory_mib": max(row["peak_memory_mib"] for row in rows),
+            **{key: round(mean(row[key] for row in rows), 8) for key in ("psnr_y", "ssim_y")},
             "vgg_weights": training.get("vgg_weights"),
             "bicubic_skip": training.get("model", {}).get("bicubic_skip"),
             "best_step": training.get("best_step"),
             "precision": precision,
             "device": target.type,
+            "threads": torch.get_num_threads(),
         },
     )
 
 
-def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search: Search) -> dict:
+def check_checkpoint(variant: str, checkpoint: Path | None, model: Model | None, search: Search | None) -> dict:
     """Refuse a checkpoint that was not trained as the variant and the parameters say; a released one brings its own.
 
     `search.memory` may differ: it is a matter of the machine, not of the weights; so may what the network is not made
@@ -158,10 +162,9 @@ def check_checkpoint(variant: str, checkpoint: Path | None, model: Model, search
     training = read_json(where)
     expected = {"family": wanted[0], "phase": wanted[1]}
     if variant != "released":
-        expected |= {f"model.{key}": value for key, value in model.model_dump(mode="json").items()}
-        expected |= {f"search.{key}": value for key, value in search.model_dump(mode="json").items()}
-        for path in {"search.memory", *UNUSED[wanted[0]]}:
-            expected.pop(path)
+        for block, values in pick(network_keys(wanted[0]), model=model, search=search).items():
+            expected |= {f"{block}.{key}": value for key, value in values.items()}
+        expected.pop("search.memory", None)
     for path, value in expected.items():
         found = training
         for key in path.split("."):

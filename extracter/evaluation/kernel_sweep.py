@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
+import torch
 
 from extracter.confined import run_child
 from extracter.data.datasets import TestSet
@@ -30,10 +31,10 @@ def kernel_sweep(
     method: str,
     out: Path,
     *,
-    seed: int,
     model: Model,
     search: Search,
     budget_gib: float,
+    timings: Path | None = None,
     device: str,
 ) -> None:
     """Measure one cell of Table 3.
@@ -43,11 +44,11 @@ def kernel_sweep(
         checkpoint: folder of the checkpoint of Extracter-rec.
         kernel: k, a multiple of 3; stride and padding are k / 3.
         method: dense, chunked or blocks.
-        out: JSON; PSNR in dB, SSIM and seconds are means over the images, peak memory is the highest, in MiB over the
-            baseline; all of them null where the run did not fit.
-        seed: of PyTorch's generators.
+        out: JSON; PSNR in dB and SSIM are means over the images, null where the run did not fit.
         model, search: parameters that the checkpoint must have been trained with.
         budget_gib: GiB that the run may allocate once the network is loaded.
+        timings: JSON; mean seconds an image, and the highest peak memory in MiB over the baseline, null where the run
+            did not fit; None: not written.
         device: auto, cpu or cuda.
 
     Raises:
@@ -65,7 +66,6 @@ def kernel_sweep(
             "method": method,
             "memory": search.memory,
             "budget_gib": budget_gib,
-            "seed": seed,
             "device": choose_device(device).type,
             "sr": folder,
             "only": None,
@@ -80,11 +80,11 @@ def kernel_sweep(
             "fits": measured["fits"],
             "psnr_y": None,
             "ssim_y": None,
-            "seconds": None,
-            "peak_memory_mib": None,
             "memory_budget_gib": measured["budget_gib"],
             "device": job["device"],
+            "threads": torch.get_num_threads(),
         }
+        costs: dict[str, float | None] = {"seconds": None, "peak_memory_mib": None}
         if measured["fits"]:
             # Scored out here: what the metrics themselves allocate is no part of the budget.
             scores = []
@@ -92,8 +92,12 @@ def kernel_sweep(
                 sr = np.load(Path(folder) / f"{inputs.name}.npy")
                 scores.append((psnr_y(inputs.hr_pixels, sr), ssim_y(inputs.hr_pixels, sr)))
             result["psnr_y"], result["ssim_y"] = (round(mean(column), 8) for column in zip(*scores, strict=True))
-            result["seconds"] = round(mean(measured["seconds"]), 4)
-            result["peak_memory_mib"] = round(max(measured["peak_memory_mib"]), 1)
+            costs = {
+                "seconds": round(mean(measured["seconds"]), 4),
+                "peak_memory_mib": round(max(measured["peak_memory_mib"]), 1),
+            }
+        if timings is not None:
+            write_json(timings, costs)
         write_json(out, result)
 
 

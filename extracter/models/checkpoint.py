@@ -16,13 +16,6 @@ from extracter.files import atomic_path, read_json, write_json
 from extracter.models.refsr import RefSR
 from extracter.params import Model, Search
 
-# Parameters that change nothing in a family's network: checkpoints trained with other values of them serve as well.
-UNUSED = {
-    name: {f"{block}.{key}" for block, kind in (("model", Model), ("search", Search)) for key in kind.model_fields}
-    - {*family.arguments.values(), "model.vgg_weights", "search.memory"}
-    for name, family in FAMILIES.items()
-}
-
 
 def network_class(family: str) -> type[RefSR]:
     """The class of a family's networks."""

@@ -12,14 +12,14 @@ Cells = dict[object, dict[str, object]]
 
 
 def collect_plots(logs: list[Path], images: list[Path], kernels: list[Path], out: Path) -> None:
-    """Gather training curves, PSNR of every image, and kernel size against PSNR and memory.
+    """Gather training curves, PSNR of every image, and kernel size against PSNR.
 
     Args:
         logs: train_log.csv of checkpoints, in folders named after the variant; they become training.csv, validation
             PSNR in dB by step.
         images: CSV of `extracter evaluate`, VARIANT/SET.csv; they become images.csv, PSNR on Y in dB by image.
-        kernels: of `extracter kernel-sweep`; they become kernel_psnr.csv, in dB, and kernel_memory.csv, in MiB.
-        out: folder of the four files.
+        kernels: of `extracter kernel-sweep`; they become kernel_psnr.csv, in dB.
+        out: folder of the three files.
 
     Raises:
         UserError: a file is missing or is something else.
@@ -36,13 +36,11 @@ def collect_plots(logs: list[Path], images: list[Path], kernels: list[Path], out
             measured.setdefault(f"{path.stem}/{Path(row['image']).stem}", {})[path.parent.name] = row["psnr_y"]
     _write(out / "images.csv", "image", measured)
 
-    results = read_kernels(kernels)
-    for name, key in (("kernel_psnr", "psnr_y"), ("kernel_memory", "peak_memory_mib")):
-        swept: Cells = {}
-        for result in results:
-            value = result[key] if result["fits"] else ""
-            swept.setdefault(f"{result['set']} {result['kernel']}x{result['kernel']}", {})[result["method"]] = value
-        _write(out / f"{name}.csv", "kernel", swept)
+    swept: Cells = {}
+    for result in read_kernels(kernels):
+        value = result["psnr_y"] if result["fits"] else ""
+        swept.setdefault(f"{result['set']} {result['kernel']}x{result['kernel']}", {})[result["method"]] = value
+    _write(out / "kernel_psnr.csv", "kernel", swept)
 
 
 def _rows(path: Path, *columns: str) -> Iterable[dict[str, str]]:

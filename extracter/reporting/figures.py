@@ -62,45 +62,40 @@ _METHODS = {
 }
 
 
-def figure_kernels(results: list[Path], out: Path) -> None:
-    """Kernel size against PSNR and against peak memory; runs that did not fit stand at the budget, as crosses.
+def figure_kernels(
+    results: list[Path], out: Path, *, timings: Path | None = None, measured: Path | None = None
+) -> None:
+    """Kernel size against PSNR; and the same with peak memory, which differs from run to run, as a figure of its own.
 
     Args:
-        results: of `extracter kernel-sweep`.
-        out: PNG.
+        results: of `extracter kernel-sweep --out`.
+        out: PNG; runs that did not fit stand at its lower edge, as crosses.
+        timings: folder of what `extracter kernel-sweep --timings` wrote.
+        measured: PNG with peak memory too; runs that did not fit stand at the budget. None: not drawn.
     """
-    found = read_kernels(results)
+    _draw_kernels(read_kernels(results), out, memory=False)
+    if timings is not None and measured is not None:
+        _draw_kernels(read_kernels(results, timings), measured, memory=True)
+
+
+def _draw_kernels(found: list[dict], out: Path, *, memory: bool) -> None:
     sets = list(dict.fromkeys(result["set"] for result in found))
     colours = dict(zip(sets, [BLUE, ORANGE, GREEN, PURPLE, *[GREY] * len(sets)], strict=False))
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(10 if memory else 6.4, 4.2), layout="constrained")
+    panels = [("psnr_y", "PSNR on Y (dB)"), *([("peak_memory_mib", "peak memory (MiB)")] if memory else [])]
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     kernels = sorted({result["kernel"] for result in found})
-    for axes in (left, right):
-        axes.set_xticks(range(len(kernels)), [f"{kernel}x{kernel}" for kernel in kernels])
-        axes.set(xlabel="kernel", xlim=(-0.4, len(kernels) - 0.6))
     series = [(name, method) for name in sets for method in _METHODS]
-    for rank, (name, method) in enumerate(series):
-        cells = [result for result in found if (result["set"], result["method"]) == (name, method)]
-        places = [kernels.index(result["kernel"]) for result in cells]
-        where = np.array(places) + 0.06 * (rank - (len(series) - 1) / 2)  # side by side, so that none is hidden
-        fits = np.array([result["fits"] for result in cells], bool)
-        style = {
-            "color": colours[name],
-            "linewidth": 1.8,
-            **_METHODS[method],
-        }
-        style["markerfacecolor"] = colours[name] if method == "dense" else "white"
-        for axes, key in ((left, "psnr_y"), (right, "peak_memory_mib")):
-            axes.plot(where[fits], [result[key] for result in cells if result["fits"]], **style)
-        for place, result in zip(where[~fits], [result for result in cells if not result["fits"]], strict=True):
-            budget = result["memory_budget_gib"] * 1024
-            right.plot(place, budget, color=colours[name], marker="X", markersize=9, clip_on=False, zorder=3)
-    for budget in sorted({result["memory_budget_gib"] * 1024 for result in found}):
-        right.axhline(budget, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
-        right.text(1, budget, "budget ", color=GREY, ha="right", va="bottom", transform=right.get_yaxis_transform())
-    left.set_ylabel("PSNR on Y (dB)")
-    right.set(ylabel="peak memory (MiB)", ylim=(0, None))
-    tidy(left, right)
+    for axes, (key, label) in zip(all_axes, panels, strict=True):
+        axes.set_xticks(range(len(kernels)), [f"{kernel}x{kernel}" for kernel in kernels])
+        axes.set(xlabel="kernel", ylabel=label, xlim=(-0.4, len(kernels) - 0.6))
+        for rank, (name, method) in enumerate(series):
+            cells = [result for result in found if (result["set"], result["method"]) == (name, method)]
+            shift = 0.06 * (rank - (len(series) - 1) / 2)  # side by side, so that none is hidden
+            _draw_series(axes, cells, key, kernels, shift, colours[name])
+    if memory:
+        _draw_budgets(all_axes[-1], found)
+    tidy(*all_axes)
     stand_in = {result["set"]: " (stand-in)" if result["stand_in"] else "" for result in found}
     keys = [Line2D([], [], color=colours[name], linewidth=3, label=title(name) + stand_in[name]) for name in sets]
     for method, style in _METHODS.items():
@@ -110,6 +105,32 @@ def figure_kernels(results: list[Path], out: Path) -> None:
         keys.append(Line2D([], [], color=GREY, marker="X", markersize=9, linestyle="", label="out of memory"))
     figure.legend(handles=keys, loc="outside lower center", ncols=-(-len(keys) // 2), frameon=False)
     save(figure, out)
+
+
+def _draw_series(axes: Axes, cells: list[dict], key: str, kernels: list[int], shift: float, colour: str) -> None:
+    """One search on one set: a line through the runs that fit and have a value, crosses for the others."""
+    measured = [cell for cell in cells if cell["fits"] and cell[key] is not None]
+    style = {"color": colour, "linewidth": 1.8, **_METHODS[cells[0]["method"]]} if cells else {}
+    if measured:
+        style["markerfacecolor"] = colour if cells[0]["method"] == "dense" else "white"
+        axes.plot(
+            [kernels.index(cell["kernel"]) + shift for cell in measured], [cell[key] for cell in measured], **style
+        )
+    for cell in cells:
+        if not cell["fits"]:
+            place = kernels.index(cell["kernel"])
+            crosses = {"color": colour, "marker": "X", "markersize": 9, "clip_on": False, "zorder": 3}
+            if key == "peak_memory_mib":
+                axes.plot(place, cell["memory_budget_gib"] * 1024, **crosses)
+            else:
+                axes.plot(place + shift, 0, transform=axes.get_xaxis_transform(), **crosses)
+
+
+def _draw_budgets(axes: Axes, found: list[dict]) -> None:
+    for budget in sorted({result["memory_budget_gib"] * 1024 for result in found}):
+        axes.axhline(budget, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
+        axes.text(1, budget, "budget ", color=GREY, ha="right", va="bottom", transform=axes.get_yaxis_transform())
+    axes.set(ylim=(0, None))
 
 
 def save(figure: Figure, out: Path) -> None:

@@ -69,13 +69,18 @@ def read_summaries(paths: Iterable[Path]) -> dict[tuple[str, str], dict]:
     return {key: found[key] for key in order}
 
 
-def read_kernels(paths: Iterable[Path]) -> list[dict]:
+def read_kernels(paths: Iterable[Path], timings: Path | None = None) -> list[dict]:
     """Results of the kernel sweep by set, kernel and method, dense first.
+
+    Args:
+        paths: of `extracter kernel-sweep --out`.
+        timings: folder with what `extracter kernel-sweep --timings` wrote, named like the results. Its `seconds` and
+            `peak_memory_mib` are added, None where a result has none.
 
     Raises:
         UserError: one is missing, is something else, or there are two of one kind.
     """
-    keys = ("set", "stand_in", "kernel", "method", "fits", "psnr_y", "ssim_y", "seconds", "peak_memory_mib")
+    keys = ("set", "stand_in", "kernel", "method", "fits", "psnr_y", "ssim_y")
     found: dict[tuple, dict] = {}
     for path in paths:
         result = _read(path, (*keys, "memory_budget_gib"), "kernel-sweep")
@@ -83,6 +88,10 @@ def read_kernels(paths: Iterable[Path]) -> list[dict]:
         key = (sort_key(result["set"], list(SETS)), result["kernel"], method)
         if key in found:
             raise UserError(f"{path}: this set, kernel and method were given twice; name each result once")
+        if timings is not None:
+            measured = timings / path.name
+            costs = read_json(measured) if measured.exists() else {}
+            result |= {name: costs.get(name) for name in ("seconds", "peak_memory_mib")}
         found[key] = result
     return [found[key] for key in sorted(found)]
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from extracter.files import read_json, write_csv
-from extracter.params import Block, Loss, Model, Search, Train
+from extracter.params import Loss, Model, Search, Train
+from extracter.projection import pick, train_keys
 from extracter.reporting.tables import write_markdown
 from extracter.training.train import train
 
@@ -59,21 +60,18 @@ def ablate(
             continue
         for seed in seeds:
             folder = work / f"{name.replace(' ', '-').replace('=', 'is')}_seed{seed}_{steps}"
-            wanted = {"seed": seed}
-            wanted |= {"model": _plain(changed[0]), "search": _plain(changed[1]), "train": _plain(params)}
+            keys = train_keys("extracter", "rec")
+            wanted = {"seed": seed, **pick(keys, model=changed[0], search=changed[1], train=params)}
             if not _is_done(folder, wanted):
                 state = folder.with_suffix(".state")
                 blocks = (seed, *changed, loss, params)
                 train("extracter", pairs, folder, state, *blocks, phase="rec", start=None, device=device)
+                state.unlink(missing_ok=True)
             training = read_json(folder / "training.json")
             row = {"ablation": name, "seed": seed, "steps": steps}
             rows.append({**row, **{key: training[key] for key in ("validation_psnr", "best_step")}})
             write_csv(out, rows, COLUMNS)
     _write_table(rows, model, search, steps, out)
-
-
-def _plain(block: Block) -> dict:
-    return block.model_dump(mode="json")
 
 
 def _is_done(folder: Path, wanted: dict) -> bool:

@@ -23,7 +23,7 @@ from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, make_deterministic
 from extracter.errors import UserError
 from extracter.families import schedule_of
-from extracter.files import atomic_path, read_json, sha256, write_csv
+from extracter.files import atomic_path, read_json, sha256, write_csv, write_json
 from extracter.image_tensors import to_uint8
 from extracter.memory import malloc_reuse
 from extracter.metrics import psnr_y
@@ -31,11 +31,12 @@ from extracter.models.checkpoint import build_model, load_model, read_torch, sav
 from extracter.models.refsr import RefSR
 from extracter.params import Loss, Model, Search, Train
 from extracter.progress import track
+from extracter.projection import network_keys, pick, train_keys
 from extracter.training.objective import TERMS, losses_of
 from extracter.training.step import Learner
 
 Phase = Literal["rec", "full"]
-LOG_COLUMNS = ["step", "seconds", "loss", "rec", *TERMS, "critic", "validation_psnr"]
+LOG_COLUMNS = ["step", "loss", "rec", *TERMS, "critic", "validation_psnr"]
 
 
 def train(
@@ -51,6 +52,7 @@ def train(
     *,
     phase: Phase,
     start: Path | None,
+    timings: Path | None = None,
     device: str,
 ) -> None:
     """Train one network and write the checkpoint that was best on the validation pairs.
@@ -59,14 +61,18 @@ def train(
         family: a key of `FAMILIES`.
         pairs_folder: prepared training pairs.
         out: checkpoint folder to write.
-        state_path: file that a killed run resumes from; removed at the end.
+        state_path: file that a killed run resumes from. Once complete it holds the best weights alone, and the same
+            run writes its checkpoint from it at once: Snakemake and DVC remove a checkpoint whose completion they did
+            not see, such as one that was finished after they were killed.
         seed: of the weights, the batches and the gradient penalty.
         model_params: the network.
         search: its search.
         weights: of the losses.
-        params: optimiser, schedule and length.
+        params: optimiser, schedule and length. Of these four blocks only the keys of the family and the phase need
+            be there, see `extracter.projection`.
         phase: rec, with the reconstruction loss alone, or full, with all losses.
         start: checkpoint of a -rec model to continue from, which all losses need; None for first weights from `seed`.
+        timings: JSON with the seconds that the training took; None: not written.
         device: auto, cpu or cuda.
 
     Raises:
@@ -91,20 +97,18 @@ def train(
     terms = losses_of(family, phase, weights)
     learner = Learner(fabric, network, model_params, terms, params, steps=steps, seed=seed, size=size)
 
+    keys = train_keys(family, phase)
     training = {
         "family": family,
         "phase": phase,
         "seed": seed,
         "vgg_weights": model_params.vgg_weights,
-        "model": model_params.model_dump(mode="json"),
-        "search": search.model_dump(mode="json"),
-        "loss": weights.model_dump(mode="json"),
-        "train": params.model_dump(mode="json"),
+        **pick(keys, model=model_params, search=search, loss=weights, train=params),
         "pairs_sha256": sha256(pairs_folder / "manifest.json"),
         "start_sha256": None if start is None else sha256(start / "model.safetensors"),
     }
     run = json.dumps(training, sort_keys=True)  # a state is resumed only by the run that saved it
-    progress = _resume(state_path, run, learner.parts) or {
+    progress = _resume(state_path, run, learner.parts, steps) or {
         "step": 0, "seconds": 0.0, "sums": {}, "log": [], "best_step": 0, "best_psnr": -math.inf, "best_weights": {},
     }  # fmt: skip
 
@@ -122,26 +126,30 @@ def train(
                 )
             if progress["step"] % params.validate_every == 0 or progress["step"] == steps:
                 _validate(learner.result, pairs, fabric, progress, f"{name} {progress['step']}/{steps}")
-            if progress["step"] % params.checkpoint_every == 0 or progress["step"] == steps or stop:
-                _save(state_path, run, learner.parts, progress)
+            complete = progress["step"] == steps
+            if progress["step"] % params.checkpoint_every == 0 or complete or stop:
+                _save(state_path, run, {} if complete else learner.parts, progress)
             if stop:
                 raise KeyboardInterrupt
 
     training |= {"best_step": progress["best_step"], "validation_psnr": progress["best_psnr"]}
-    training |= {"torch": torch.__version__, "device": _device_name(target)}
+    training |= {"torch": torch.__version__, "device": _device_name(target), "threads": torch.get_num_threads()}
     write_csv(out / "train_log.csv", progress["log"], LOG_COLUMNS)
     save_model(network, progress["best_weights"], out, training)
-    state_path.unlink(missing_ok=True)
+    if timings is not None:
+        write_json(timings, {"steps": steps, "seconds": round(progress["seconds"], 1)})
 
 
 def _continue_from(start: Path, network: nn.Module, family: str, model_params: Model) -> None:
     """Load the -rec weights; refuse those of another network."""
     made_with = read_json(start / "training.json")
-    wanted = {"family": family, "phase": "rec", "model": model_params.model_dump(mode="json")}
+    wanted = {"family": family, "phase": "rec"}
+    wanted |= pick(network_keys(family), model=model_params)["model"]
+    found = {**made_with.get("model", {}), **{key: made_with.get(key) for key in ("family", "phase")}}
     for key, value in wanted.items():
-        if made_with.get(key) != value:
+        if found.get(key) != value:
             raise UserError(
-                f"{start}: trained with {key} {made_with.get(key)}, but {value} is wanted; train the -rec model "
+                f"{start}: trained with {key} {found.get(key)}, but {value} is wanted; train the -rec model "
                 "with the parameters in use first, or set them back"
             )
     network.load_state_dict(load_model(start).state_dict())
@@ -158,7 +166,7 @@ def _validate(model: RefSR, pairs: TrainingPairs, fabric: Fabric, progress: dict
     model.train()
     psnr = sum(figures) / len(figures)
     means = {key: sum(values) / len(values) for key, values in progress["sums"].items()}
-    row = {"step": progress["step"], "seconds": round(progress["seconds"], 1), **means, "validation_psnr": psnr}
+    row = {"step": progress["step"], **means, "validation_psnr": psnr}
     progress["log"].append(row)
     progress["sums"] = {}
     if psnr > progress["best_psnr"]:
@@ -174,20 +182,26 @@ def _save(path: Path, run: str, parts: dict[str, Any], progress: dict[str, Any])
         temporary.write_bytes(buffer.getbuffer())
 
 
-def _resume(path: Path, run: str, parts: dict[str, Any]) -> dict[str, Any] | None:
-    """Restore the parts from a state of the same run; None where there is none."""
+def _resume(path: Path, run: str, parts: dict[str, Any], steps: int) -> dict[str, Any] | None:
+    """Restore the parts from a state of the same run; None where there is none. A complete run needs no parts."""
     if not path.exists():
         return None
     state = read_torch(path)
-    if not isinstance(state, dict) or not {"run", "progress", *parts} <= set(state):
+    if not isinstance(state, dict) or not {"run", "progress"} <= set(state):
         raise UserError(f"{path}: damaged, or no state of a training; delete it to start over")
     if state["run"] != run:
         print(f"{path}: of a run with other parameters or data; training starts over", file=sys.stderr, flush=True)
         return None
+    progress = state["progress"]
+    if progress["step"] == steps:
+        print(f"{path}: complete; writing its checkpoint again without training", file=sys.stderr, flush=True)
+        return progress
+    if not set(parts) <= set(state):
+        raise UserError(f"{path}: damaged, or no state of a training; delete it to start over")
     for key, part in parts.items():
         part.load_state_dict(state[key])
-    print(f"{path}: resuming after step {state['progress']['step']}", file=sys.stderr, flush=True)
-    return state["progress"]
+    print(f"{path}: resuming after step {progress['step']}", file=sys.stderr, flush=True)
+    return progress
 
 
 class _Stop:

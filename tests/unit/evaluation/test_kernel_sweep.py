@@ -24,9 +24,9 @@ def sweep(tmp_path, kernel, method, budget_gib=1.0):
     model, search = preset().model, preset().search.model_copy(update={"memory": 1.0})
     kernel_sweep(
         images, weights, kernel, method, tmp_path / "k.json",
-        seed=1, model=model, search=search, budget_gib=budget_gib, device="cpu",
+        model=model, search=search, budget_gib=budget_gib, timings=tmp_path / "timings.json", device="cpu",
     )  # fmt: skip
-    return json.loads((tmp_path / "k.json").read_text())
+    return json.loads((tmp_path / "k.json").read_text()) | json.loads((tmp_path / "timings.json").read_text())
 
 
 @pytest.fixture

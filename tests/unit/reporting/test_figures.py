@@ -15,13 +15,13 @@ from extracter.reporting import figure_comparison as module
 from extracter.reporting.figure_comparison import SHOWN, figure_comparison, worst_crop
 from extracter.reporting.figures import figure_kernels, figure_training
 
-COLUMNS = "step,seconds,loss,rec,perc,grad,adv,critic,validation_psnr\n"
+COLUMNS = "step,loss,rec,perc,grad,adv,critic,validation_psnr\n"
 
 
 def log(folder, variant, *rows):
     path = folder / variant / "train_log.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(COLUMNS + "".join(f"{step},1.0,,{rec},,,,,{psnr}\n" for step, rec, psnr in rows))
+    path.write_text(COLUMNS + "".join(f"{step},,{rec},,,,,{psnr}\n" for step, rec, psnr in rows))
     return path
 
 
@@ -112,7 +112,7 @@ def test_what_is_no_training_log_is_refused(tmp_path):
     for content, says in (
         (COLUMNS, "holds no step"),
         ("step,rec\n1,2\n", "not a training log"),
-        (COLUMNS + "1,1,1,high,,,,,\n", "not a training log"),
+        (COLUMNS + "1,1,high,,,,,\n", "not a training log"),
         (COLUMNS + "1,1\n", "not a training log"),
     ):
         path.write_text(content)
@@ -128,3 +128,8 @@ def test_kernels_are_reproducible_and_show_what_did_not_fit(tmp_path):
     whole = same_twice(lambda out: figure_kernels([*dense, *fitting], out), tmp_path / "k.png")
     part = same_twice(lambda out: figure_kernels(fitting, out), tmp_path / "k.png")
     assert (whole != part).any()
+    costs = {"timings": tmp_path / "timings", "measured": tmp_path / "measured.png"}
+    same_twice(
+        lambda out: figure_kernels([*dense, *fitting], tmp_path / "k.png", **costs | {"measured": out}),
+        costs["measured"],
+    )

@@ -127,8 +127,8 @@ def test_table_3_says_out_of_memory_only_where_a_run_did(tmp_path):
         kernel(tmp_path, "sun80", 3, "dense", fits=False),
         kernel(tmp_path, "sun80", 6, "dense"),
     ]
-    table_kernels(results, tmp_path / "t.csv")
-    lines = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| ")][2:]
+    table_kernels(results, tmp_path / "t.csv", timings=tmp_path / "timings", measured=tmp_path / "m.csv")
+    lines = [line for line in (tmp_path / "m.md").read_text().splitlines() if line.startswith("| ")][2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells == [
         ["Sun80 (stand-in)", "3x3", "dense", "OFM", "> 1,024", "–", "OFM"],
@@ -137,6 +137,14 @@ def test_table_3_says_out_of_memory_only_where_a_run_did(tmp_path):
         ["Urban100 (stand-in)", "12x12", "chunked", "25.50 / 0.750", "321", "0.50", "–"],
     ]
     assert "confined to 1 GiB" in (tmp_path / "t.md").read_text()
+    assert not any(
+        word in (tmp_path / f"t.{kind}").read_text().lower()
+        for word in ("memory (", "second")
+        for kind in ("md", "csv")
+    )
+    (tmp_path / "timings/sun80_k6_dense.json").unlink()
+    table_kernels(results, tmp_path / "t.csv", timings=tmp_path / "timings", measured=tmp_path / "m.csv")
+    assert "| 25.50 / 0.750          | –                 | –                |" in (tmp_path / "m.md").read_text()
     assert [row["fits"] for row in rows(tmp_path / "t.csv")] == ["False", "True", "True", "True"]
     assert read_kernels(results)[0]["method"] == "dense"
 
@@ -158,7 +166,7 @@ def test_metrics_json_holds_numbers_and_no_timings(tmp_path):
         },
     }
     first = (tmp_path / "m.json").read_bytes()
-    slower = summary(tmp_path, "bicubic", "set14", 24, 0.6, seconds=99.0, peak_memory_mib=5.0)
+    slower = summary(tmp_path, "bicubic", "set14", 24, 0.6, device="cuda")
     collect_metrics([slower, summaries[0]], cells[::-1], tmp_path / "m.json")
     assert (tmp_path / "m.json").read_bytes() == first
 

@@ -29,7 +29,7 @@ def measure(variant, images, checkpoint, folder):
     parameters = preset()
     paths = (folder / f"{variant}.csv", folder / f"{variant}.json", folder / variant)
     evaluate(
-        variant, images, checkpoint, *paths, seed=1, model=parameters.model, search=parameters.search, device="cpu"
+        variant, images, checkpoint, *paths, model=parameters.model, search=parameters.search, device="cpu"
     )  # fmt: skip
     return paths[:2]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from extracter import params
+from extracter import params, projection
 from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.training import train
@@ -83,7 +83,6 @@ def test_log_of_rec_leaves_other_losses_empty_and_best_is_the_log_maximum(rec):
     best = max(rows, key=lambda row: float(row["validation_psnr"]))
     assert training["best_step"] == int(best["step"])
     assert training["validation_psnr"] == float(best["validation_psnr"])
-    assert not rec.with_suffix(".state").exists()
 
 
 def test_same_seed_same_weights_other_seed_other_weights(tiny_preset, tiny_pairs, rec, tmp_path):
@@ -119,7 +118,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny_preset, tiny_pairs, r
             run(preset, tiny_pairs, tmp_path / "cut", start=start)
     run(preset, tiny_pairs, tmp_path / "cut", start=start)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
-    columns = [c for c in train.LOG_COLUMNS if c != "seconds"]
+    columns = train.LOG_COLUMNS
     logs = [list(csv.DictReader((tmp_path / name / "train_log.csv").open())) for name in ("whole", "cut")]
     assert [[r[c] for c in columns] for r in logs[0]] == [[r[c] for c in columns] for r in logs[1]]
 
@@ -127,7 +126,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny_preset, tiny_pairs, r
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_process_resumes_to_the_same_weights(tiny_preset, tiny_pairs, tmp_path, number):
     preset = with_train(tiny_preset, rec_steps=60, checkpoint_every=3, validate_every=30)
-    blocks = params.dump_blocks(preset, *NAMES)
+    blocks = params.dump_blocks(preset, *projection.train_keys("extracter", "rec"), "train.checkpoint_every")
 
     def start(out: Path) -> subprocess.Popen:
         command = [
@@ -162,6 +161,45 @@ def test_killed_process_resumes_to_the_same_weights(tiny_preset, tiny_pairs, tmp
     assert same_weights(tmp_path / "whole", cut)
 
 
+def test_a_complete_training_only_writes_its_checkpoint_again(tiny_preset, tiny_pairs, tmp_path, monkeypatch, capsys):
+    """As after Snakemake was killed, whose training ran on to its end: the checkpoint is removed, the state is left."""
+    preset = with_train(tiny_preset, rec_steps=2)
+    run(preset, tiny_pairs, tmp_path / "a")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    for path in (tmp_path / "a").iterdir():
+        path.unlink()
+    monkeypatch.setattr(train.Learner, "step", lambda *_: pytest.fail("trained again"))
+    changed = with_train(preset, checkpoint_every=7, full_steps=9, critic_lr=0.5)  # none of them the -rec phase's
+    run(changed, tiny_pairs, tmp_path / "a")
+    assert "complete" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    training = json.loads(before["training.json"])
+    assert training["threads"] > 0
+    assert "critic_lr" not in training["train"]
+
+
+def test_the_command_needs_the_keys_of_its_phase_and_no_others(tiny_preset, tiny_pairs, tmp_path):
+    for family, phase in (("ttsr", "rec"), ("ttsr", "full"), ("extracter", "rec"), ("extracter", "full")):
+        keys = projection.train_keys(family, phase)
+        blocks = params.load_keys(
+            params.dump_blocks(with_train(tiny_preset, rec_steps=1, full_steps=1), *keys), None, *keys
+        )
+        blocks = blocks.model_copy(update={"train": blocks.train.model_copy(update={"checkpoint_every": 9})})
+        start = tmp_path / f"{family}-rec" if phase == "full" else None
+        run(blocks, tiny_pairs, tmp_path / f"{family}{'' if start else '-rec'}", family, start)
+
+
+def test_a_second_training_of_the_same_network_waits_for_the_first(tmp_path):
+    code = "import sys, time\nfrom extracter.files import alone\nwith alone(sys.argv[1]): "
+    code += "print('in', flush=True); time.sleep(0.5)"
+    command = [sys.executable, "-c", code, str(tmp_path / "state")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "in\n"
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"waiting for process {first.pid} on " in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_state_of_other_parameters_is_not_resumed(tiny_preset, tiny_pairs, rec, tmp_path, monkeypatch, capsys):
     def die(*args):
         save(*args)
@@ -189,7 +227,7 @@ def test_damaged_state_is_one_sentence(tiny_preset, tiny_pairs, tmp_path):
 
 def test_full_refuses_a_checkpoint_of_another_configuration(tiny_preset, tiny_pairs, rec, tmp_path):
     other = tiny_preset.model_copy(update={"model": tiny_preset.model.model_copy(update={"features": 12})})
-    with pytest.raises(UserError, match="extracter-rec: trained with model"):
+    with pytest.raises(UserError, match="extracter-rec: trained with features 8, but 12 is wanted"):
         run(other, tiny_pairs, tmp_path / "full", start=rec)
     with pytest.raises(UserError, match="extracter-rec: trained with family extracter, but ttsr is wanted"):
         run(tiny_preset, tiny_pairs, tmp_path / "full", "ttsr", start=rec)

@@ -1,0 +1,144 @@
+"""Which parameters each job depends on: the projection of params.yaml by subcommand, family, phase and set.
+
+A job of the workflow runs again when one of its keys changes, and its command receives these keys alone: a key that is
+missing here ends the command with an AttributeError instead of being used unnoticed. Keys that change no result are in
+no projection: `data.mirror` says where the same bytes are fetched, `train.checkpoint_every` how much work a killed
+training loses. Snakemake's rules, DVC's stages, the state of a training and the check of a checkpoint all read this
+table. What the networks of each family are made from stands in `extracter.families`.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from extracter.families import FAMILIES
+from extracter.params import Preset
+
+# What both phases of a training depend on.
+_ALL_PHASES = (
+    "seed",
+    "search.memory",
+    "model.vgg_weights",
+    "loss.rec",
+    "train.batch",
+    "train.lr",
+    "train.dfe_lr",
+    "train.beta1",
+    "train.beta2",
+    "train.eps",
+    "train.schedule",
+    "train.swap",
+    "train.turn_apart",
+    "train.self_reference",
+    "train.other_reference",
+    "train.ema",
+    "train.clip",
+    "train.channels_last",
+    "train.compile",
+    "train.validate_every",
+    "train.precision",
+)
+
+# The phases: the reconstruction loss alone, and all losses with the critic.
+PHASES = {
+    "rec": (*_ALL_PHASES, "train.rec_steps"),
+    "full": (
+        *_ALL_PHASES,
+        "model.dfe_width",  # of the VGG19 of the losses
+        "train.full_steps",
+        "train.critic_steps",
+        "train.critic_lr",
+        "train.critic_beta1",
+        "train.critic_beta2",
+        "loss.perc",
+        "loss.grad",
+        "loss.adv",
+        "loss.perc_norm",
+        "loss.gradient_penalty",
+    ),
+}
+
+# What an evaluation depends on besides the checkpoint, whose own parameters travel with it.
+_EVALUATION = ("search.memory", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
+_TRAIN_PAIRS = ("source", "size", "pairs", "validation", "shift", "scale", "rotation", "photometry")
+
+
+def download_keys(name: str) -> tuple[str, ...]:
+    """Keys of `extracter download NAME`; of `data.local`, which names several sets, the set's own entry counts."""
+    if name == "train":
+        return ("data.train.source", "data.train.folder", "data.local.train")
+    block = f"data.tests.{name}"
+    return (f"{block}.source", f"{block}.folder", f"data.local.{name}", "evaluation.every")
+
+
+def prepare_keys(name: str, references: str | None = None) -> tuple[str, ...]:
+    """Keys of `extracter prepare NAME`.
+
+    Args:
+        name: `train` or a test set.
+        references: `data.tests.NAME.references`: only `random` ones are drawn from the seed. None for the keys
+            whatever it is, which DVC's stages need: their text is the same for all values.
+    """
+    if name == "train":
+        return ("seed", *(f"data.train.{key}" for key in _TRAIN_PAIRS))
+    seed = ("seed",) if references in (None, "random") else ()
+    return (*seed, f"data.tests.{name}.source", f"data.tests.{name}.references")
+
+
+def network_keys(family: str) -> tuple[str, ...]:
+    """Keys that a family's networks are made from: checkpoints trained with other values of them do not serve."""
+    return tuple(sorted({*FAMILIES[family].arguments.values()}))
+
+
+def train_keys(family: str, phase: str) -> tuple[str, ...]:
+    """Keys of `extracter train-rec FAMILY` (phase `rec`) and `extracter train-full FAMILY` (phase `full`)."""
+    return tuple(sorted({*network_keys(family), *PHASES[phase]}))
+
+
+def evaluate_keys(variant: str) -> tuple[str, ...]:
+    """Keys of `extracter evaluate VARIANT`: a trained network must be the one that the parameters describe.
+
+    Bicubic depends on none. The released network, or any other that is not trained here, brings its own.
+    """
+    if variant == "bicubic":
+        return ()
+    family = variant.removesuffix("-rec")
+    network = network_keys(family) if family in FAMILIES else ()
+    return tuple(sorted({*network, *_EVALUATION}))
+
+
+def kernel_keys() -> tuple[str, ...]:
+    """Keys of `extracter kernel-sweep`, which runs Extracter-rec with another kernel."""
+    return tuple(sorted({*network_keys("extracter"), "search.memory", "evaluation.memory_budget_gib"}))
+
+
+def pick(keys: Iterable[str], **blocks: Any) -> dict[str, dict[str, Any]]:
+    """Of some blocks the values of `keys`, as plain values.
+
+    Args:
+        keys: dotted, such as `train.lr`; keys of other blocks are passed over.
+        blocks: by name, such as `train`; they may hold more than the keys.
+
+    Returns:
+        The values by block and key, blocks in the given order, keys in that of params.yaml.
+    """
+    wanted = set(keys)
+    return {
+        name: {key: value for key, value in block.model_dump(mode="json").items() if f"{name}.{key}" in wanted}
+        for name, block in blocks.items()
+    }
+
+
+def all_keys(preset: Preset) -> list[str]:
+    """Each key of a preset, dotted; of `data.tests` each set's, of `data.local` each set that it may name."""
+    keys: list[str] = []
+    for name, value in preset.model_dump(mode="json").items():
+        if not isinstance(value, dict):
+            keys.append(name)
+        elif name != "data":
+            keys += [f"{name}.{key}" for key in value]
+    keys.append("data.mirror")
+    keys += [f"data.local.{name}" for name in ("train", *preset.data.tests)]
+    keys += [f"data.train.{key}" for key in type(preset.data.train).model_fields]
+    for name, test in preset.data.tests.items():
+        keys += [f"data.tests.{name}.{key}" for key in type(test).model_fields]
+    return keys
