@@ -3,7 +3,7 @@
 # make restore    bring back the data, checkpoints and results that dvc.lock of this revision names
 # make test       set up, check style and workflow, run the tests
 # make graph      draw the rule graph in README.md
-# make stages     bring the sets and sources listed in dvc.yaml up to date with params.yaml and the imports
+# make stages     bring the stages of dvc.yaml up to date with params.yaml
 # make lock       bring requirements.lock up to date with pyproject.toml (needs uv and network)
 
 SHELL := bash
@@ -53,7 +53,7 @@ graph: setup
 	@$(IN_VENV) python workflow/scripts/graph.py
 
 stages: setup
-	@.venv/bin/python workflow/scripts/sources.py
+	@.venv/bin/python workflow/scripts/stages.py
 
 lock:
 	uv pip compile pyproject.toml --extra workflow --group dev --constraints constraints.txt --universal --python-version 3.11 \

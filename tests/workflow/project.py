@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ["Snakefile", "params.yaml", "dvc.yaml", "profiles", "workflow", "extracter", ".dvc/config"]
-COPIED += [".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore"]
+COPIED += [".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore", "requirements.lock"]
 
 # One test set of one small photograph and one without a source, networks of a few weights, trainings of a few steps.
 TINY = {
@@ -87,7 +87,7 @@ class Project:
 
     def make_stages(self) -> None:
         """What `make stages` does."""
-        self.run("python", "workflow/scripts/sources.py")
+        self.run("python", "workflow/scripts/stages.py")
 
     def commit(self, message: str) -> None:
         """Commit all that git does not ignore."""

@@ -18,6 +18,8 @@ def stand_in() -> None:
     options, inputs = {}, []
     while words:
         word = words.pop(0)
+        if word.startswith("--mirror="):
+            continue
         if word.startswith("--"):
             options.setdefault(word[2:], []).append(words.pop(0))
         else:
@@ -29,11 +31,11 @@ def stand_in() -> None:
         path = Path(path)
         return "".join(map(read, sorted(path.iterdir()))) if path.is_dir() else path.read_bytes().hex()
 
-    written = ("out", "state", "sr", "summary")
+    written = ("out", "state", "sr", "summary", "timings", "measured", "checkpoint-every")
     used = [*inputs, *(value for key, values in options.items() if key not in written for value in values)]
     if command == "download":
-        blocks = json.loads(options["params"][0]).values()
-        used += [block["folder"] for block in blocks if isinstance(block, dict) and block.get("folder")]
+        blocks = json.loads(options["params"][0])
+        used += [value for key, value in blocks.items() if key.endswith(".folder") and value]
     seed = hashlib.sha256("".join([command, *map(read, used)]).encode()).hexdigest()
 
     def write(path, text=seed):
@@ -60,7 +62,7 @@ def stand_in() -> None:
         write(options["summary"][0], json.dumps({"psnr": int(seed[:4], 16)}))
         write(Path(options["sr"][0]) / "a.png")
     elif command == "collect-plots":
-        for name in ("training", "images", "kernel_psnr", "kernel_memory"):
+        for name in ("training", "images", "kernel_psnr"):
             write(out / f"{name}.csv", f"step,extracter\n1,{int(seed[:4], 16)}\n")
     elif command == "collect-metrics":
         write(out, json.dumps({"set14": {"extracter_rec": {"psnr": int(seed[:4], 16)}}}))

@@ -1,4 +1,4 @@
-# What the rules share: the preset in use, the sets and networks it names, and which sources each command runs.
+# What the rules share: the preset in use, the sets and networks it names, and the parameters of each command.
 # The functions follow the order in which the rules use them.
 
 import json
@@ -8,10 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from extracter import params
+from extracter import params, projection
 from extracter.files import sha256
 from snakemake.io import IOFile
-from sources import COMMANDS, digest, find_sources, is_current
+from sources import SOURCES, digest
+from stages import is_current
 
 # What is in use: params.yaml and what the command line changes in it.
 SETTINGS = check(params.validate, config).selected
@@ -21,19 +22,22 @@ TESTS = [name for name, test in SETTINGS.data.tests.items() if test.source != "n
 ABSENT = [name for name, test in SETTINGS.data.tests.items() if test.source == "none"]
 SETS = ["train", *TESTS, *ABSENT]
 KERNEL_SETS = [name for name in SETTINGS.evaluation.kernel_sets if name in TESTS]
-FAMILIES = ["ttsr", "extracter"]
-TRAINED = ["ttsr-rec", "ttsr", "extracter-rec", "extracter"]
+FAMILIES = SETTINGS.systems
+TRAINED = [name for family in FAMILIES for name in (f"{family}-rec", family)]
 VARIANTS = ["bicubic", *TRAINED, "released"]
 RELEASED = "extracter/released/extracter-rec"
 METHODS = ["dense", "chunked", "blocks"]
+# What changes no result is no parameter of a rule: the commands read it from here.
+MIRROR = SETTINGS.data.mirror or ""
+EVERY = SETTINGS.train.checkpoint_every
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
 TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
-PLOTS = ["training", "images", "kernel_psnr", "kernel_memory"]
+PLOTS = ["training", "images", "kernel_psnr"]
 FIGURES = ["comparison", "training", "kernels"]
 
 # DVC's stages stand as text: it cannot run, nor hold, a set for which there is none.
-STAGED = is_current(Path("dvc.yaml").read_text(encoding="utf-8"), WRITTEN.model_dump())
-UNSTAGED = "the sets in dvc.yaml are not those of params.yaml; run `make stages`, then this command again"
+STAGED = is_current(Path("dvc.yaml").read_text(encoding="utf-8"), WRITTEN.selected)
+UNSTAGED = "the stages in dvc.yaml are not those of params.yaml; run `make stages`, then this command again"
 if "DVC_STAGE" in os.environ and not STAGED:
     sys.exit(UNSTAGED)
 
@@ -53,26 +57,23 @@ wildcard_constraints:
     method="|".join(METHODS),
 
 
-CODE = {command: find_sources(command) for command in COMMANDS}
+def get_version(*rules):
+    """Digest of what the commands of some rules run, as it is when the workflow starts.
 
-
-def get_version(*commands):
-    """Digest of the sources that subcommands run, as they are when the workflow starts.
-
-    As a parameter it is what Snakemake compares next time. The checksums of `input: code` alone would not do, since
-    they are taken when a job ends: an edit made while the job ran with the old source would be missed.
+    As a parameter it is what Snakemake compares next time. Checksums of input files would not do, since they are taken
+    when a job ends: an edit made while the job ran with the old source would be missed.
     """
-    return digest(sorted(set().union(*(CODE[command] for command in commands))))
+    return digest(rules)
 
 
-def get_blocks(*names):
+def get_blocks(keys):
     """The parameters that a command receives, and nothing else: so nothing else can make it run again."""
-    return params.dump_blocks(SETTINGS, *names)
+    return params.dump_blocks(SETTINGS, *keys)
 
 
-def get_set_block(wildcards):
-    """Name of the parameters that describe a set."""
-    return "data.train" if wildcards.set == "train" else f"data.tests.{wildcards.set}"
+def get_prepare_blocks(wildcards):
+    test = SETTINGS.data.tests.get(wildcards.set)
+    return get_blocks(projection.prepare_keys(wildcards.set, test and test.references))
 
 
 def get_supplied(wildcards):
@@ -85,16 +86,6 @@ def get_supplied(wildcards):
     from extracter.download.supplied import files_of  # takes a while to import
 
     return files_of(supplied)
-
-
-def get_download_blocks(wildcards):
-    """The parameters of `download`; of those that concern several sets, the part that concerns this one."""
-    names = [get_set_block(wildcards), "data.mirror", "data.local", "evaluation.every"]
-    blocks = json.loads(get_blocks(*names))
-    blocks["data.local"] = {name: path for name, path in blocks["data.local"].items() if name == wildcards.set}
-    if wildcards.set == "train":
-        blocks["evaluation.every"] = 1
-    return json.dumps(blocks, sort_keys=True)
 
 
 def get_all_cores(wildcards):
@@ -111,10 +102,6 @@ def get_training_threads(wildcards):
     return workflow.cores if GPUS else max(1, workflow.cores // 2)
 
 
-def get_training_blocks():
-    return get_blocks("seed", "model", "search", "loss", "train")
-
-
 def get_checkpoint(wildcards):
     """Files of the checkpoint that a variant is evaluated with; bicubic has none, and git holds the released one."""
     if wildcards.variant == "bicubic":
@@ -128,6 +115,10 @@ def get_summaries():
     return expand("results/{preset}/evaluation/{variant}/{test}.json", preset=PRESET, variant=VARIANTS, test=TESTS)
 
 
+def get_images():
+    return expand("results/{preset}/images/{variant}/{test}", preset=PRESET, variant=VARIANTS, test=TESTS)
+
+
 def get_image_figures():
     return expand("results/{preset}/evaluation/{variant}/{test}.csv", preset=PRESET, variant=VARIANTS, test=TESTS)
 
@@ -136,11 +127,11 @@ def get_logs():
     return expand("results/{preset}/checkpoints/{variant}/train_log.csv", preset=PRESET, variant=TRAINED)
 
 
-def get_kernel_results():
+def get_kernel_results(tests=KERNEL_SETS):
     return expand(
-        "results/{preset}/kernels/{test}_k{kernel}_{method}.json",
+        "results/{preset}/kernels/{test}/{test}_k{kernel}_{method}.json",
         preset=PRESET,
-        test=KERNEL_SETS,
+        test=tests,
         kernel=SETTINGS.evaluation.kernels,
         method=METHODS,
     )
@@ -166,7 +157,7 @@ def get_artefacts():
         *get_logs(),
         *get_summaries(),
         *get_image_figures(),
-        *expand("results/{preset}/images/{variant}/{test}", preset=PRESET, variant=VARIANTS, test=TESTS),
+        *get_images(),
         *get_kernel_results(),
         f"results/{PRESET}/table2_parameters",
         *get_tabulated(),
@@ -176,6 +167,10 @@ def get_artefacts():
 
 def get_objection():
     """Why this run must not be recorded in DVC, which knows the parameters of params.yaml and no others; or nothing."""
+    if not Path(".git").exists():
+        return "this folder is no git repository; `git init` makes one, and the next run is recorded"
+    if shutil.which("dvc") is None:
+        return "there is no `dvc` command; install requirements.lock"
     if WRITTEN.preset != PRESET:
         return (
             f"its preset `{PRESET}` is not the one that params.yaml selects (`{WRITTEN.preset}`); "
@@ -209,20 +204,34 @@ def get_known_artefacts(wildcards):
     return artefacts
 
 
+def check_links():
+    """End the run if a folder of outputs is a symbolic link: DVC records nothing behind one, and says so at the end."""
+    for name in ("data", "data/raw", "data/prepared", "results", f"results/{PRESET}"):
+        if os.path.islink(name):
+            sys.exit(
+                f"{name}: a symbolic link, through which DVC cannot record; make it a folder (a bind mount serves, too), "
+                "or put the whole project on the disk that it leads to"
+            )
+
+
 def check_data():
     """End the run if an image or array of a set is not what its manifest says; DVC checks its stages by itself."""
     folders = [f"data/{state}/{PRESET}/{name}" for state in ("raw", "prepared") for name in SETS]
+    problems, damaged = [], []
     for folder in map(Path, [] if "DVC_STAGE" in os.environ else folders):
         manifest = folder / "manifest.json"
         if manifest.exists():
             try:
                 files = [(folder / entry["path"], entry) for entry in json.loads(manifest.read_bytes())["files"]]
+                time = manifest.stat().st_mtime
+                found = [(path, get_damage(path, entry, time)) for path, entry in files]
             except (ValueError, KeyError, TypeError):
-                sys.exit(f"{manifest}: damaged; delete {folder} and run snakemake again")
-            for path, entry in files:
-                problem = get_damage(path, entry, manifest.stat().st_mtime)
-                if problem:
-                    sys.exit(f"{path}: {problem}; delete {folder} and run snakemake again")
+                found = [(manifest, "damaged")]
+            problems += [f"{path}: {problem}" for path, problem in found if problem]
+            damaged += [str(folder)] if any(problem for _, problem in found) else []
+    if problems:
+        more = [f"and {len(problems) - 10:,} more"] if len(problems) > 10 else []
+        sys.exit("\n".join([*problems[:10], *more, f"delete {' '.join(damaged)} and run snakemake again"]))
 
 
 def get_damage(path, entry, time):
@@ -237,4 +246,5 @@ def get_damage(path, entry, time):
     return ""
 
 
+check_links()
 check_data()

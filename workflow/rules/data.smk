@@ -1,7 +1,6 @@
 rule download:
     input:
         supplied=get_supplied,
-        code=CODE["download"],
     output:
         manifest="data/raw/{preset}/{set}/manifest.json",
     log:
@@ -10,17 +9,18 @@ rule download:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        blocks=get_download_blocks,
+        blocks=lambda wildcards: get_blocks(projection.download_keys(wildcards.set)),
         version=get_version("download"),
         folder=subpath(output.manifest, parent=True),
     shell:
-        "extracter download {wildcards.set} --out {params.folder} --params {params.blocks:q} 2>&1 | tee -i {log}"
+        # Another mirror brings the same bytes: it is no parameter, so that a change of it fetches nothing again.
+        "extracter download {wildcards.set} --out {params.folder} --mirror={MIRROR:q} --params {params.blocks:q} "
+        "> {log} 2>&1"
 
 
 rule prepare:
     input:
         raw=rules.download.output.manifest,
-        code=CODE["prepare"],
     output:
         manifest="data/prepared/{preset}/{set}/manifest.json",
     log:
@@ -29,13 +29,13 @@ rule prepare:
         "../envs/extracter.yaml"
     threads: get_all_cores
     params:
-        blocks=lambda wildcards: get_blocks("seed", get_set_block(wildcards)),
+        blocks=get_prepare_blocks,
         version=get_version("prepare"),
         raw=subpath(input.raw, parent=True),
         folder=subpath(output.manifest, parent=True),
     shell:
         "extracter prepare {wildcards.set} --raw {params.raw} --out {params.folder} --params {params.blocks:q} "
-        "2>&1 | tee -i {log}"
+        "> {log} 2>&1"
 
 
 if ABSENT:

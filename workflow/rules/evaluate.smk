@@ -2,7 +2,6 @@ rule evaluate:
     input:
         images="data/prepared/{preset}/{test}/manifest.json",
         checkpoint=get_checkpoint,
-        code=CODE["evaluate"],
     output:
         figures="results/{preset}/evaluation/{variant}/{test}.csv",
         summary="results/{preset}/evaluation/{variant}/{test}.json",
@@ -17,9 +16,7 @@ rule evaluate:
     resources:
         gpu=GPUS,
     params:
-        blocks=get_blocks(
-            "seed", "model", "search", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory"
-        ),
+        blocks=lambda wildcards: get_blocks(projection.evaluate_keys(wildcards.variant)),
         version=get_version("evaluate"),
         images=subpath(input.images, parent=True),
         checkpoint=lambda wildcards, input: (
@@ -27,16 +24,17 @@ rule evaluate:
         ),
     shell:
         "extracter evaluate {wildcards.variant} --images {params.images} {params.checkpoint} --out {output.figures} "
-        "--summary {output.summary} --sr {output.sr} --params {params.blocks:q} 2>&1 | tee -i {log}"
+        "--summary {output.summary} --sr {output.sr} "
+        "--timings results/{wildcards.preset}/timings/evaluate/{wildcards.variant}/{wildcards.test}.csv "
+        "--params {params.blocks:q} > {log} 2>&1"
 
 
 rule kernel_sweep:
     input:
         images="data/prepared/{preset}/{test}/manifest.json",
         checkpoint=expand("results/{{preset}}/checkpoints/extracter-rec/{file}", file=CHECKPOINT),
-        code=CODE["kernel-sweep"],
     output:
-        result="results/{preset}/kernels/{test}_k{kernel}_{method}.json",
+        result="results/{preset}/kernels/{test}/{test}_k{kernel}_{method}.json",
     log:
         "logs/{preset}/kernel_sweep/{test}_k{kernel}_{method}.log",
     benchmark:
@@ -48,21 +46,22 @@ rule kernel_sweep:
         gpu=GPUS,
         mem_mb=int(1024 * (SETTINGS.evaluation.memory_budget_gib + 3)),
     params:
-        blocks=get_blocks("seed", "model", "search", "evaluation.memory_budget_gib"),
-        version=get_version("kernel-sweep"),
+        blocks=get_blocks(projection.kernel_keys()),
+        version=get_version("kernel_sweep"),
         images=subpath(input.images, parent=True),
         checkpoint=lambda wildcards, input: Path(input.checkpoint[0]).parent,
     shell:
         "extracter kernel-sweep --images {params.images} --checkpoint {params.checkpoint} --kernel {wildcards.kernel} "
-        "--method {wildcards.method} --out {output.result} --params {params.blocks:q} 2>&1 | tee -i {log}"
+        "--method {wildcards.method} --out {output.result} "
+        "--timings results/{wildcards.preset}/timings/kernels/{wildcards.test}_k{wildcards.kernel}_{wildcards.method}.json "
+        "--params {params.blocks:q} > {log} 2>&1"
 
 
-# What DVC's stages `evaluate` and `kernels` ask for: which files these are depends on the parameters.
-rule evaluated:
-    input:
-        get_summaries(),
+# What DVC's stages `kernels` ask for: which files these are depends on the parameters.
+for test in KERNEL_SETS:
 
-
-rule swept:
-    input:
-        get_kernel_results(),
+    rule:
+        name:
+            f"swept_{test}"
+        input:
+            get_kernel_results([test]),

@@ -1,7 +1,6 @@
 rule record:
     input:
         artefacts=get_artefacts(),
-        code=sorted(set().union(*CODE.values())),
     output:
         stamp="results/{preset}/recorded",
     log:
@@ -11,7 +10,8 @@ rule record:
     threads: 1
     params:
         objection=get_objection(),
-        version=get_version(*CODE),
+        version=get_version(*SOURCES),
     shell:
         "python workflow/scripts/record.py --objection={params.objection:q} --version {params.version} "
-        "--stamp {output.stamp} {input.code} 2>&1 | tee -i {log}"
+        "--stamp {output.stamp} "
+        "{input.artefacts} > {log} 2>&1"

@@ -2,7 +2,6 @@ rule collect_metrics:
     input:
         summaries=get_summaries(),
         kernels=get_kernel_results(),
-        code=CODE["collect-metrics"],
     output:
         metrics="results/metrics.json",
     log:
@@ -11,10 +10,10 @@ rule collect_metrics:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("collect-metrics"),
+        version=get_version("collect_metrics"),
         kernels=lambda wildcards, input: [f"--kernel {path}" for path in input.kernels],
     shell:
-        "extracter collect-metrics {input.summaries} {params.kernels} --out {output.metrics} 2>&1 | tee -i {log}"
+        "extracter collect-metrics {input.summaries} {params.kernels} --out {output.metrics} > {log} 2>&1"
 
 
 rule collect_plots:
@@ -22,31 +21,28 @@ rule collect_plots:
         logs=get_logs(),
         images=get_image_figures(),
         kernels=get_kernel_results(),
-        code=CODE["collect-plots"],
     output:
         training="results/plots/training.csv",
         images="results/plots/images.csv",
         kernel_psnr="results/plots/kernel_psnr.csv",
-        kernel_memory="results/plots/kernel_memory.csv",
     log:
         f"logs/{PRESET}/collect_plots.log",
     conda:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("collect-plots"),
+        version=get_version("collect_plots"),
         logs=lambda wildcards, input: [f"--log {path}" for path in input.logs],
         images=lambda wildcards, input: [f"--image {path}" for path in input.images],
         kernels=lambda wildcards, input: [f"--kernel {path}" for path in input.kernels],
         folder=subpath(output.training, parent=True),
     shell:
-        "extracter collect-plots {params.logs} {params.images} {params.kernels} --out {params.folder} 2>&1 | tee -i {log}"
+        "extracter collect-plots {params.logs} {params.images} {params.kernels} --out {params.folder} > {log} 2>&1"
 
 
 rule table_metrics:
     input:
         summaries=get_summaries(),
-        code=CODE["table-metrics"],
     output:
         csv=report("results/tables/table1_metrics.csv", caption="../report/table1_metrics.rst", category="Tables"),
         md="results/tables/table1_metrics.md",
@@ -56,14 +52,12 @@ rule table_metrics:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("table-metrics"),
+        version=get_version("table_metrics"),
     shell:
-        "extracter table-metrics {input.summaries} --out {output.csv} 2>&1 | tee -i {log}"
+        "extracter table-metrics {input.summaries} --out {output.csv} > {log} 2>&1"
 
 
 rule table_parameters:
-    input:
-        code=CODE["table-parameters"],
     output:
         csv=report("results/tables/table2_parameters.csv", caption="../report/table2_parameters.rst", category="Tables"),
         md="results/tables/table2_parameters.md",
@@ -76,15 +70,14 @@ rule table_parameters:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("table-parameters"),
+        version=get_version("table_parameters"),
     shell:
-        "extracter table-parameters --out {output.csv} 2>&1 | tee -i {log}"
+        "extracter table-parameters --out {output.csv} > {log} 2>&1"
 
 
 rule table_kernels:
     input:
         results=get_kernel_results(),
-        code=CODE["table-kernels"],
     output:
         csv=report("results/tables/table3_kernels.csv", caption="../report/table3_kernels.rst", category="Tables"),
         md="results/tables/table3_kernels.md",
@@ -94,16 +87,16 @@ rule table_kernels:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("table-kernels"),
+        version=get_version("table_kernels"),
     shell:
-        "extracter table-kernels {input.results} --out {output.csv} 2>&1 | tee -i {log}"
+        "extracter table-kernels {input.results} --out {output.csv} --timings results/{PRESET}/timings/kernels "
+        "--measured results/{PRESET}/measured/table3_kernels.csv > {log} 2>&1"
 
 
 rule figure_comparison:
     input:
         images=expand("data/prepared/{preset}/{test}/manifest.json", preset=PRESET, test=TESTS),
-        summaries=get_summaries(),
-        code=CODE["figure-comparison"],
+        sr=get_images(),
     output:
         figure=report("results/figures/comparison.png", caption="../report/comparison.rst", category="Figures"),
     log:
@@ -112,17 +105,16 @@ rule figure_comparison:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("figure-comparison"),
+        version=get_version("figure_comparison"),
         images=lambda wildcards, input: [Path(manifest).parent for manifest in input.images],
-        sr=f"results/{PRESET}/images",
+        folder=f"results/{PRESET}/images",
     shell:
-        "extracter figure-comparison {params.images} --sr {params.sr} --out {output.figure} 2>&1 | tee -i {log}"
+        "extracter figure-comparison {params.images} --sr {params.folder} --out {output.figure} > {log} 2>&1"
 
 
 rule figure_training:
     input:
         logs=get_logs(),
-        code=CODE["figure-training"],
     output:
         figure=report("results/figures/training.png", caption="../report/training.rst", category="Figures"),
     log:
@@ -131,15 +123,14 @@ rule figure_training:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("figure-training"),
+        version=get_version("figure_training"),
     shell:
-        "extracter figure-training {input.logs} --out {output.figure} 2>&1 | tee -i {log}"
+        "extracter figure-training {input.logs} --out {output.figure} > {log} 2>&1"
 
 
 rule figure_kernels:
     input:
         results=get_kernel_results(),
-        code=CODE["figure-kernels"],
     output:
         figure=report("results/figures/kernels.png", caption="../report/kernels.rst", category="Figures"),
     log:
@@ -148,9 +139,10 @@ rule figure_kernels:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        version=get_version("figure-kernels"),
+        version=get_version("figure_kernels"),
     shell:
-        "extracter figure-kernels {input.results} --out {output.figure} 2>&1 | tee -i {log}"
+        "extracter figure-kernels {input.results} --out {output.figure} --timings results/{PRESET}/timings/kernels "
+        "--measured results/{PRESET}/measured/kernels.png > {log} 2>&1"
 
 
 # What DVC's stages `tables` and `figures` ask for.

@@ -1,7 +1,6 @@
 rule train_rec:
     input:
         pairs="data/prepared/{preset}/train/manifest.json",
-        code=CODE["train-rec"],
     output:
         config="results/{preset}/checkpoints/{family}-rec/config.json",
         weights="results/{preset}/checkpoints/{family}-rec/model.safetensors",
@@ -17,15 +16,16 @@ rule train_rec:
     resources:
         gpu=GPUS,
     params:
-        blocks=get_training_blocks(),
-        version=get_version("train-rec"),
-        # Resumed only by the sources that began it.
-        state=f"results/{{preset}}/state/{{family}}-rec.{get_version('train-rec')}.pt",
+        blocks=lambda wildcards: get_blocks(projection.train_keys(wildcards.family, "rec")),
+        version=get_version("train_rec"),
+        # A state is resumed only by the sources that began it; rule `record` removes those that are complete.
+        state=f"results/{{preset}}/state/{{family}}-rec.{get_version('train_rec')}.pt",
         pairs=subpath(input.pairs, parent=True),
         folder=subpath(output.config, parent=True),
     shell:
         "extracter train-rec {wildcards.family} --pairs {params.pairs} --out {params.folder} --state {params.state} "
-        "--params {params.blocks:q} 2>&1 | tee -i {log}"
+        "--checkpoint-every {EVERY} --timings results/{wildcards.preset}/timings/train_rec/{wildcards.family}.json "
+        "--params {params.blocks:q} > {log} 2>&1"
 
 
 rule train_full:
@@ -34,7 +34,6 @@ rule train_full:
         config=rules.train_rec.output.config,
         weights=rules.train_rec.output.weights,
         training=rules.train_rec.output.training,
-        code=CODE["train-full"],
     output:
         config="results/{preset}/checkpoints/{family}/config.json",
         weights="results/{preset}/checkpoints/{family}/model.safetensors",
@@ -50,12 +49,14 @@ rule train_full:
     resources:
         gpu=GPUS,
     params:
-        blocks=get_training_blocks(),
-        version=get_version("train-full"),
-        state=f"results/{{preset}}/state/{{family}}.{get_version('train-full')}.pt",
+        blocks=lambda wildcards: get_blocks(projection.train_keys(wildcards.family, "full")),
+        version=get_version("train_full"),
+        state=f"results/{{preset}}/state/{{family}}.{get_version('train_full')}.pt",
         pairs=subpath(input.pairs, parent=True),
         start=subpath(input.config, parent=True),
         folder=subpath(output.config, parent=True),
     shell:
         "extracter train-full {wildcards.family} --pairs {params.pairs} --start {params.start} --out {params.folder} "
-        "--state {params.state} --params {params.blocks:q} 2>&1 | tee -i {log}"
+        "--state {params.state} --checkpoint-every {EVERY} "
+        "--timings results/{wildcards.preset}/timings/train_full/{wildcards.family}.json "
+        "--params {params.blocks:q} > {log} 2>&1"

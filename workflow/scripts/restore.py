@@ -6,6 +6,7 @@ With --stage, inside DVC's last stage, only Snakemake's records are brought up t
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,15 @@ from pathlib import Path
 import yaml
 
 SHOWN = 5
+
+
+def refuse_while_locked() -> None:
+    """End where Snakemake's lock stands: it could not be told at the end that the files are up to date."""
+    if any(Path(".snakemake/locks").glob("*")):
+        sys.exit(
+            "restore: this folder is locked by Snakemake, which runs here or was killed; wait for its end, or lift the "
+            "lock with `.venv/bin/snakemake --unlock`, then run `make restore` again"
+        )
 
 
 def dvc(*arguments: str) -> str:
@@ -70,6 +80,7 @@ def main() -> None:
         names += [name for name, stage in written.items() if "foreach" not in stage]
         others = [name for name in names if name != os.environ["DVC_STAGE"]]
     else:
+        refuse_while_locked()
         bring_back()
     problems = describe(json.loads(dvc("status", "--json", *others)))
     if problems and options.stage:
@@ -86,10 +97,14 @@ def main() -> None:
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)  # it may be a link into DVC's cache
     stamp.write_text("complete\n", encoding="utf-8")
-    touch = ["snakemake", "--cores", "1", "--touch", "--forceall", "--keep-incomplete", "--quiet", "all"]
-    done = subprocess.run(touch, check=False, env={**os.environ, "DVC_STAGE": os.environ.get("DVC_STAGE", "restore")})
+    touch = ["snakemake", "--cores", "1", "--touch", "--forceall", "--keep-incomplete"]
+    environment = {**os.environ, "DVC_STAGE": os.environ.get("DVC_STAGE", "restore")}
+    done = subprocess.run(touch, check=False, env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit("restore: Snakemake could not be told that the files are up to date (its message stands above)")
+        sys.exit(
+            f"{done.stdout}{done.stderr}restore: Snakemake could not be told that the files are up to date; see above"
+        )
+    shutil.rmtree(Path("results", preset, "state"), ignore_errors=True)  # of complete trainings
     print("restore: data, checkpoints and results are those of dvc.lock")
 
 
