@@ -1,10 +1,13 @@
 """Progress bars on stderr. They are silent where stderr is not a terminal."""
 
+import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -44,11 +47,43 @@ def track(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator
         total: number of all items, including those done before.
         done: number of items done before.
     """
+    told = _Told(label, total)
     with _bar(MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task(label, total=total, completed=done)
-        for item in items:
-            yield item
-            progress.advance(task)
+        try:
+            for number, item in enumerate(items, done + 1):
+                yield item
+                progress.advance(task)
+                told.tell(number)
+        finally:
+            told.close()
+
+
+class _Told:
+    """Tells the workflow how far a command is, through a file in the folder that $EXTRACTER_PROGRESS names.
+
+    Several commands run at once there, whose output goes to logs; their bars are drawn by workflow/scripts/reporter.py.
+    """
+
+    def __init__(self, label: str, total: int):
+        folder = os.environ.get("EXTRACTER_PROGRESS")
+        self._file = Path(folder, f"{os.getpid()}-{id(self)}.json") if folder else None
+        self._label, self._total, self._last = label, total, 0.0
+
+    def tell(self, done: int) -> None:
+        """Say that `done` items are done; at most twice a second."""
+        if self._file is not None and time.monotonic() - self._last > 0.5:
+            self._last = time.monotonic()
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._file.write_text(json.dumps([self._label, done, self._total]), encoding="utf-8")
+            except OSError:
+                self._file = None  # a bar less
+
+    def close(self) -> None:
+        """Take the file away."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ _ALL_PHASES = (
     "seed",
     "search.memory",
     "model.vgg_weights",
-    "loss.rec",
+    "train.regime",
+    "train.decay_at",
     "train.batch",
     "train.lr",
     "train.dfe_lr",
@@ -40,7 +41,7 @@ _ALL_PHASES = (
 
 # The phases: the reconstruction loss alone, and all losses with the critic.
 PHASES = {
-    "rec": (*_ALL_PHASES, "train.rec_steps"),
+    "rec": (*_ALL_PHASES, "train.rec_steps", "loss.rec"),
     "full": (
         *_ALL_PHASES,
         "model.dfe_width",  # of the VGG19 of the losses
@@ -49,13 +50,11 @@ PHASES = {
         "train.critic_lr",
         "train.critic_beta1",
         "train.critic_beta2",
-        "loss.perc",
-        "loss.grad",
-        "loss.adv",
-        "loss.perc_norm",
-        "loss.gradient_penalty",
     ),
 }
+
+# The losses of Eq. 8, for families that have none of their own.
+_LOSSES = ("loss.rec", "loss.perc", "loss.grad", "loss.adv", "loss.perc_norm", "loss.gradient_penalty")
 
 # What an evaluation depends on besides the checkpoint, whose own parameters travel with it.
 _EVALUATION = ("search.memory", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
@@ -91,7 +90,8 @@ def network_keys(family: str) -> tuple[str, ...]:
 
 def train_keys(family: str, phase: str) -> tuple[str, ...]:
     """Keys of `extracter train-rec FAMILY` (phase `rec`) and `extracter train-full FAMILY` (phase `full`)."""
-    return tuple(sorted({*network_keys(family), *PHASES[phase]}))
+    losses = _LOSSES if phase == "full" and FAMILIES[family].losses is None else ()
+    return tuple(sorted({*network_keys(family), *PHASES[phase], *losses}))
 
 
 def evaluate_keys(variant: str) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def pick(keys: Iterable[str], **blocks: Any) -> dict[str, dict[str, Any]]:
 
     Args:
         keys: dotted, such as `train.lr`; keys of other blocks are passed over.
-        blocks: by name, such as `train`; they may hold more than the keys.
+        blocks: by name, such as `train`; they may hold more than the keys, and be None where none is theirs.
 
     Returns:
         The values by block and key, blocks in the given order, keys in that of params.yaml.
@@ -125,6 +125,7 @@ def pick(keys: Iterable[str], **blocks: Any) -> dict[str, dict[str, Any]]:
     return {
         name: {key: value for key, value in block.model_dump(mode="json").items() if f"{name}.{key}" in wanted}
         for name, block in blocks.items()
+        if block is not None
     }
 
 

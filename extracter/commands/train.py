@@ -45,7 +45,7 @@ def _load(family: Family, phase: str, file: str, preset: str | None, every: int 
     keys = [*train_keys(family.value, phase), *(["train.checkpoint_every"] if every is None else [])]
     blocks = params.load_keys(file, preset, *keys)
     settings = blocks.train if every is None else blocks.train.model_copy(update={"checkpoint_every": every})
-    return [blocks.seed, blocks.model, blocks.search, blocks.loss, settings]
+    return [blocks.seed, blocks.model, blocks.search, getattr(blocks, "loss", None), settings]
 
 
 def train_rec(

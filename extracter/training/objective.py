@@ -14,7 +14,7 @@ from extracter.training import losses
 TERMS = ("perc", "grad", "transferal", "texture", "adv")
 
 
-def losses_of(family: str, phase: str, block: Loss) -> Losses:
+def losses_of(family: str, phase: str, block: Loss | None) -> Losses:
     """The weights of a family's phase; those of Eq. 8 come from the parameters.
 
     Args:

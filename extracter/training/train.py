@@ -47,7 +47,7 @@ def train(
     seed: int,
     model_params: Model,
     search: Search,
-    weights: Loss,
+    weights: Loss | None,
     params: Train,
     *,
     phase: Phase,
@@ -67,7 +67,7 @@ def train(
         seed: of the weights, the batches and the gradient penalty.
         model_params: the network.
         search: its search.
-        weights: of the losses.
+        weights: of the losses; None for a phase whose losses are the family's own.
         params: optimiser, schedule and length. Of these four blocks only the keys of the family and the phase need
             be there, see `extracter.projection`.
         phase: rec, with the reconstruction loss alone, or full, with all losses.

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import reporter
 from extracter import params, projection
 from extracter.files import sha256
 from snakemake.io import IOFile
@@ -40,6 +41,9 @@ STAGED = is_current(Path("dvc.yaml").read_text(encoding="utf-8"), WRITTEN.select
 UNSTAGED = "the stages in dvc.yaml are not those of params.yaml; run `make stages`, then this command again"
 if "DVC_STAGE" in os.environ and not STAGED:
     sys.exit(UNSTAGED)
+
+# From here on the run prints a line a job; dry runs and commands such as --unlock print what Snakemake prints.
+reporter.install(workflow, PRESET, os.cpu_count() or 1)
 
 # Jobs share the processor's cores, but not a GPU.
 GPUS = 1 if shutil.which("nvidia-smi") else 0

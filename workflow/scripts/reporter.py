@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -29,7 +30,7 @@ FOLDER = Path(".snakemake/extracter-progress").absolute()
 MEMORY = Path(".snakemake/extracter-seconds.json").absolute()
 # What Snakemake says besides, which tells a user nothing.
 CHATTER = ("Assuming ", "Building DAG", "Using shell", "Provided ", "Rules claiming", "Conda env", "Singularity")
-CHATTER += ("Select jobs", "Execute ", "Finished jobid", "Shutting down", "Exiting because", "Elapsed time")
+CHATTER += ("Select jobs", "Execute ", "Finished jobid", "Touching", "Shutting down", "Exiting because", "Elapsed time")
 CHATTER += ("RuleException", "CalledProcessError", "WorkflowError:\nAt least one job")
 
 
@@ -37,6 +38,7 @@ class ShortFormatter(DefaultFormatter):
     """Snakemake's formatter, with lists of files cut short: a set may have ten thousand."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """A record as text."""
         short = logging.makeLogRecord(record.__dict__)
         for key in ("input", "output"):
             names = getattr(record, key, None)
@@ -60,6 +62,7 @@ class Job:
 
     @classmethod
     def of(cls, record: Any) -> "Job":
+        """The job of which a record says that it begins."""
         given = {key: value for key, value in record.wildcards.items() if key not in ("preset", "state")}
         label = f"{given.get('family')} {record.rule_name.removeprefix('train_')}"
         return cls(record.rule_name, " ".join([record.rule_name, *given.values()]), label, record.log, record.threads)
@@ -95,6 +98,7 @@ class Estimate:
             self.earlier = {}
 
     def finish(self, job: Job) -> None:
+        """Learn from a job that has just ended."""
         self.took[job.rule].append((time.monotonic() - job.started) * job.threads)
 
     def of_rule(self, rule: str) -> float | None:
@@ -116,14 +120,13 @@ class Estimate:
             unknown |= cost is None
             total += max((cost or 0) - passed, 0)
         seconds = total / self.cores
-        return "" if not total else f"{'at least' if unknown else 'about'} {duration(seconds)} left"
+        return "" if seconds < 1 else f"{'at least' if unknown else 'about'} {duration(seconds)} left"
 
     def remember(self) -> None:
+        """Keep what was learned for the next run, which estimates without it where it cannot be written."""
         known = self.earlier.get(self.preset, {}) | {rule: mean(took) for rule, took in self.took.items()}
-        try:
+        with suppress(OSError):
             MEMORY.write_text(json.dumps({**self.earlier, self.preset: known}), encoding="utf-8")
-        except OSError:
-            pass  # the next run estimates without it
 
 
 def duration(seconds: float) -> str:
@@ -163,6 +166,7 @@ class Reporter(logging.Handler):
         self.ended = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print what a user wants to know of an event."""
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self._start(record.stats)
@@ -178,6 +182,7 @@ class Reporter(logging.Handler):
                 self.say(text)
 
     def say(self, text: str) -> None:
+        """Print a line, above the bars where there are any."""
         if self.bars is not None and self.tasks:
             self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -241,6 +246,7 @@ class Reporter(logging.Handler):
             self.bars.remove_task(self.tasks.pop(label))
 
     def close(self) -> None:
+        """Take the bars away."""
         self.ended.set()
         if self.bars is not None and self.tasks:
             self.bars.stop()
@@ -250,7 +256,7 @@ class Reporter(logging.Handler):
         super().close()
 
 
-def install(workflow: Any, preset: str) -> None:
+def install(workflow: Any, preset: str, cores: int) -> None:
     """Let this run print its lines; called while Snakemake reads the Snakefile."""
     handlers = {handler.name: handler for handler in logger.handlers}
     stream = handlers.get("DefaultStreamHandler")
@@ -260,13 +266,13 @@ def install(workflow: Any, preset: str) -> None:
         if isinstance(handler.formatter, DefaultFormatter):
             handler.setFormatter(formatter)
     ordinary = {str(kind) for kind in settings.quiet or ()} <= {"host"}
-    special = workflow.dryrun or settings.verbose or settings.printshellcmds or workflow.touchrun
+    special = workflow.dryrun or workflow.touch or settings.verbose or settings.printshellcmds
     if stream is None or not workflow.is_main_process or special or not ordinary:
         return
     for left in FOLDER.glob("*.json"):
         left.unlink(missing_ok=True)
     os.environ["EXTRACTER_PROGRESS"] = str(FOLDER)
-    reporter = Reporter(sys.stderr, preset, workflow.cores or 1, formatter)
+    reporter = Reporter(sys.stderr, preset, cores, formatter)
     reporter.addFilter(stream.filters[0])
     logger.removeHandler(stream)
     logger.addHandler(reporter)

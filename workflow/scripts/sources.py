@@ -13,8 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = "requirements.lock"
 NO_RESULT = ("__init__.py", "cli.py", "commands", "errors.py", "params.py", "progress.py", "projection.py")
 
-_DATA = ("files.py", "data")
-_NETWORK = (*_DATA, "device.py", "families.py", "image_tensors.py", "memory.py", "metrics.py", "models", "search")
+_DATA = ("files.py", "data", "photos")
+_NETWORK = (
+    *_DATA,
+    "cgroup.py",
+    "device.py",
+    "families.py",
+    "image_tensors.py",
+    "memory.py",
+    "metrics.py",
+    "models",
+    "search",
+)
 _TRAINING = (*_NETWORK, "training")
 _EVALUATION = (*_NETWORK, "evaluation")
 _REPORT = ("families.py", "files.py", "reporting")
@@ -24,18 +34,19 @@ SOURCES = {
         "files.py",
         *(f"data/{name}.py" for name in ("degradation", "images", "manifest", "pairs", "parallel", "references")),
         "download",
+        "photos",
     ),
     "prepare": _DATA,
     "train_rec": _TRAINING,
     "train_full": _TRAINING,
     "evaluate": _EVALUATION,
-    "kernel_sweep": _EVALUATION,
+    "kernel_sweep": (*_EVALUATION, "confined.py"),
     "collect_metrics": _REPORT,
     "collect_plots": _REPORT,
     "table_metrics": _REPORT,
     "table_parameters": (*_NETWORK, "reporting"),
     "table_kernels": _REPORT,
-    "figure_comparison": (*_REPORT, "data", "image_tensors.py", "metrics.py"),
+    "figure_comparison": (*_REPORT, *_DATA, "image_tensors.py", "metrics.py"),
     "figure_training": _REPORT,
     "figure_kernels": _REPORT,
 }
