@@ -1,7 +1,7 @@
 """What a run prints: one line a job with its place and the time left, and on a terminal bars of what runs beneath.
 
-Snakemake's own paragraphs go to its log file alone, which the last line names. Dry runs, `--verbose`,
-`--printshellcmds` and `--quiet` print what Snakemake prints, with long lists of files cut short.
+Snakemake's own paragraphs go to its log file alone, which the last line names. Dry runs and `--quiet`
+print what Snakemake prints, with long lists of files cut short; `--verbose` and `--printshellcmds` all of it.
 """
 
 import json
@@ -262,7 +262,7 @@ def install(workflow: Any, preset: str, cores: int) -> None:
     stream = handlers.get("DefaultStreamHandler")
     settings = workflow.output_settings
     formatter = ShortFormatter(settings.quiet, settings.show_failed_logs)
-    for handler in handlers.values():
+    for handler in handlers.values() if not (settings.verbose or settings.printshellcmds) else ():
         if isinstance(handler.formatter, DefaultFormatter):
             handler.setFormatter(formatter)
     ordinary = {str(kind) for kind in settings.quiet or ()} <= {"host"}
