@@ -67,7 +67,7 @@ def test_only_what_was_loaded_can_be_read(preset):
         blocks.train.critic_lr  # noqa: B018
     picked = projection.pick(keys, model=preset.model, search=preset.search, loss=preset.loss, train=preset.train)
     assert picked["search"] == {"memory": preset.search.memory}
-    with pytest.raises(UserError, match=r"train\.lr.*a number is wanted"):
+    with pytest.raises(UserError, match=r"train\.lr.*not a number"):
         params.load_keys(text.replace("0.0005", '"5e-4"'), None, *keys)
 
 
