@@ -59,7 +59,7 @@ def bench(
         limit: seconds; a cell that is predicted to take longer is left out, with a note.
         budget_gib: memory limit of a cell in GiB; None for no limit.
         memory: MiB for score tiles; None for a default for the device.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: an argument is not allowed, or a cell failed for another reason than memory.
@@ -72,7 +72,7 @@ def bench(
     for method in methods:
         if method not in METHODS:
             raise UserError(f"--method {method}: allowed are {', '.join(METHODS)}")
-    target = choose_device(device).type
+    target = str(choose_device(device))
     rows: list[dict] = []
     for part, size, kernel, method, precision in product(parts, sizes, kernels, methods, precisions):
         job = {
@@ -87,7 +87,7 @@ def bench(
 
 
 def _measure(job: dict, limit: float) -> dict:
-    predicted = arithmetic(job) / _GUESS[job["device"]]
+    predicted = arithmetic(job) / _GUESS[job["device"].partition(":")[0]]
     if predicted > limit:
         return {"result": f"left out: about {predicted:,.0f} s"}
     measured = run_child([sys.executable, "-m", "extracter.benchmarks.bench_worker", json.dumps(job)], job["repeats"])

@@ -20,7 +20,7 @@ from rich.table import Table
 from extracter import params
 from extracter.confined import run_child, run_job, say
 from extracter.data.datasets import TrainingPairs
-from extracter.device import choose_device, make_deterministic
+from extracter.device import choose_device, configure_torch
 from extracter.files import write_csv
 from extracter.memory import PeakMemory, malloc_reuse
 from extracter.models.checkpoint import build_model
@@ -49,12 +49,12 @@ def bench_train(pairs: Path, blocks: str, out: Path, *, full: bool, steps: int, 
         out: CSV to write, with a row for each setting.
         full: train with all losses.
         steps: number of measured steps of each setting, after a warm-up of three.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: the pairs or the parameters are not valid, or a setting failed for another reason than memory.
     """
-    job = {"pairs": str(pairs), "blocks": blocks, "full": full, "steps": steps, "device": choose_device(device).type}
+    job = {"pairs": str(pairs), "blocks": blocks, "full": full, "steps": steps, "device": str(choose_device(device))}
     rows = []
     for setting in ("reference", "preset"):
         command = [sys.executable, "-m", "extracter.benchmarks.bench_train", json.dumps({**job, "setting": setting})]
@@ -100,7 +100,7 @@ def run(job: dict) -> None:
     if reference:
         train = train.model_copy(update=REFERENCE)
     device = torch.device(job["device"])
-    make_deterministic(seed)
+    configure_torch(seed)
     pairs = TrainingPairs(Path(job["pairs"]))
     network = build_model("extracter", model, search)
     network.initialise(model.vgg_weights, seed)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from extracter.benchmarks.naive_search import UnfoldSearchTransfer
 from extracter.confined import run_job, say
-from extracter.device import make_deterministic
+from extracter.device import configure_torch
 from extracter.memory import MIB, PeakMemory, limit_memory, malloc_reuse
 from extracter.models.extracter import Extracter
 from extracter.search.search import SearchConfig, search
@@ -133,7 +133,7 @@ def bytes_of(result: object) -> int:
 @torch.inference_mode()
 def run(job: dict) -> None:
     """Measure one cell: median seconds, arithmetic as executed, peak memory above inputs and outputs."""
-    make_deterministic(0)
+    configure_torch(0)
     device = torch.device(job["device"])
     gemm = measure_gemm(device, DTYPES[job["precision"]])
     make = make_forward if job["part"] == "forward" else make_search

@@ -10,7 +10,9 @@ Params = Annotated[
 PresetName = Annotated[
     str | None, typer.Option("--preset", help="Preset in the parameter file; by default the one that it selects.")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda; auto uses a GPU if there is one.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps; auto uses a GPU if there is one.")
+]
 Model = Annotated[
     str | None,
     typer.Option(

@@ -13,7 +13,7 @@ from torch import nn
 
 from extracter.data.datasets import TestImage, TestSet
 from extracter.data.degradation import upscale
-from extracter.device import choose_device, make_deterministic
+from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, write_csv, write_json
 from extracter.image_tensors import to_uint8
@@ -68,7 +68,7 @@ def evaluate(
         compiled: let torch.compile fuse the convolutional parts.
         reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
         timings: CSV with each image's seconds and peak memory in MiB over the baseline; None: not written.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: no such variant, a damaged test set or checkpoint, a checkpoint of other parameters, or too little
@@ -76,7 +76,7 @@ def evaluate(
     """
     training = check_checkpoint(variant, checkpoint, model, search)
     target = choose_device(device)
-    make_deterministic(0)
+    configure_torch(0)
     test_set = TestSet(images)
     if checkpoint is None:
         super_resolve: Callable[[TestImage], np.ndarray] = enlarge

@@ -49,7 +49,7 @@ def kernel_sweep(
         budget_gib: GiB that the run may allocate once the network is loaded.
         timings: JSON; mean seconds an image, and the highest peak memory in MiB over the baseline, null where the run
             did not fit; None: not written.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: wrong arguments, a damaged test set or checkpoint, or a run that failed for another reason than
@@ -66,7 +66,7 @@ def kernel_sweep(
             "method": method,
             "memory": search.memory,
             "budget_gib": budget_gib,
-            "device": choose_device(device).type,
+            "device": str(choose_device(device)),
             "sr": folder,
             "only": None,
         }
@@ -81,7 +81,7 @@ def kernel_sweep(
             "psnr_y": None,
             "ssim_y": None,
             "memory_budget_gib": measured["budget_gib"],
-            "device": job["device"],
+            "device": torch.device(job["device"]).type,
             "threads": torch.get_num_threads(),
         }
         costs: dict[str, float | None] = {"seconds": None, "peak_memory_mib": None}

@@ -13,7 +13,7 @@ import torch
 
 from extracter.confined import run_job, say
 from extracter.data.datasets import TestSet
-from extracter.device import make_deterministic
+from extracter.device import configure_torch
 from extracter.evaluation.evaluate import run_network
 from extracter.memory import PeakMemory, is_allocation_failure, limit_memory
 from extracter.models.checkpoint import load_model
@@ -24,7 +24,7 @@ def run(job: dict) -> None:
 
     `job["budget_gib"]` None sets no limit; `job["only"]` is the name of the one image to run, or None.
     """
-    make_deterministic(0)
+    configure_torch(0)
     device = torch.device(job["device"])
     network = load_model(Path(job["checkpoint"])).to(device, memory_format=torch.channels_last)
     search = network.search.with_kernel(job["kernel"])

@@ -33,7 +33,7 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
         pairs: files of an original and of a reference of the same scene.
         out: PNG to write.
         model: as for `model_folder`.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: an image or the model cannot be read, or a reference is smaller than the detail.

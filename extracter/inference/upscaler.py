@@ -72,7 +72,7 @@ def upscale(
             own, doubled until at most 2^34 pairs of patches are compared.
         memory: bytes, or text such as "4GiB", that the computation may take beyond the interpreter's; on a GPU, of its
             memory. None takes half of what is free, three quarters on a GPU.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
         precision: 32, bf16 or 16, of the network behind the search.
 
     Returns:

@@ -67,3 +67,21 @@ def locate(indices: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, T
     within = indices - (ends - counts)[number]
     across = torch.tensor([columns for _, columns in grids], device=indices.device)[number]
     return number, within.div(across, rounding_mode="floor"), within % across
+
+
+def block_sources(neighbours: Tensor, indices: Tensor, rows: int, columns: int) -> Tensor:
+    """The nine blocks that meet in each output block, N, u, rows, columns, 9; the number of blocks where outside.
+
+    Args:
+        neighbours: as `neighbour_index` gives them.
+        indices: N, u, Q: the matches of each query.
+        rows: of queries.
+        columns: of queries.
+    """
+    picked = neighbours[:, indices].unflatten(3, (rows, columns))
+    padded = F.pad(picked, (1, 1, 1, 1), value=neighbours.shape[1])
+    # A query at b - d lends its block d to output block b: shift each offset's map by d.
+    shifts = [(2 - d // 3, 2 - d % 3) for d in range(9)]
+    return torch.stack(
+        [padded[d, :, :, y : y + rows, x : x + columns] for d, (y, x) in enumerate(shifts)], -1
+    )  # N, u, rows, columns, 9

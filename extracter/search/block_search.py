@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from extracter.search.batched import fits_one_tile, merge_topk, stable_topk, topk_in_one_tile
 from extracter.search.block_grid import grid_of, inverse_norms, neighbour_index, to_blocks
-from extracter.search.correlation import block_correlation_topk, merge_topk_
+from extracter.search.correlation import block_correlation_topk, is_fused
 
 # Keys beyond u that the first stage keeps for the second.
 SPARE = 5
@@ -36,10 +37,15 @@ def search_blocks(
         keys: N, C, any such sides, for each reference.
         u: matches for each query.
         stride: s, side of a block.
-        tile_bytes: memory of one tile of float32 scores, of which five exist at once.
+        tile_bytes: memory of one tile of float32 scores, of which five exist at once on the CPU and three elsewhere.
         two_stage: restrict the top u to the keys that are some query's best.
     """
-    wanted = u + SPARE if two_stage and u > 1 else u
+    two_stage = two_stage and u > 1
+    inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
+    if not is_fused(query) and fits_one_tile(query, keys, stride, tile_bytes):
+        values, indices = topk_in_one_tile(query, keys, u, stride, two_stage)
+        return (values * inverse).mT, indices.mT
+    wanted = u + SPARE if two_stage else u
     values, indices = (
         x.flatten(1, 2) for x in block_correlation_topk(query, keys, wanted, stride, tile_bytes, None)
     )  # N, Q, wanted
@@ -50,7 +56,6 @@ def search_blocks(
         for n in short.any(1).nonzero().flatten().tolist():
             parts = [query[n], [key[n] for key in keys], stride, tile_bytes, kept[n], short[n].nonzero().squeeze(1), u]
             values[n, short[n]], indices[n, short[n]] = rescore_candidates(*parts)
-    inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
     return (values * inverse).mT, indices.mT
 
 
@@ -105,7 +110,8 @@ def rescore_candidates(
         for start in range(0, len(allowed), key_rows):
             against = allowed[start : start + key_rows]
             scores = (patches @ _patches(keys, against, stride).mT) * weights[against]
-            merge_topk_(scores.unsqueeze(0), best[:, part], where[:, part], start)
+            found, places = stable_topk(scores.unsqueeze(0), u)
+            best[:, part], where[:, part] = merge_topk(best[:, part], where[:, part], found, places + start)
     return best[0], allowed[where[0]] if len(allowed) else where[0]
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extracter.search.block_grid import grid_of, im2row, inverse_norms, to_blocks
+from extracter.search.batched import batched_topk
+from extracter.search.block_grid import grid_of, im2row, inverse_norms
 from extracter.search.numba_loops import merge_row
 
 # Bytes of a tile of a thread at most, of which three are summed: small ones are lost in the time that a call takes.
@@ -31,21 +32,24 @@ def block_correlation_topk(
     query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The best u of all keys or of those `kept`: scores (without the query's norm) and indices, N, rows, columns, u."""
-    # Sums of nine half-precision products would lose what tells neighbours apart.
-    dtype = torch.promote_types(query.dtype, torch.float32)
+    if not is_fused(query):
+        return batched_topk(query, keys, u, stride, tile_bytes, kept)
     shape = (query.shape[0], *grid_of(query, stride), u)
-    best = torch.full(shape, -torch.inf, dtype=dtype, device=query.device)
-    indices = torch.zeros(shape, dtype=torch.long, device=query.device)
-    fused = merge_row is not None and query.device.type == "cpu" and query.dtype == torch.float32
-    merge = _merge_fused if fused else _merge
+    best = torch.full(shape, -torch.inf)
+    indices = torch.zeros(shape, dtype=torch.long)
     start = 0
     for key in keys:
         weights = inverse_norms(key, stride)
         count = weights[0].numel()
         barred = None if kept is None else ~kept[:, start : start + count].view(weights.shape)
-        merge(query, _Keys(key, weights, barred, start), stride, tile_bytes, best, indices)
+        _merge_fused(query, _Keys(key, weights, barred, start), stride, tile_bytes, best, indices)
         start += count
     return best, indices
+
+
+def is_fused(query: Tensor) -> bool:
+    """Whether the compiled loop takes these features; otherwise it is `batched`."""
+    return merge_row is not None and query.device.type == "cpu" and query.dtype == torch.float32
 
 
 class _Keys(NamedTuple):
@@ -64,28 +68,10 @@ class _Keys(NamedTuple):
     start: int
 
 
-def _merge(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
-    """Merge all scores of one reference into the running best, N, rows, columns, u, in place."""
-    batch, rows, columns, _ = best.shape
-    _, key_rows, key_columns = keys.weights.shape
-    blocks = to_blocks(query, stride)  # N, rows, columns, D
-    key_blocks = to_blocks(keys.features, stride).flatten(1, 2).mT  # N, D, key_rows key_columns
-    height = max(1, int(tile_bytes / (4 * batch * columns * key_columns)))
-    for first in range(1 - rows, key_rows, height):
-        deltas = range(first, min(first + height, key_rows))
-        for row, scores in _diagonal(blocks, key_blocks, key_columns, deltas):
-            # scores: N, columns, key rows from row + deltas, key_columns; those outside the key are cut off here.
-            top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
-            inside = scores[:, :, top - row - deltas.start : bottom - row - deltas.start]
-            inside = inside * keys.weights[:, None, top:bottom]
-            if keys.barred is not None:
-                inside.masked_fill_(keys.barred[:, None, top:bottom], -torch.inf)
-            merge_topk_(inside.flatten(2), best[:, row], indices[:, row], keys.start + top * key_columns)
-
-
 def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
-    """`_merge` on the CPU in float32: one pass over each tile by `block_kernel`, and blocks laid out row by row.
+    """Merge all scores of one reference into the running best, N, rows, columns, u, in place.
 
+    One pass over each tile by the compiled loop, and blocks laid out row by row.
     Each thread takes a band of query rows and multiplies on its own: shared products would wait for one another, and
     their idle threads would hold the cores that the sums need.
     """
@@ -220,64 +206,3 @@ class _Rows:
             im2row(self.image, row, self.stride, self.pixels_first, self.room[start : start + width])
         self.bottom = max(self.bottom, bottom)
         return self.room[(top - self.top) * width : (bottom - self.top) * width]
-
-
-def _diagonal(blocks: Tensor, key_blocks: Tensor, key_columns: int, deltas: range) -> Iterator[tuple[int, Tensor]]:
-    """For each query row that meets the key in this range of deltas: the row and its patch products."""
-    rows = blocks.shape[1]
-    key_rows = key_blocks.shape[2] // key_columns
-    # Rows whose tiles have some key row inside.
-    first, last = max(0, 1 - deltas.stop), min(rows, key_rows - deltas.start)
-    tiles: dict[int, Tensor] = {}
-    for row in range(first, last):
-        for near in (row, row + 1):
-            if near not in tiles and near < last:
-                tiles[near] = _tile(
-                    blocks[:, near], key_blocks, key_columns, range(near + deltas.start, near + deltas.stop)
-                )
-        total = tiles[row]
-        if row - 1 in tiles or row + 1 in tiles:
-            total = total.clone()
-        for near in (row - 1, row + 1):
-            if near in tiles:
-                total += tiles[near]
-        tiles.pop(row - 1, None)
-        yield row, total
-
-
-def _tile(row: Tensor, key_blocks: Tensor, key_columns: int, key_rows: range) -> Tensor:
-    """Block products of one query row, summed over the three columns: N, columns, key rows, key columns; 0 outside."""
-    batch, columns, _ = row.shape
-    total = key_blocks.shape[2] // key_columns
-    top, bottom = max(key_rows.start, 0), min(key_rows.stop, total)
-    dtype = torch.promote_types(row.dtype, torch.float32)
-    products = torch.zeros(batch, columns, len(key_rows), key_columns, dtype=dtype, device=row.device)
-    part = row @ key_blocks[:, :, top * key_columns : bottom * key_columns]
-    part = part.to(dtype).view(batch, columns, bottom - top, key_columns)
-    inside = products[:, :, top - key_rows.start : bottom - key_rows.start]
-    inside += part
-    inside[:, 1:, :, 1:] += part[:, :-1, :, :-1]
-    inside[:, :-1, :, :-1] += part[:, 1:, :, 1:]
-    return products
-
-
-def merge_topk_(scores: Tensor, best: Tensor, indices: Tensor, start: int) -> None:
-    """Merge N, columns, K scores of the keys from `start` into the running best, N, columns, u, in place.
-
-    Keys come in rising order of index and equal scores stand behind earlier ones, so ties go to the lower index.
-    """
-    u = best.shape[2]
-    for rank in range(min(u, scores.shape[2])):
-        value, place = scores.max(2, keepdim=True)
-        if not (value > best[..., -1:]).any():
-            return
-        if u == 1:
-            better = value > best
-            best.copy_(torch.where(better, value, best))
-            indices.copy_(torch.where(better, place + start, indices))
-        else:
-            merged, order = torch.cat((best, value), 2).sort(dim=2, descending=True, stable=True)
-            best.copy_(merged[..., :u])
-            indices.copy_(torch.cat((indices, place + start), 2).gather(2, order)[..., :u])
-        if rank + 1 < u:
-            scores.scatter_(2, place, -torch.inf)

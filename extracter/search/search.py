@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from extracter.errors import UserError
 from extracter.search.approximate import search_approximate
 from extracter.search.block_search import block_scores, search_blocks
+from extracter.search.matched_scores import attach_gradient
 
 # Bytes of a tile of scores on the CPU: beyond this nothing is gained.
 _CPU_TILE = 2**20
@@ -30,7 +31,7 @@ class SearchConfig:
             written; `chunked` holds as many rows of the correlation as `memory` allows; `blocks` takes the block
             search, which gives the same answer faster, wherever k = 3s and p = s; `approximate` misses the best key
             now and then, at a cost that grows with the pixels and not with their square (k = 3s and p = s too).
-        memory: MiB for correlation scores; None sizes it from the device.
+        memory: MiB for correlation scores; None is 1024.
     """
 
     kernel: int = 6
@@ -106,19 +107,21 @@ def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) 
         u: matches for each query.
         config: patches and strategy.
     """
-    if query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16):
+    if query.dtype in (torch.bfloat16, torch.float16):
         query, keys = query.float(), [key.float() for key in keys]  # products of the same numbers, faster and finer
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (query, *keys))
     if config.method in ("blocks", "approximate") and config.has_blocks:
-        memory, two_stage = _memory(query.device, config.memory), config.strategy == "two_stage"
+        memory, two_stage, on_cpu = _memory(config.memory), config.strategy == "two_stage", _on_cpu(query)
         with torch.no_grad():
             if config.method == "approximate":
                 found, indices = search_approximate(query, keys, u, config.stride, memory, two_stage)
             else:
-                tile_bytes = min(memory / 16, _CPU_TILE) if query.device.type == "cpu" else memory / 16
+                tile_bytes = min(memory / 16, _CPU_TILE) if on_cpu else memory / 4
                 found, indices = search_blocks(query, keys, u, config.stride, tile_bytes, two_stage)
-        if differentiable:
+        if differentiable and on_cpu:
             found = torch.where(found.isfinite(), block_scores(query, keys, indices, config.stride), found)
+        elif differentiable:
+            found = attach_gradient(found, query, keys, indices, config.stride)
     else:
         queries = _patches(query, config)  # N, C k k, Q
         candidates = torch.cat([_patches(key, config) for key in keys], dim=2)  # N, C k k, K
@@ -134,6 +137,10 @@ def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) 
     missing = found.isneginf()
     indices = torch.where(missing, indices[:, :1], indices)
     return Matches(indices, found.masked_fill(missing, 0), sum(config.patches(key) for key in keys))
+
+
+def _on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
 
 
 def _patches(x: Tensor, config: SearchConfig) -> Tensor:
@@ -178,15 +185,15 @@ def _search_chunked(queries: Tensor, keys: Tensor, u: int, config: SearchConfig)
 
 def _rows_in_memory(queries: Tensor, keys: Tensor, memory: float | None) -> int:
     row = queries.shape[0] * keys.shape[2] * queries.element_size()
-    return max(1, int(_memory(queries.device, memory) / row))
+    return max(1, int(_memory(memory) / row))
 
 
-def _memory(device: torch.device, memory: float | None) -> float:
-    """Bytes for scores: what is asked for in MiB, else an eighth of the free GPU memory and at most 1 GiB."""
-    if memory is not None:
-        return memory * 2**20
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 2**33
-    return min(free / 8, 2**30)
+def _memory(memory: float | None) -> float:
+    """Bytes for scores: what is asked for in MiB, else 1 GiB.
+
+    Not a share of what is free: the size of a product changes its last bits, which must not depend on other programs.
+    """
+    return 2**30 if memory is None else memory * 2**20
 
 
 def _scores_at(queries: Tensor, keys: Tensor, indices: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extracter.search.block_grid import grid_of, locate, neighbour_index
+from extracter.search.block_grid import block_sources, grid_of, locate, neighbour_index
 from extracter.search.numba_loops import gather_row
 from extracter.search.search import SearchConfig
 
@@ -75,13 +75,14 @@ def _transfer_blocks(
     rows, columns = (side // config.stride for side in size)
     grids = [grid_of(value, block) for value in values]
     weights = 1 / _coverage(rows, columns, values[0])
+    neighbours = neighbour_index(grids, indices.device)  # 9, keys: block at each offset from a key
+    sources = block_sources(neighbours, indices, rows, columns)
     pixels = [value.permute(0, 2, 3, 1) for value in values]
     if gather_row is not None and all(map(_plain, pixels)):
         gather = partial(_gather_pixels, [x.flatten(2).numpy() for x in pixels], grids, block, weights.numpy())
+        textures = [gather(of_rank) for of_rank in sources.unbind(1)]
     else:
-        gather = partial(_gather_table, _lay_out(values, grids, block), block, weights)
-    neighbours = neighbour_index(grids, indices.device)  # 9, keys: block at each offset from a key
-    textures = (gather(_sources(neighbours, chosen, rows, columns)) for chosen in indices.unbind(1))
+        textures = _gather_table(_lay_out(values, grids, block), block, weights, sources)
     return [texture.permute(0, 3, 1, 2) for texture in textures]
 
 
@@ -161,25 +162,6 @@ def _plain(pixels: Tensor) -> bool:
     )
 
 
-def _sources(neighbours: Tensor, chosen: Tensor, rows: int, columns: int) -> Tensor:
-    """The nine blocks that meet in each output block, N, rows, columns, 9; the number of blocks where outside.
-
-    Args:
-        neighbours: as `neighbour_index` gives them.
-        chosen: N, Q: the match of each query.
-        rows: of queries.
-        columns: of queries.
-    """
-    picked = neighbours[:, chosen].movedim(0, 1).unflatten(2, (rows, columns))  # N, 9, rows, columns
-    outside = int(neighbours.shape[1])
-    sources = torch.full((len(chosen), rows + 2, columns + 2, 9), outside, device=chosen.device)
-    # A query at b - d lends its block d to output block b: shift each offset's map by d.
-    for d in range(9):
-        dy, dx = divmod(d, 3)
-        sources[:, dy : dy + rows, dx : dx + columns, d] = picked[:, d]
-    return sources[:, 1 : rows + 1, 1 : columns + 1]
-
-
 def _gather_pixels(
     images: Sequence[np.ndarray], grids: Sequence[tuple[int, int]], block: int, weights: np.ndarray, sources: Tensor
 ) -> Tensor:
@@ -200,18 +182,18 @@ def _gather_pixels(
     return textures.view(batch, rows * block, columns * block, channels)
 
 
-def _gather_table(table: Tensor, block: int, weights: Tensor, sources: Tensor) -> Tensor:
-    """Textures N, height, width, C from all blocks laid out as `_lay_out` does."""
-    batch, rows, columns, _ = sources.shape
-    offsets = torch.arange(batch, device=table.device).view(-1, 1, 1, 1) * table.shape[1]
-    blocks = F.embedding_bag(
-        (sources + offsets).reshape(-1, 9),
-        table.flatten(0, 1),
-        per_sample_weights=weights.view(1, -1, 1).expand(batch, -1, 9).reshape(-1, 9),
-        mode="sum",
-    )
-    image = blocks.view(batch, rows, columns, block, block, -1).transpose(2, 3)
-    return image.reshape(batch, rows * block, columns * block, -1)
+def _gather_table(table: Tensor, block: int, weights: Tensor, sources: Tensor) -> list[Tensor]:
+    """Textures N, height, width, C of each rank from all blocks laid out as `_lay_out` does."""
+    batch, ranks, rows, columns, _ = sources.shape
+    offsets = torch.arange(0, batch * table.shape[1], table.shape[1], device=table.device)
+    rows_of_table = (sources + offsets.view(-1, 1, 1, 1, 1)).transpose(0, 1).reshape(ranks, -1, 9)
+    shares = weights.view(1, -1, 1).expand(batch, -1, 9).reshape(-1, 9)
+    textures = []
+    for chosen in rows_of_table.unbind(0):
+        blocks = F.embedding_bag(chosen, table.flatten(0, 1), per_sample_weights=shares, mode="sum")
+        image = blocks.view(batch, rows, columns, block, block, -1).transpose(2, 3)
+        textures.append(image.reshape(batch, rows * block, columns * block, -1))
+    return textures
 
 
 def _lay_out(values: Sequence[Tensor], grids: Sequence[tuple[int, int]], block: int) -> Tensor:

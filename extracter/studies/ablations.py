@@ -50,7 +50,7 @@ def ablate(
         seeds: of weights and batches.
         steps: of each training; the schedule is over before its end.
         model, search, loss, params: the preset's, which the ablations change.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
     """
     params = params.model_copy(update={"rec_steps": steps, "validate_every": min(params.validate_every, steps)})
     rows: list[dict] = []

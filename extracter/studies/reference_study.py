@@ -12,7 +12,7 @@ from PIL import Image
 from extracter.data.datasets import TestImage, TestSet
 from extracter.data.degradation import SCALE, downscale, upscale
 from extracter.data.pairs import recolour, warp
-from extracter.device import choose_device, make_deterministic
+from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import enlarge, run_network
 from extracter.files import write_csv
@@ -42,14 +42,14 @@ def study_references(model: str | Path | None, images: Path, out: Path, *, seed:
         images: folder of a prepared test set of at least two images.
         out: CSV with PSNR on Y in dB, a row for each image; beside it the same as .md and .png.
         seed: of the draw of other images.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: no such model or test set, or too few images.
     """
     network = open_model(model)
     target = choose_device(device)
-    make_deterministic(seed)
+    configure_torch(seed)
     network.to(target)
     test_set = TestSet(images)
     if len(test_set) < 2:

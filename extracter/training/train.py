@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from extracter.data.datasets import TrainingPairs
-from extracter.device import choose_device, make_deterministic
+from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.families import schedule_of
 from extracter.files import atomic_path, read_json, sha256, write_csv, write_json
@@ -73,14 +73,14 @@ def train(
         phase: rec, with the reconstruction loss alone, or full, with all losses.
         start: checkpoint of a -rec model to continue from, which all losses need; None for first weights from `seed`.
         timings: JSON with the seconds that the training took; None: not written.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: the data, `start` or the device do not fit, or the loss is no longer finite.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved first.
     """
     target = choose_device(device)
-    make_deterministic(seed)
+    configure_torch(seed)
     malloc_reuse()  # each step needs what the one before it freed
     fabric = Fabric(accelerator=target.type, devices=1, precision=params.precision)
     pairs = TrainingPairs(pairs_folder)

@@ -1,6 +1,7 @@
 """Fixtures shared by the unit tests: small photographs, training sets, networks and parameter blocks."""
 
 import csv
+import os
 import signal
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from extracter.params import TestData, TrainData
 # A shell starts background jobs with SIGINT ignored, and so would be the commands that the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Where the tests compute: the environment variable EXTRACTER_TEST_DEVICE, by default the CPU."""
+    return os.environ.get("EXTRACTER_TEST_DEVICE", "cpu")
 
 
 @pytest.fixture(scope="session")

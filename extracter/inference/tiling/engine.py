@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from extracter.device import full_float32
 from extracter.errors import UserError
 from extracter.inference.tiling.features import Features
 from extracter.inference.tiling.network import Margins, Tile, density_bounds
@@ -41,6 +42,7 @@ class Inputs:
     refs_du: Sequence[np.ndarray]
 
 
+@full_float32()
 @torch.inference_mode()
 def super_resolve(
     model: Extracter | TTSR,
