@@ -24,6 +24,14 @@ class Format(StrEnum):
     avif = "avif"
 
 
+class Search(StrEnum):
+    """How references are searched."""
+
+    auto = "auto"
+    exact = "exact"
+    fast = "fast"
+
+
 class Precision(StrEnum):
     """Of the network behind the search."""
 
@@ -48,12 +56,16 @@ def upscale(
         Path, typer.Option("--out", "-o", help="Folder for the results; for a single image also a file's name.")
     ] = Path("upscaled"),
     model: Model = None,
+    search: Annotated[
+        Search,
+        typer.Option(
+            help="exact compares all pairs of patches; fast finds nearly the same matches at a cost that grows with "
+            "the pixels; auto is exact as long as that takes a second or two."
+        ),
+    ] = Search.auto,
     kernel: Annotated[
         int | None,
-        typer.Option(
-            help="Side of a search patch: 3, 6, 12; larger is faster. By default the model's own, doubled where the "
-            "image and its references are large."
-        ),
+        typer.Option(help="Side of a search patch: 3, 6, 12; larger is coarser. By default the model's own."),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory to stay within, such as 4GiB; by default half of what is free.")
@@ -96,8 +108,8 @@ def upscale(
     from extracter.inference.batch import Options, upscale_files
 
     options = Options(
-        model=model, kernel=kernel, memory=memory, device=device, precision=precision.value, scale=scale,
-        kind=kind.value, quality=quality, suffix=suffix, strip=strip, compare=compare, overwrite=overwrite,
+        model=model, search=search.value, kernel=kernel, memory=memory, device=device, precision=precision.value,
+        scale=scale, kind=kind.value, quality=quality, suffix=suffix, strip=strip, compare=compare, overwrite=overwrite,
     )  # fmt: skip
     _tune_process()
     with _ended_by_sigterm():

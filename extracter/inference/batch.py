@@ -16,6 +16,7 @@ from extracter.photos.photo import Photo, is_photo, same_name, shown
 from extracter.photos.read import read_photo, size_of
 from extracter.photos.write import write_photo
 from extracter.progress import batch_bar
+from extracter.search.choose import SearchName
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Options:
     """What holds for all images of a run.
 
     Attributes:
-        model, kernel, memory, device, precision, scale: as of `inference.upscale`.
+        model, search, kernel, memory, device, precision, scale: as of `inference.upscale`.
         kind: suffix of results in a folder, without the dot.
         quality: of JPEG, WebP and AVIF; None for the format's own.
         suffix: what names of results end in; None for nothing, or `_x4` beside images.
@@ -33,6 +34,7 @@ class Options:
     """
 
     model: Path | str | None = None
+    search: SearchName = "auto"
     kernel: int | None = None
     memory: str | None = None
     device: str = "auto"
@@ -110,8 +112,8 @@ def _make(waiting: Sequence[tuple[Job, Record]], references: _References, folder
     if options.compare:
         import extracter.inference.compare_figure  # noqa: F401 (a library's memory is not the computation's)
     upscaler = Upscaler(
-        folder, scale=options.scale, kernel=options.kernel, memory=options.memory, device=options.device,
-        precision=options.precision,
+        folder, scale=options.scale, search=options.search, kernel=options.kernel, memory=options.memory,
+        device=options.device, precision=options.precision,
     )  # fmt: skip
     failed = 0
     sizes = [size_of(job.image) or (1, 1) for job, _ in waiting]
@@ -146,7 +148,7 @@ def _run(
                 f"{shown(job.image)}: ran out of memory; set a lower --memory or close other programs"
             ) from error
         raise
-    _tell_kernel(job, upscaler, result)
+    _tell_search(job, result)
     if options.compare:
         from extracter.inference.compare_figure import draw
 
@@ -164,20 +166,18 @@ def _read(path: Path) -> Photo:
     return photo
 
 
-def _tell_kernel(job: Job, upscaler: Upscaler, result: Result) -> None:
-    own, taken = upscaler.config.kernel, result.search.kernel
-    if taken != own:
-        print(
-            f"extracter: {shown(job.image)}: searched with patches of {taken}x{taken} for its size; "
-            f"--kernel {own} is finer and slower",
-            file=sys.stderr,
-        )
+def _tell_search(job: Job, result: Result) -> None:
+    kernel, other = result.search.kernel, "fast"
+    how = f"exact search with patches of {kernel}x{kernel}"
+    if result.search.method == "approximate":
+        how, other = f"fast search with patches of {kernel}x{kernel}", "exact"
+    print(f"extracter: {shown(job.image)}: {how} (--search {other} for the other)", file=sys.stderr)
 
 
 def _record(job: Job, references: _References, folder: Path, options: Options) -> Record:
     """What the result of a job is made from."""
     files = [*references.files, *references.of(job)]
-    settings = settings_digest(folder, files, options.kernel, options.precision, options.scale)
+    settings = settings_digest(folder, files, options.search, options.kernel, options.precision, options.scale)
     return record_of(job.image, settings)
 
 

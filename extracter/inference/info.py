@@ -3,8 +3,9 @@
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from extracter.files import read_json
-from extracter.inference.tiling.engine import coarsen_search
 from extracter.inference.upscaler import Upscaler, memory_needed
 from extracter.memory import GIB, MIB
 from extracter.models.checkpoint import load_model
@@ -22,6 +22,7 @@ from extracter.models.refsr import count_parameters
 from extracter.models.ttsr import TTSR
 from extracter.photos.photo import Photo
 from extracter.progress import track
+from extracter.search.choose import choose_search
 from extracter.search.search import search
 
 # Sides of the result, pixels; the reference is as large.
@@ -75,8 +76,16 @@ def _table(title: str, rows) -> Table:
     return table
 
 
-def _rates(model: Extracter | TTSR) -> tuple[float, float]:
-    """Seconds for a pixel of the result, by a small image, and for the cells of a pair of blocks, by noise."""
+class _Rates(NamedTuple):
+    """Seconds for a pixel of the result, for a product of two blocks' numbers, and for a query of the fast search."""
+
+    pixel: float
+    product: float
+    query: float
+
+
+def _rates(model: Extracter | TTSR) -> _Rates:
+    """Time the network on a small image, and both searches on noise."""
     rng = np.random.default_rng(0)
     upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
     side = _GRID * model.search.stride
@@ -88,34 +97,40 @@ def _rates(model: Extracter | TTSR) -> tuple[float, float]:
     def network(pixels: int) -> None:
         upscaler.run(Photo(rng.integers(0, 256, (pixels // 4, pixels // 4, 3), dtype=np.uint8)))
 
-    works = {"network": lambda: network(_MEASURED), "search": lambda: search(query, [key], model.stm.u, model.search)}
-    network(32)  # which also compiles the search's loops
+    def match(method: str) -> None:
+        search(query, [key], model.stm.u, replace(model.search, method=method))
+
+    works = (lambda: network(_MEASURED), lambda: match("blocks"), lambda: match("approximate"))
+    network(32)  # which also compiles the loops of exact search
+    match("approximate")
     seconds = []
-    for work in track(works.values(), "timing", len(works)):
+    for work in track(works, "timing", len(works)):
         start = time.perf_counter()
         with torch.inference_mode():
             work()
         seconds.append(time.perf_counter() - start)
-    return seconds[0] / _MEASURED**2, seconds[1] / _GRID**4 / model.search.stride**2
+    products = _GRID**4 * width * model.search.stride**2
+    return _Rates(seconds[0] / _MEASURED**2, seconds[1] / products, seconds[2] / _GRID**2)
 
 
-def _cost(model: Extracter | TTSR, rates: tuple[float, float] | None) -> Table:
+def _cost(model: Extracter | TTSR, rates: _Rates | None) -> Table:
     title = "memory on the CPU, the reference as large as the result"
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
-    for column in ("  result", "at least", "in one piece", "about", "patches"):
+    for column in ("  result", "at least", "in one piece", "about", "search"):
         table.add_column(column, justify="right")
-    own = model.search
+    own, channels = model.search, 4 * model.dfe.features[0].out_channels
     for side in SIZES:
         cells = (side // 4, side // 4)
-        model.search = coarsen_search(own, cells, [cells])
+        model.search = choose_search(own, "auto", channels, cells, [cells], "cpu")
+        exact = model.search.method == "blocks"
         least, most = memory_needed(model, side)
         about = "-"
         if rates is not None:
-            # A pair of patches takes nine products of blocks, whose cost grows with their area.
-            stride = model.search.stride
-            about = _duration(rates[0] * side**2 + rates[1] * (side // 4 // stride) ** 4 * stride**2)
-        kernel = f"{model.search.kernel}x{model.search.kernel}"
-        table.add_row(f"  {side} x {side}", f"{least / MIB:,.0f} MiB", f"{most / MIB:,.0f} MiB", about, kernel)
+            queries = (side // 4 // own.stride) ** 2
+            seconds = rates.product * queries**2 * channels * own.stride**2 if exact else rates.query * queries
+            about = _duration(rates.pixel * side**2 + seconds)
+        name = f"{'exact' if exact else 'fast'}, {own.kernel}x{own.kernel}"
+        table.add_row(f"  {side} x {side}", f"{least / MIB:,.0f} MiB", f"{most / MIB:,.0f} MiB", about, name)
     model.search = own
     return table
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from extracter.inference.resize import enlarge, reduce, resize, to_cells, whole_
 from extracter.inference.tiling.engine import (
     Inputs,
     Report,
-    coarsen_search,
     least_needed,
     search_with_kernel,
     super_resolve,
@@ -35,6 +35,7 @@ from extracter.models.ttsr import TTSR
 from extracter.photos.alpha import bleed
 from extracter.photos.colour import match
 from extracter.photos.photo import Photo, is_neutral, luma
+from extracter.search.choose import SearchName, choose_search
 from extracter.search.search import Matches, SearchConfig
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -51,6 +52,7 @@ def upscale(
     model: Extracter | TTSR | str | Path | None = None,
     *,
     scale: int = SCALE,
+    search: SearchName = "auto",
     kernel: int | None = None,
     memory: str | float | None = None,
     device: str = "auto",
@@ -68,8 +70,10 @@ def upscale(
             hub; None for the released one.
         scale: 4; 3 and 2, which are the x4 result reduced with antialiasing; or 1, for which the image is first
             reduced to a quarter, so that detail which the references show is restored at the same size.
-        kernel: side of a search patch, 3, 6, 12 or another multiple of 3, larger being faster; None takes the model's
-            own, doubled until at most 2^34 pairs of patches are compared.
+        search: exact compares all pairs of patches; fast finds nearly the same matches at a cost that grows with the
+            pixels and not with their square; auto is exact as long as that takes a second or two.
+        kernel: side of a search patch, 3, 6, 12 or another multiple of 3; larger is coarser and, in an exact search,
+            faster. None takes the model's own.
         memory: bytes, or text such as "4GiB", that the computation may take beyond the interpreter's; on a GPU, of its
             memory. None takes half of what is free, three quarters on a GPU.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -87,7 +91,9 @@ def upscale(
         >>> upscale("small.jpg", "sharp.jpg").save("large.png")
     """
     several = references if isinstance(references, Sequence) and not isinstance(references, str) else [references]
-    upscaler = Upscaler(model, scale=scale, kernel=kernel, memory=memory, device=device, precision=precision)
+    upscaler = Upscaler(
+        model, scale=scale, search=search, kernel=kernel, memory=memory, device=device, precision=precision
+    )
     refs = [to_photo(reference)[0] for reference in several]
     if isinstance(image, Tensor) and image.ndim == 4:
         rows = [to_tensor(upscaler.run(of_tensor(x), refs).photo, x) for x in image]
@@ -126,6 +132,7 @@ class Upscaler:
         model: Extracter | TTSR | str | Path | None = None,
         *,
         scale: int = SCALE,
+        search: SearchName = "auto",
         kernel: int | None = None,
         memory: str | float | None = None,
         device: str = "auto",
@@ -133,6 +140,8 @@ class Upscaler:
     ):
         if precision not in PRECISIONS:
             raise UserError(f"--precision {precision}: allowed are {', '.join(PRECISIONS)}")
+        if search not in get_args(SearchName):
+            raise UserError(f"--search {search}: allowed are {', '.join(get_args(SearchName))}")
         if scale not in SCALES:
             raise UserError(f"--scale {scale}: allowed are {', '.join(map(str, SCALES))}")
         self.device = choose_device(device)
@@ -144,7 +153,7 @@ class Upscaler:
         self.config = search_with_kernel(network, kernel)
         # Channels-last: oneDNN and cuDNN then convolve without laying maps out again, a third of the time on a CPU.
         self.model = _own_copy(network, self.device).to(memory_format=torch.channels_last).eval()
-        self.chosen = kernel is not None
+        self.search = search
         self.memory = parse_memory(memory) if memory is not None else _share(self.device)
 
     def run(self, photo: Photo, references: Sequence[Photo] = (), report: Report | None = None) -> Result:
@@ -167,9 +176,9 @@ class Upscaler:
         lr_up = enlarge(lr)
         refs = [whole_cells(_visible(match(reference, photo))) for reference in references] or [lr_up]
         inputs = Inputs(lr, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
-        config = self.config
-        if not self.chosen:
-            config = coarsen_search(config, lr.shape[:2], [(len(x) // SCALE, x.shape[1] // SCALE) for x in refs])
+        channels = 4 * self.model.dfe.features[0].out_channels
+        sizes = [(len(ref) // SCALE, ref.shape[1] // SCALE) for ref in refs]
+        config = choose_search(self.config, self.search, channels, lr.shape[:2], sizes, self.device.type)
         sr, matches = self._super_resolve(inputs, config, report)
         if neutral:
             sr[:] = luma(sr)[..., None]

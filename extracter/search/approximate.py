@@ -148,6 +148,11 @@ class Band:
         parallel(part, 0, len(queries))
 
 
+def compiled(device: torch.device) -> bool:
+    """Whether a search on this device takes the compiled loops; elsewhere it takes PyTorch's operations."""
+    return device.type == "cpu" and propagate_row is not None
+
+
 def search_approximate(
     query: Tensor, keys: Sequence[Tensor], u: int, stride: int, memory: float, two_stage: bool
 ) -> tuple[Tensor, Tensor]:

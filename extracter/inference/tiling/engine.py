@@ -8,6 +8,7 @@ import torch
 
 from extracter.device import full_float32
 from extracter.errors import UserError
+from extracter.inference.tiling import approximate
 from extracter.inference.tiling.features import Features
 from extracter.inference.tiling.network import Margins, Tile, density_bounds
 from extracter.inference.tiling.search import Search, least_bytes
@@ -21,7 +22,6 @@ from extracter.search.stm import with_repeats
 
 TILE_SHARE = 0.75  # of the memory, at most, for a tile
 _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
-_PAIRS = 2**34  # of patches; a search of half a minute on two cores
 Report = Callable[[str, int, int], None]
 
 
@@ -90,11 +90,11 @@ def super_resolve(
     needed = least_needed(model, margins, lr.whole, [key.whole for key in keys])
     if needed > memory:
         raise InsufficientMemoryError(needed)
-    search = Search(
+    search = approximate.ApproximateSearch if config.method == "approximate" else Search
+    matches = search(
         Features(model.dfe, lr_up), keys, model.stm.u, config, memory,
         lambda done, total: report("search", done, total),
-    )  # fmt: skip
-    matches = search.run()
+    ).run()  # fmt: skip
     if model.stm.repeats:
         matches = with_repeats(matches)
     rows, columns = (side // config.stride for side in padded)
@@ -145,6 +145,8 @@ def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, refer
     """The least bytes for search and tiles, on the CPU; `whole` is the padded LR."""
     width, stride = model.dfe.features[0].out_channels, model.search.stride
     tile = tile_bytes(model, margins, stride, whole) / TILE_SHARE
+    if model.search.method == "approximate":
+        return max(tile, approximate.least_bytes(width, stride, whole, references, model.stm.u))
     return max(tile, least_bytes(width, stride, whole, references))
 
 
@@ -180,21 +182,3 @@ def search_with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchCon
             "tiled; choose --kernel 3, 6 or 12"
         )
     return config
-
-
-def coarsen_search(config: SearchConfig, query: tuple[int, int], references: Sequence[tuple[int, int]]) -> SearchConfig:
-    """The search with its kernel doubled until there are at most 2^34 pairs of patches; each time 16 times fewer.
-
-    Args:
-        config: k = 3s and p = s.
-        query: height and width of LR.
-        references: of each reference, a quarter.
-    """
-    while True:
-        queries, *keys = (
-            config.count(config.padded(height)) * config.count(config.padded(width))
-            for height, width in (query, *references)
-        )
-        if queries * sum(keys) <= _PAIRS or config.stride >= min(query):
-            return config
-        config = config.with_kernel(2 * config.kernel)

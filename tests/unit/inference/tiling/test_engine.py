@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extracter.inference.tiling import engine, search
-from extracter.inference.tiling.engine import coarsen_search
 from extracter.inference.tiling.network import Margins
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window, from_signed, to_signed
 from extracter.models.extracter import Extracter
 from extracter.models.ttsr import TTSR
 from extracter.search import stm
 from extracter.search.block_search import block_scores
-from extracter.search.search import Matches, SearchConfig
+from extracter.search.search import Matches
 from extracter.search.search import search as search_whole
 from extracter.search.stm import with_repeats
 
@@ -245,17 +244,3 @@ def test_without_gde():
     inputs = floating(images(1, (9, 14), [(24, 40)]))
     sr, matches = engine.super_resolve(model, inputs, memory=2**27)
     assert float((to_signed(sr) - whole(model, inputs, matches)).abs().max()) <= 1e-4
-
-
-@pytest.mark.parametrize(
-    ("sides", "kernel"),
-    [([(256, 256)] * 2, 3), ([(512, 512)] * 2, 6), ([(256, 256)] * 18, 6), ([(1024, 1024)] * 2, 12)],
-)
-def test_large_images_are_searched_with_larger_patches(sides, kernel):
-    query, *references = sides
-    found = coarsen_search(SearchConfig(3, 1, 1), query, references)
-    assert (found.kernel, found.stride, found.padding) == (kernel, kernel // 3, kernel // 3)
-
-
-def test_a_patch_grows_no_larger_than_the_image():
-    assert coarsen_search(SearchConfig(3, 1, 1), (2, 2), [(200_000, 200_000)]).stride == 2

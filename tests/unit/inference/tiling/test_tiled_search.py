@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from extracter.inference.tiling import approximate
+from extracter.inference.tiling.approximate import ApproximateSearch
 from extracter.inference.tiling.features import bytes_at_once
 from extracter.inference.tiling.search import Search, least_bytes
-from extracter.inference.tiling.windows import Window
+from extracter.inference.tiling.windows import InsufficientMemoryError, Window
 from extracter.search.search import SearchConfig, search
 
 
@@ -86,3 +88,36 @@ def test_features_of_zeros_are_searched(inner):
     wanted = search(query, [key], 3, config)
     assert torch.equal(found.indices, wanted.indices)
     assert (found.scores == 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from([1, 2]),
+    st.tuples(st.integers(3, 40), st.integers(3, 14)),
+    st.lists(st.tuples(st.integers(3, 30), st.integers(3, 14)), min_size=1, max_size=2),
+    st.sampled_from(["two_stage", "direct"]),
+    st.integers(0, 99),
+)
+def test_strips_of_features_are_searched_as_the_whole(stride, sides, references, strategy, seed):
+    config = SearchConfig.of_kernel(3 * stride, strategy=strategy, method="approximate")
+    query = noise(seed, *(stride * side for side in sides))
+    keys = [noise(seed + 1 + i, *(stride * side for side in of_key)) for i, of_key in enumerate(references)]
+    stored, others = Stored(query), [Stored(key) for key in keys]
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(approximate, "SIDE", 8 * stride)
+        found = ApproximateSearch(stored, others, 3, config, 2**30, lambda *done: steps.append(done)).run()
+    wanted = search(query, keys, 3, config)
+    assert torch.equal(found.indices, wanted.indices)
+    assert torch.equal(found.scores, wanted.scores)
+    assert found.keys == wanted.keys
+    assert steps[-1][0] == steps[-1][1]
+
+
+def test_too_little_memory_for_the_approximate_search_says_how_much_is_wanted():
+    config = SearchConfig.of_kernel(3, method="approximate")
+    stored, key = Stored(noise(1, 200, 9)), Stored(noise(2, 200, 9))
+    with pytest.raises(InsufficientMemoryError) as error:
+        ApproximateSearch(stored, [key], 3, config, 1000.0, lambda *done: None).run()
+    found = ApproximateSearch(stored, [key], 3, config, error.value.needed, lambda *done: None).run()
+    assert (found.scores > 0).all()
