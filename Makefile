@@ -2,7 +2,7 @@
 # make reproduce  set up, run the workflow with the preset of params.yaml, print the three tables
 # make restore    bring back the data, checkpoints and results that dvc.lock of this revision names
 # make test       set up, check style and workflow, run the tests
-# make graph      draw the rule graph in README.md
+# make graph      draw the rule graph in docs/workflow.md
 # make stages     bring the stages of dvc.yaml up to date with params.yaml
 # make lock       bring requirements.lock up to date with pyproject.toml (needs uv and network)
 
@@ -47,6 +47,7 @@ test: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
+	.venv/bin/codespell
 	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/workflow tests/unit
 
 graph: setup

@@ -93,10 +93,10 @@ def test_only_absolute_imports_of_modules_in_the_package():
                     )
 
 
-def test_the_rule_graph_in_the_readme_is_snakemakes():
+def test_the_rule_graph_in_the_docs_is_snakemakes():
     graph = runpy.run_path(str(ROOT / "workflow/scripts/graph.py"))
-    block = graph["BLOCK"].search((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert block, "README.md has no rule graph"
+    block = graph["BLOCK"].search((ROOT / "docs/workflow.md").read_text(encoding="utf-8"))
+    assert block, "docs/workflow.md has no rule graph"
     assert graph["draw"]() in block[0], "run `make graph`"
 
 

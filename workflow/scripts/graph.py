@@ -1,4 +1,4 @@
-"""Put the rule graph, as Snakemake draws it, into README.md: `make graph`."""
+"""Put the rule graph, as Snakemake draws it, into docs/workflow.md: `make graph`."""
 
 import re
 import subprocess
@@ -21,8 +21,8 @@ def draw() -> str:
 
 
 def main() -> None:
-    """Rewrite the block of README.md."""
-    path = ROOT / "README.md"
+    """Rewrite the block of docs/workflow.md."""
+    path = ROOT / "docs" / "workflow.md"
     text = path.read_text(encoding="utf-8")
     if not BLOCK.search(text):
         raise SystemExit(f"{path}: has no mermaid block after `<!-- rule graph: ... -->` to draw in; add one")
