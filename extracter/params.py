@@ -31,29 +31,81 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class TrainData(Block):
-    """Training pairs: an input and a reference of the same size."""
+class Mixture(Block):
+    """Kinds of training pairs, as relative weights, and the photographs from which they are cropped."""
 
-    source: Literal["demo", "bsd200_yang91", "cufed", "folder"] = Field(description="data set of the photographs")
-    folder: str | None = Field(
-        description="folder of photographs from which pairs are cropped; only with `source: folder`"
+    warped: Weight = Field(description="weight of pairs of a photograph and its warped copy")
+    same_scene: Weight = Field(description="weight of pairs of two photographs of the same scene")
+    unrelated: Weight = Field(description="weight of pairs of two unrelated photographs")
+    perspective: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        description="maximum offset of a corner of a warped copy, as a fraction of the reference's width"
     )
-    size: Annotated[int, Field(ge=32, multiple_of=32)] = Field(
-        description="height and width of the HR input and of the reference, in pixels"
-    )
-    pairs: Count | None = Field(
-        description="number of pairs to crop from the photographs; null if the source publishes pairs"
-    )
-    validation: Count = Field(description="number of further pairs held out to select the best step")
-    shift: Fraction = Field(description="maximum offset between reference and input, as a fraction of `size`")
-    scale: Fraction = Field(description="maximum relative change of the reference's scale; 0.1 means 0.9 to 1.1")
-    rotation: Annotated[float, Field(ge=0, le=180)] = Field(description="maximum rotation of the reference, in degrees")
-    photometry: Fraction = Field(
-        description="maximum relative change of the reference's gain and gamma; 0.1 means 0.9 to 1.1"
+    long_side: Annotated[int, Field(ge=512)] = Field(
+        description="longer side to which larger photographs are reduced, in pixels"
     )
 
     @model_validator(mode="after")
     def _check(self):
+        if not self.warped + self.same_scene + self.unrelated:
+            raise ValueError("`warped`, `same_scene` and `unrelated` are all 0; at least one must be positive")
+        return self
+
+
+class TrainData(Block):
+    """Training pairs: an input and a reference."""
+
+    source: Literal["demo", "bsd200_yang91", "photographs_and_views", "cufed", "folder"] = Field(
+        description="data set of the photographs"
+    )
+    folder: str | None = Field(
+        description="folder of photographs from which pairs are cropped; only with `source: folder`"
+    )
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = Field(
+        description="height and width of the HR input, in pixels"
+    )
+    ref_size: Annotated[int, Field(ge=32, multiple_of=32)] | None = Field(
+        description="height and width of the reference, in pixels; null: `size`"
+    )
+    validation_ref_size: Annotated[int, Field(ge=32, multiple_of=32)] | None = Field(
+        description="height and width of the reference of validation pairs, in pixels; null: `ref_size`"
+    )
+    pairs: Count | None = Field(
+        description="number of pairs to crop from the photographs; null if the source publishes pairs"
+    )
+    validation: Count = Field(description="number of these pairs held out to select the best step")
+    shift: Fraction = Field(description="maximum offset between reference and input, as a fraction of `size`")
+    scale: Share = Field(
+        description="maximum relative change of the reference's scale; 0.1 means 0.9 to 1.1; with `mixture`, "
+        "1.0 means half to twice"
+    )
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(description="maximum rotation of the reference, in degrees")
+    photometry: Fraction = Field(
+        description="maximum relative change of the reference's gain and gamma; 0.1 means 0.9 to 1.1"
+    )
+    mixture: Mixture | None = Field(
+        description="kinds of pairs and their weights; null: overlapping crops of one photograph"
+    )
+
+    @property
+    def reference_size(self) -> int:
+        """Side of the reference of a training pair, pixels."""
+        return self.ref_size or self.size
+
+    @property
+    def validation_reference_size(self) -> int:
+        """Side of the reference of a validation pair, pixels."""
+        return self.validation_ref_size or self.reference_size
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.mixture is None and (self.validation_reference_size != self.size or self.reference_size != self.size):
+            raise ValueError("`ref_size` and `validation_ref_size` differ from `size` only with `mixture`")
+        if self.mixture is None and self.scale == 1:
+            raise ValueError("`scale` is 1: without `mixture` the reference would show a single point; lower it")
+        if self.mixture is None and self.source == "photographs_and_views":
+            raise ValueError("`source: photographs_and_views` needs a `mixture`")
+        if self.mixture is not None and self.source not in ("photographs_and_views", "folder"):
+            raise ValueError("`mixture` goes with `source: photographs_and_views` or `folder`")
         if (self.folder is not None) != (self.source == "folder"):
             raise ValueError("`folder` must be a path if `source` is `folder`, and null otherwise")
         if (self.pairs is None) != (self.source == "cufed"):

@@ -14,14 +14,12 @@ import torch
 from PIL import Image
 
 from extracter.data import manifest
-from extracter.data.degradation import SCALE, downscale, upscale
-from extracter.data.pairs import ARRAYS
+from extracter.data.degradation import downscale, upscale
+from extracter.data.pair_arrays import ARRAYS, PREFIXES
+from extracter.data.pairs import extend
 from extracter.errors import UserError
 from extracter.image_tensors import to_tensor
 from extracter.params import Train
-
-INPUT_FAMILY = ("lr", "lr_up", "hr")
-REFERENCE_FAMILY = ("ref_lr", "ref_du", "ref")
 
 
 @lru_cache(maxsize=4)
@@ -46,11 +44,20 @@ def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return turned[:, ::-1] if orientation >= 4 else turned
 
 
+def _degrade(pixels: np.ndarray, low: str, up: str, full: str) -> dict[str, np.ndarray]:
+    """An image, its reduction by four and that enlarged again, by the names given for them."""
+    small = downscale(Image.fromarray(pixels))
+    return {low: np.asarray(small), up: np.asarray(upscale(small)), full: pixels}
+
+
 class TrainingPairs:
     """Training and validation pairs that `prepare` made, memory-mapped.
 
+    Arrays hold inputs and references at full resolution; what is derived from them (lr, lr_up, ref_du) is made when a
+    pair is read, since reading it would take longer.
+
     Args:
-        folder: holds pairs.csv and one .npy array for each of lr, lr_up, hr, ref_lr, ref_du, ref.
+        folder: holds pairs.csv and the arrays hr.npy, ref.npy, validation_hr.npy and validation_ref.npy.
 
     Raises:
         UserError: a file is missing, is not of the size that the manifest gives, or does not fit the others.
@@ -59,28 +66,38 @@ class TrainingPairs:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.manifest = manifest.read(self.folder)
-        sizes = {entry["path"]: entry["size"] for entry in self.manifest["files"]}
-        remedy = f"delete {self.folder / manifest.NAME} and run the workflow again"
-        self._arrays = {}
-        for name in ARRAYS:
-            path = self.folder / f"{name}.npy"
-            if not path.is_file() or path.stat().st_size != sizes.get(path.name):
-                raise UserError(f"{path}: missing or not of the size in {manifest.NAME}; {remedy}")
-            try:
-                self._arrays[name] = np.load(path, mmap_mode="r")
-            except ValueError as error:
-                raise UserError(f"{path}: not a NumPy array ({error}); {remedy}") from None
+        self._remedy = f"delete {self.folder / manifest.NAME} and run the workflow again"
         rows = _read_listed(self.folder, "pairs.csv", self.manifest)
-        self.names = [row["name"] for row in rows]
-        self.train = np.array([int(row["index"]) for row in rows if row["split"] == "train"], dtype=np.int64)
-        self.held_out = np.array([int(row["index"]) for row in rows if row["split"] == "validation"], dtype=np.int64)
-        self.size = self._arrays["hr"].shape[1]
-        for name, array in self._arrays.items():
-            side = self.size // SCALE if name in ("lr", "ref_lr") else self.size
-            if array.dtype != np.uint8 or array.shape != (len(rows), side, side, 3):
-                raise UserError(f"{self.folder / name}.npy: does not fit pairs.csv and hr.npy; {remedy}")
-        if not len(self.train):
-            raise UserError(f"{self.folder / 'pairs.csv'}: no training pair; {remedy}")
+        self.rows = {split: [row for row in rows if row["split"] == split] for split in PREFIXES}
+        self._arrays = {
+            split: {name: self._open(f"{prefix}{name}.npy", len(self.rows[split])) for name in ARRAYS}
+            for split, prefix in PREFIXES.items()
+        }
+        if not len(self):
+            raise UserError(f"{self.folder / 'pairs.csv'}: no training pair; {self._remedy}")
+        self.size, self.ref_size = (self._arrays["train"][name].shape[1] for name in ARRAYS)
+
+    def _open(self, name: str, count: int) -> np.ndarray:
+        path = self.folder / name
+        sizes = {entry["path"]: entry["size"] for entry in self.manifest["files"]}
+        if not path.is_file() or path.stat().st_size != sizes.get(name):
+            raise UserError(f"{path}: missing or not of the size in {manifest.NAME}; {self._remedy}")
+        try:
+            array = np.load(path, mmap_mode="r")
+        except ValueError as error:
+            raise UserError(f"{path}: not a NumPy array ({error}); {self._remedy}") from None
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape != (count, array.shape[1], array.shape[1], 3):
+            raise UserError(f"{path}: does not fit pairs.csv; {self._remedy}")
+        return array
+
+    def __len__(self) -> int:
+        """Number of training pairs."""
+        return len(self.rows["train"])
+
+    @property
+    def validation_kinds(self) -> list[str]:
+        """Kinds of the validation pairs, such as warped, same_scene or unrelated, in the order of `validation`."""
+        return [row["kind"] for row in self.rows["validation"]]
 
     @property
     def stand_in(self) -> bool:
@@ -123,38 +140,42 @@ class TrainingPairs:
             seed: of the order and of the augmentation.
 
         Returns:
-            lr (N, 3, S/4, S/4) and lr_up, ref, ref_du, hr (N, 3, S, S), float32 in [-1, 1].
+            lr (N, 3, S/4, S/4), lr_up and hr (N, 3, S, S), ref and ref_du (N, 3, R, R), float32 in [-1, 1]; S is
+            `size`, R is `ref_size`. Input and reference exchange roles only where S equals R. Where the input's own
+            bicubic is the reference, it is mirrored out to R.
         """
-        count = len(self.train)
+        count = len(self)
         rng = np.random.default_rng([seed, step, 1])
-        columns: dict[str, list[np.ndarray]] = {"lr": [], "lr_up": [], "hr": [], "ref_du": [], "ref": []}
+        arrays = self._arrays["train"]
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "lr_up", "hr", "ref_du", "ref")}
         for position in range(step * params.batch, (step + 1) * params.batch):
             epoch, place = divmod(position, count)
-            index = self.train[_epoch_order(seed, epoch, count)[place]]
-            inputs, references = INPUT_FAMILY, REFERENCE_FAMILY
+            index = _epoch_order(seed, epoch, count)[place]
+            inputs, references = ARRAYS
             turn, own_turn = rng.integers(8, size=2)
             reference_turn = own_turn if rng.random() < params.turn_apart else turn
-            if rng.random() < params.swap:
+            if rng.random() < params.swap and self.size == self.ref_size:
                 inputs, references = references, inputs
-            for name, source in zip(INPUT_FAMILY, inputs, strict=True):
-                columns[name].append(_orient(self._arrays[source][index], turn))
+            pair = _degrade(arrays[inputs][index], "lr", "lr_up", "hr")
             kind = rng.random()
             if kind < params.self_reference:
-                ref = self._arrays[inputs[1]][index]
-                ref_du = np.asarray(upscale(downscale(Image.fromarray(ref))))
+                reference = np.asarray(extend(Image.fromarray(pair["lr_up"]), self.ref_size))
             else:
                 if kind < params.self_reference + params.other_reference:
-                    index = self.train[rng.integers(count)]
-                ref_du, ref = (self._arrays[source][index] for source in references[1:])
-            columns["ref"].append(_orient(ref, reference_turn))
-            columns["ref_du"].append(_orient(ref_du, reference_turn))
-        return {name: to_tensor(np.stack(pixels)) for name, pixels in columns.items()}
+                    index = rng.integers(count)
+                reference = arrays[references][index]
+            pair |= _degrade(reference, "ref_lr", "ref_du", "ref")
+            for name, images in columns.items():
+                images.append(_orient(pair[name], reference_turn if name in ("ref", "ref_du") else turn))
+        return {name: to_tensor(np.stack(images)) for name, images in columns.items()}
 
     def validation(self) -> Iterator[dict[str, torch.Tensor]]:
         """The held-out pairs one at a time, as they are: the keys of `batch`, N = 1."""
-        for index in self.held_out:
-            pair = {name: to_tensor(self._arrays[name][index : index + 1]) for name in ARRAYS if name != "ref_lr"}
-            yield pair
+        hr, ref = (self._arrays["validation"][name] for name in ARRAYS)
+        for index in range(len(hr)):
+            pair = _degrade(hr[index], "lr", "lr_up", "hr") | _degrade(ref[index], "ref_lr", "ref_du", "ref")
+            del pair["ref_lr"]
+            yield {name: to_tensor(pixels[None]) for name, pixels in pair.items()}
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from extracter.data.degradation import downscale, upscale
 from extracter.params import TrainData
-
-ARRAYS = ("lr", "lr_up", "hr", "ref_lr", "ref_du", "ref")
 
 
 @dataclass(frozen=True)
@@ -130,10 +127,3 @@ def cut_pair(
     if data.photometry:
         reference = recolour(reference, (gain, gain, gain), gamma)
     return photo.crop((left, top, left + side, top + side)), reference
-
-
-def degrade_pair(hr: Image.Image, ref: Image.Image) -> dict[str, np.ndarray]:
-    """All six images of a training pair, uint8 H, W, 3, by the names of the arrays."""
-    lr, ref_lr = downscale(hr), downscale(ref)
-    images = {"lr": lr, "lr_up": upscale(lr), "hr": hr, "ref_lr": ref_lr, "ref_du": upscale(ref_lr), "ref": ref}
-    return {name: np.asarray(images[name]) for name in ARRAYS}

@@ -1,10 +1,8 @@
 """From raw images to what networks are tested on and trained on: LR, LR_up, Ref_du, reference lists, pairs."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import PIL
 from PIL import Image
 
 from extracter.data import manifest, references
@@ -15,14 +13,12 @@ from extracter.data.parallel import ordered_map
 from extracter.data.prepare_pairs import prepare_train
 from extracter.data.references import RawImage
 from extracter.errors import UserError
-from extracter.files import read_json, write_csv, write_json
+from extracter.files import write_csv
 from extracter.params import TestData
 
 __all__ = ["prepare_test", "prepare_train"]
 
 REFERENCE_COLUMNS = ["image", "rank", "reference", "reference_du"]
-RECORD = ".prepared.json"
-RECIPE = {"version": 1, "pillow": PIL.__version__}
 
 
 def _read_cropped(raw: Path, entry: Entry) -> Image.Image:
@@ -54,31 +50,6 @@ def _prepare_image(raw: Path, out: Path, image: RawImage, kind: str) -> list[Ent
     return entries
 
 
-def _whole(out: Path, entries: list[Entry]) -> bool:
-    """Whether files are still what was written."""
-    paths = [out / entry["path"] for entry in entries]
-    if any(not p.is_file() or p.stat().st_size != e["size"] for p, e in zip(paths, entries, strict=True)):
-        return False
-    return all(manifest.describe(out, entry["path"]) == entry for entry in entries)
-
-
-def _make_or_keep(raw: Path, out: Path, kind: str) -> Callable[[RawImage], tuple[str, dict[str, Any]]]:
-    """A function that prepares one image, or keeps what an earlier run made of the same bytes in the same way."""
-    known = {}
-    if (out / RECORD).is_file():
-        record = read_json(out / RECORD)
-        known = record["images"] if record.get("recipe") == {**RECIPE, "references": kind} else {}
-
-    def work(image: RawImage) -> tuple[str, dict[str, Any]]:
-        sources = [image.entry["sha256"], *(entry["sha256"] for entry in image.references)]
-        made = known.get(image.name)
-        if made is None or made["sources"] != sources or not _whole(out, made["files"]):
-            made = {"sources": sources, "files": _prepare_image(raw, out, image, kind)}
-        return image.name, made
-
-    return work
-
-
 def _remove_strangers(out: Path, paths: set[str]) -> None:
     """Remove images that an earlier run made and that the set no longer holds."""
     for folder in ("hr", "lr", "lr_up", "ref", "ref_du"):
@@ -90,7 +61,7 @@ def _remove_strangers(out: Path, paths: set[str]) -> None:
 def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int) -> None:
     """Make inputs and references of a test set: crop to multiples of 4, degrade, list the references.
 
-    Images are worked on in parallel; what an earlier run made of the same bytes is kept.
+    Images are worked on in parallel.
 
     Args:
         name: of the set.
@@ -107,11 +78,10 @@ def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int
     images = references.arrange(content["layout"], content["files"])
     rows = references.reference_rows(source.references, name, images, seed)
     (out / manifest.NAME).unlink(missing_ok=True)
-    made = dict(ordered_map(_make_or_keep(raw, out, source.references), images, f"prepare {name}"))
+    made = ordered_map(partial(_prepare_image, raw, out, kind=source.references), images, f"prepare {name}")
+    files = [entry for entries in made for entry in entries]
     write_csv(out / "references.csv", rows, REFERENCE_COLUMNS)
-    files = [entry for image in made.values() for entry in image["files"]]
     _remove_strangers(out, {entry["path"] for entry in files})
-    write_json(out / RECORD, {"recipe": {**RECIPE, "references": source.references}, "images": made})
     manifest.write(
         out,
         name,

@@ -6,21 +6,19 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import PIL
 
 from extracter.data import manifest
+from extracter.data.contact_sheet import write_contact_sheet
 from extracter.data.manifest import Entry
-from extracter.data.pair_arrays import Block, Pairs, write_arrays
-from extracter.data.pairs import ARRAYS, Region, cut_pair, degrade_pair, extend
+from extracter.data.pair_arrays import COLUMNS, Block, Pairs, Row, numbered, stack, write_arrays
+from extracter.data.pairs import Region, cut_pair, extend
 from extracter.data.parallel import ordered_map
 from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.params import TrainData
 
-PAIR_COLUMNS = ["index", "name", "split"]
 # From this many photographs on, validation has photographs of its own; with fewer, a part of each.
 WHOLE_PHOTOGRAPHS = 20
-RECIPE = {"version": 1, "pillow": PIL.__version__}
 
 
 @dataclass(frozen=True)
@@ -111,19 +109,18 @@ def allot(cuttings: list[Cutting], pairs: int) -> list[Cutting]:
     ]
 
 
-def _stack(pairs: list[dict[str, np.ndarray]]) -> Pairs:
-    return {name: np.stack([pair[name] for pair in pairs]) for name in ARRAYS}
-
-
 def _cut(raw: Path, cutting: Cutting, data: TrainData, seed: int) -> Pairs:
     """All pairs of one cutting; each depends on the seed, the photograph's path, the split and its number alone."""
     photo = extend(manifest.read_image(raw, cutting.entry), data.size)
     key = zlib.crc32(f"{cutting.split}/{cutting.entry['path']}".encode())
     pairs = []
     for number in range(cutting.count):
-        hr, ref = cut_pair(photo, cutting.region, data, np.random.default_rng([seed, key, number]))
-        pairs.append(degrade_pair(hr, ref))
-    return _stack(pairs)
+        pairs.append(cut_pair(photo, cutting.region, data, np.random.default_rng([seed, key, number])))
+    return stack(pairs)
+
+
+def _row(name: str, split: str, kind: str) -> Row:
+    return {"name": name, "reference": name, "split": split, "kind": kind, "inliers": ""}
 
 
 def _photograph_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int) -> list[Block]:
@@ -136,11 +133,7 @@ def _photograph_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int
     train, validation = split_photographs(files, sizes, data, seed)
     cuttings = [*allot(train, data.pairs - data.validation), *allot(validation, data.validation)]
     return [
-        Block(
-            f"{cutting.entry['path']} {cutting.entry['sha256']} {cutting.region} {cutting.split} {cutting.count}",
-            ((cutting.name, cutting.split),) * cutting.count,
-            partial(_cut, raw, cutting, data, seed),
-        )
+        Block((_row(cutting.name, cutting.split, "warped"),) * cutting.count, partial(_cut, raw, cutting, data, seed))
         for cutting in cuttings
     ]
 
@@ -152,7 +145,7 @@ def _read_published(raw: Path, input_entry: Entry, ref_entry: Entry, size: int) 
         raise UserError(
             f"{raw / input_entry['path']}: {hr.width}x{hr.height} pixels, {size}x{size} are wanted (data.train.size)"
         )
-    return _stack([degrade_pair(hr, extend(ref, size).crop((0, 0, size, size)))])
+    return stack([(hr, extend(ref, size).crop((0, 0, size, size)))])
 
 
 def _published_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int) -> list[Block]:
@@ -171,19 +164,19 @@ def _published_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int)
     blocks = []
     for number, name in enumerate(names):
         hr, ref = folders["input"][name], folders["ref"][name]
-        rows = ((name, "validation" if number in held_out else "train"),)
-        key = f"{name} {hr['sha256']} {ref['sha256']}"
-        blocks.append(Block(key, rows, partial(_read_published, raw, hr, ref, data.size)))
+        row = _row(name, "validation" if number in held_out else "train", "published")
+        blocks.append(Block((row,), partial(_read_published, raw, hr, ref, data.size)))
     return blocks
 
 
 def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None:
-    """Make training and validation pairs: six uint8 arrays, pairs.csv and manifest.json.
+    """Make training and validation pairs: uint8 arrays, pairs.csv, a contact sheet and manifest.json.
 
-    Photographs are worked on in parallel; pairs that an earlier run cut from the same bytes are kept.
+    Photographs are worked on in parallel. With `data.train.mixture` the points matched between photographs of one
+    scene are written to matches.csv; a matches.csv in `raw` is used as it is.
 
     Args:
-        source: number and size of the pairs, and how a reference may differ from its input.
+        source: number, size and kinds of the pairs, and how a reference may differ from its input.
         raw: folder that `download` made.
         out: folder for the arrays.
         seed: draws crops, changes of the references and what is held out.
@@ -197,13 +190,23 @@ def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None
         raise UserError(
             f"data.train.validation: {source.validation} of {source.pairs} pairs leave none to train on; lower it"
         )
-    make = _published_blocks if content["layout"] == "pairs" else _photograph_blocks
-    blocks = make(raw, content["files"], source, seed)
-    recipe = {**RECIPE, "seed": seed, "data": source.model_dump(mode="json", exclude={"pairs", "validation", "folder"})}
-    files = write_arrays(out, blocks, source.size, recipe)
-    rows = [row for block in blocks for row in block.rows]
-    numbered = [{"index": index, "name": name, "split": split} for index, (name, split) in enumerate(rows)]
-    write_csv(out / "pairs.csv", numbered, PAIR_COLUMNS)
+    lists = ["pairs.csv"]
+    if source.mixture is not None:
+        from extracter.data.prepare_views import view_blocks  # needs OpenCV, which other sets do without
+
+        blocks = view_blocks(raw, out, content["files"], source, seed)
+        lists.append("matches.csv")
+    else:
+        make = _published_blocks if content["layout"] == "pairs" else _photograph_blocks
+        blocks = make(raw, content["files"], source, seed)
+    sides = {
+        "train": (source.size, source.reference_size),
+        "validation": (source.size, source.validation_reference_size),
+    }
+    files = write_arrays(out, blocks, sides)
+    rows = numbered(blocks)
+    write_csv(out / "pairs.csv", rows, COLUMNS)
+    write_contact_sheet(out, rows)
     manifest.write(
         out,
         "train",
@@ -211,5 +214,5 @@ def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None
         stand_in=content["stand_in"],
         pairs=len(rows),
         validation=source.validation,
-        files=[*files, manifest.describe(out, "pairs.csv")],
+        files=[*files, *(manifest.describe(out, name) for name in lists)],
     )

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from extracter.data.references import Layout
 from extracter.errors import UserError
 
@@ -75,8 +77,8 @@ class DriveFile:
 class Source:
     """A published set.
 
-    `images` counts inputs, without references. `megabytes` is what is fetched, rounded. Either `folders` or `drive`
-    says where it is.
+    `images` counts inputs, without references. `megabytes` is what is fetched, rounded. One of `folders`, `listing`
+    and `drive` says where it is; `listing` names a table in listings/, for sets from many repositories.
     """
 
     title: str
@@ -86,6 +88,7 @@ class Source:
     terms: str
     citation: str
     folders: tuple[PinnedFolder, ...] = ()
+    listing: str | None = None
     drive: tuple[DriveFile, ...] = ()
 
     @property
@@ -93,10 +96,13 @@ class Source:
         """Where it is, for people."""
         if self.drive:
             return "Google Drive"
-        return ", ".join(sorted({f"{folder.repository}@{folder.commit[:7]}" for folder in self.folders}))
+        places = sorted({f"{file.repository}@{file.commit[:7]}" for file in self.files()})
+        return ", ".join(places) if len(places) < 4 else f"{len(places)} repositories on GitHub"
 
     def files(self) -> list[PinnedFile]:
         """The files of a set in a Git repository, by path; none for a set on Google Drive."""
+        if self.listing is not None:
+            return listed(self.listing)
         found = []
         for folder in self.folders:
             for remote, sha256 in checksums(folder.repository).items():
@@ -112,6 +118,14 @@ def checksums(repository: str) -> dict[str, str]:
     path = Path(__file__).parent / "checksums" / f"{repository.rpartition('/')[2]}.txt"
     lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
     return {remote: sha256 for sha256, remote in lines}
+
+
+@cache
+def listed(name: str) -> list[PinnedFile]:
+    """The files of a table in listings/, by path."""
+    table = pd.read_csv(Path(__file__).parent / "listings" / f"{name}.csv", dtype=str)
+    files = [PinnedFile(r.path, r.remote, r.repository, r.commit, r.sha256) for r in table.itertuples()]
+    return sorted(files, key=lambda file: file.path)
 
 
 TEST_SOURCES = {
@@ -165,6 +179,16 @@ TRAIN_SOURCES = {
             PinnedFolder(*DCSCN, "data/bsd200", into="bsd200"),
             PinnedFolder(*DCSCN, "data/yang91", into="yang91"),
         ),
+    ),
+    "photographs_and_views": Source(
+        title="single photographs, and photographs of the same scenes, of public repositories",
+        layout="photographs",
+        images=905,
+        megabytes=570,
+        terms="BSD: non-commercial research and education; wallpapers: CC0, public domain and Unsplash; Kodak: "
+        "unrestricted; most photographs of scenes: none stated",
+        citation="the repositories that extracter/download/listings/photographs_and_views.csv names",
+        listing="photographs_and_views",
     ),
     "cufed": Source(
         title="CUFED, 11,871 pairs of input and reference",

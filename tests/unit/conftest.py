@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from extracter import params
-from extracter.data import manifest
-from extracter.data.degradation import downscale, upscale
+from extracter.data import manifest, pair_arrays
 from extracter.params import TestData, TrainData
 
 # A shell starts background jobs with SIGINT ignored, and so would be the commands that the tests interrupt.
@@ -46,24 +45,19 @@ def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six prepared pairs of 32 x 32 pixels, the last held out: smooth noise and its shifted copy."""
     folder = tmp_path_factory.mktemp("pairs")
     rng = np.random.default_rng(7)
-    arrays: dict[str, list[np.ndarray]] = {name: [] for name in ("hr", "lr", "lr_up", "ref", "ref_lr", "ref_du")}
+    hr, ref = [], []
     for _ in range(6):
         noise = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
             (48, 48), Image.Resampling.BICUBIC
         )
-        for name, low, up, box in (
-            ("hr", "lr", "lr_up", (0, 0, 32, 32)),
-            ("ref", "ref_lr", "ref_du", (5, 3, 37, 35)),
-        ):
-            crop = noise.crop(box)
-            for key, image in ((name, crop), (low, downscale(crop)), (up, upscale(downscale(crop)))):
-                arrays[key].append(np.asarray(image))
-    for name, images in arrays.items():
-        np.save(folder / f"{name}.npy", np.stack(images))
+        hr.append(np.asarray(noise.crop((0, 0, 32, 32))))
+        ref.append(np.asarray(noise.crop((5, 3, 37, 35))))
+    for name, images in (("hr", hr), ("ref", ref)):
+        np.save(folder / f"{name}.npy", np.stack(images[:5]))
+        np.save(folder / f"validation_{name}.npy", np.stack(images[5:]))
+    rows = [(i % 5, f"pair{i}", f"pair{i}", "validation" if i == 5 else "train", "warped", "") for i in range(6)]
     with (folder / "pairs.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["index", "name", "split"])
-        writer.writerows([i, f"pair{i}", "validation" if i == 5 else "train"] for i in range(6))
+        csv.writer(file).writerows([pair_arrays.COLUMNS, *rows])
     files = [manifest.describe(folder, path.name) for path in sorted(folder.iterdir())]
     manifest.write(folder, "train", "demo", stand_in=True, files=files)
     return folder
@@ -108,6 +102,7 @@ def train_data():
 
     def make(**changes) -> TrainData:
         values = {"source": "demo", "folder": None, "size": 32, "pairs": 24, "validation": 4, "shift": 0.25}
+        values |= {"ref_size": None, "validation_ref_size": None, "mixture": None}
         return TrainData(**values | {"scale": 0.1, "rotation": 10.0, "photometry": 0.2} | changes)
 
     return make

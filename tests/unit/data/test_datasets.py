@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from extracter.data import manifest
 from extracter.data.datasets import TestSet, TrainingPairs, to_tensor
+from extracter.data.degradation import downscale, upscale
 from extracter.data.prepare import prepare_test, prepare_train
 from extracter.errors import UserError
 
@@ -61,7 +63,7 @@ def test_a_batch_depends_on_seed_and_step_alone(pairs, training):
 
 @pytest.mark.parametrize("size", [3, 4, 7])
 def test_an_epoch_shows_every_training_pair_once_and_no_validation_pair(pairs, size, training):
-    wanted = [to_tensor(np.load(pairs.folder / "hr.npy")[index][None])[0] for index in pairs.train]
+    wanted = [to_tensor(image[None])[0] for image in np.load(pairs.folder / "hr.npy")]
     seen = torch.cat([pairs.batch(step, training(batch=size, swap=0.0), 3)["hr"] for step in range(size * len(wanted))])
     for epoch in range(2):
         shown = seen[epoch * len(wanted) : (epoch + 1) * len(wanted)]
@@ -71,14 +73,16 @@ def test_an_epoch_shows_every_training_pair_once_and_no_validation_pair(pairs, s
 
 
 def test_input_and_reference_are_turned_apart_and_in_all_eight_ways(pairs, training):
-    arrays = {name: np.load(pairs.folder / f"{name}.npy") for name in ("hr", "ref", "lr", "ref_du")}
+    arrays = {name: np.load(pairs.folder / f"{name}.npy") for name in ("hr", "ref")}
+    arrays["lr"] = np.stack([np.asarray(downscale(Image.fromarray(image))) for image in arrays["hr"]])
+    arrays["ref_du"] = np.stack([np.asarray(upscale(downscale(Image.fromarray(image)))) for image in arrays["ref"]])
     together = set()
     for step in range(60):
         batch = pairs.batch(step, training(batch=2, swap=0.0), 11)
         for place in range(2):
             ways = {}
             for name, partner in (("hr", "lr"), ("ref", "ref_du")):
-                for index in pairs.train:
+                for index in range(len(pairs)):
                     turned = orientations(to_tensor(arrays[name][index][None])[0])
                     way = [k for k in range(8) if torch.equal(turned[k], batch[name][place])]
                     if way:
@@ -95,7 +99,7 @@ def test_references_that_are_not_turned_apart_keep_their_place_beside_the_input(
     batch = pairs.batch(0, training(batch=8, swap=0.0, turn_apart=0.0), 11)
     for hr, ref in zip(batch["hr"], batch["ref"], strict=True):
         turned = {name: [orientations(to_tensor(array[None])[0]) for array in arrays[name]] for name in arrays}
-        places = [(i, k) for i in pairs.train for k in range(8) if torch.equal(turned["hr"][i][k], hr)]
+        places = [(i, k) for i in range(len(pairs)) for k in range(8) if torch.equal(turned["hr"][i][k], hr)]
         assert any(torch.equal(turned["ref"][i][k], ref) for i, k in places)
 
 
@@ -125,11 +129,10 @@ def test_prefetched_batches_are_the_batches(pairs, training):
 @settings(max_examples=5, deadline=None)
 def test_swap_happens_as_often_as_asked(training, tmp_path_factory, swap, seed):
     folder = tmp_path_factory.mktemp("pairs")
-    for name in ("hr", "lr_up", "lr", "ref", "ref_du", "ref_lr"):
-        side = 8 if name in ("lr", "ref_lr") else 32
-        value = 200 if name.startswith("ref") else 50
-        np.save(folder / f"{name}.npy", np.full((5, side, side, 3), value, np.uint8))
-    lines = ["index,name,split", *(f"{n},a,train" for n in range(5))]
+    for name, value in (("hr", 50), ("ref", 200)):
+        np.save(folder / f"{name}.npy", np.full((5, 32, 32, 3), value, np.uint8))
+        np.save(folder / f"validation_{name}.npy", np.zeros((0, 32, 32, 3), np.uint8))
+    lines = ["index,name,split,kind", *(f"{n},a,train,warped" for n in range(5))]
     (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
     files = [manifest.describe(folder, path.name) for path in folder.iterdir()]
     manifest.write(folder, "train", "demo", stand_in=True, files=files)
@@ -146,8 +149,32 @@ def test_validation_shows_the_held_out_pairs_as_they_are(pairs):
     found = list(pairs.validation())
     assert len(found) == 4
     assert set(found[0]) == {"lr", "lr_up", "hr", "ref_du", "ref"}
-    for index, pair in zip(pairs.held_out, found, strict=True):
-        assert all(torch.equal(pair[n], to_tensor(np.load(pairs.folder / f"{n}.npy")[index][None])) for n in pair)
+    assert pairs.validation_kinds == ["warped"] * 4
+    arrays = {name: np.load(pairs.folder / f"validation_{name}.npy") for name in ("hr", "ref")}
+    for index, pair in enumerate(found):
+        for name, up in (("hr", "lr_up"), ("ref", "ref_du")):
+            bicubic = np.asarray(upscale(downscale(Image.fromarray(arrays[name][index]))))
+            assert torch.equal(pair[name], to_tensor(arrays[name][index][None]))
+            assert torch.equal(pair[up], to_tensor(bicubic[None]))
+
+
+def test_references_larger_than_inputs(tmp_path, training):
+    rng = np.random.default_rng(0)
+    for prefix, count, side in (("", 4, 48), ("validation_", 2, 80)):
+        np.save(tmp_path / f"{prefix}hr.npy", rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8))
+        np.save(tmp_path / f"{prefix}ref.npy", rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8))
+    lines = [f"{n},a,train,warped" for n in range(4)] + ["0,b,validation,warped", "1,c,validation,unrelated"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["index,name,split,kind", *lines]) + "\n")
+    files = [manifest.describe(tmp_path, path.name) for path in tmp_path.iterdir()]
+    manifest.write(tmp_path, "train", "demo", stand_in=True, files=files)
+    pairs = TrainingPairs(tmp_path)
+    batch = pairs.batch(0, training(batch=16, swap=1.0, self_reference=0.5, turn_apart=0.0), 3)
+    sides = {"lr": 8, "lr_up": 32, "hr": 32, "ref_du": 48, "ref": 48}
+    assert {name: tuple(value.shape) for name, value in batch.items()} == {n: (16, 3, s, s) for n, s in sides.items()}
+    hr = to_tensor(np.load(tmp_path / "hr.npy"))
+    assert all(any(torch.equal(t, one) for o in hr for t in orientations(o)) for one in batch["hr"])
+    assert [pair["ref"].shape[2] for pair in pairs.validation()] == [80, 80]
+    assert pairs.validation_kinds == ["warped", "unrelated"]
 
 
 def test_to_tensor_covers_minus_one_to_one():
@@ -159,16 +186,16 @@ def test_to_tensor_covers_minus_one_to_one():
 
 
 def test_damaged_training_arrays_are_named(pairs):
-    path = pairs.folder / "ref_du.npy"
+    path = pairs.folder / "ref.npy"
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    with pytest.raises(UserError, match=r"ref_du\.npy: missing or not of the size"):
+    with pytest.raises(UserError, match=r"ref\.npy: missing or not of the size"):
         TrainingPairs(pairs.folder)
     path.unlink()
-    with pytest.raises(UserError, match=r"ref_du\.npy: missing"):
+    with pytest.raises(UserError, match=r"ref\.npy: missing"):
         TrainingPairs(pairs.folder)
     path.write_bytes(b"x" * len(whole))
-    with pytest.raises(UserError, match=r"ref_du\.npy: not a NumPy array"):
+    with pytest.raises(UserError, match=r"ref\.npy: not a NumPy array"):
         TrainingPairs(pairs.folder)
 
 

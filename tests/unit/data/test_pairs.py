@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from extracter.data.pairs import ARRAYS, Region, cut_pair, degrade_pair, extend, recolour, warp
+from extracter.data.pairs import Region, cut_pair, extend, recolour, warp
 
 
 def test_a_warp_without_change_is_a_crop(photograph):
@@ -67,6 +67,9 @@ def test_pairs_stay_in_their_region(width, height, shift, scale, rotation, seed)
     data = TrainData(
         source="demo", folder=None, size=32, pairs=1, validation=1, shift=shift, scale=scale, rotation=rotation,
         photometry=0.0,
+        ref_size=None,
+        validation_ref_size=None,
+        mixture=None,
     )  # fmt: skip
     region = Region(5, 7, 5 + width, 7 + height)
     pixels = np.zeros((height + 20, width + 20, 3), np.uint8)
@@ -96,11 +99,3 @@ def test_a_shift_alone_gives_exact_pixels_of_the_same_photograph(photograph, tra
         places[name] = found[0]
     distance = np.abs(places["hr"] - places["ref"])
     assert 0 < distance.max() <= 16
-
-
-def test_a_degraded_pair_has_six_images_of_the_right_sizes(photograph):
-    pair = degrade_pair(photograph(1, 32, 32), photograph(2, 32, 32))
-    assert list(pair) == list(ARRAYS)
-    assert {name: image.shape[0] for name, image in pair.items()} == {
-        "lr": 8, "lr_up": 32, "hr": 32, "ref_lr": 8, "ref_du": 32, "ref": 32,
-    }  # fmt: skip

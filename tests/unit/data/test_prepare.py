@@ -1,6 +1,5 @@
-"""Prepared sets: what they hold, that two runs agree, that only what changed is redone, and wrong raw files."""
+"""Prepared sets: what they hold, that two runs agree, and that wrong raw files are named."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from prepared import contents, rows
 
 from extracter.data import prepare_pairs
 from extracter.data.degradation import downscale, upscale
@@ -20,15 +20,6 @@ CUFED5 = {f"00{n}_{rank}.png": (40 + n, 30 + rank) for n in range(3) for rank in
 
 def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
-
-
-def rows(folder: Path, name: str = "references.csv") -> list[dict]:
-    with (folder / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_own_references_by_rank(raw_set, test_data, tmp_path):
@@ -83,32 +74,6 @@ def test_two_runs_agree_byte_for_byte(raw_set, test_data, train_data, tmp_path):
     assert contents(tmp_path / "a/train")["hr.npy"] != contents(tmp_path / "c/train")["hr.npy"]
 
 
-def test_one_changed_image_redoes_one_image(raw_set, test_data, tmp_path, photograph):
-    raw, out = raw_set("cufed5", CUFED5, "cufed5"), tmp_path / "out"
-    prepare_test("cufed5", test_data("own"), raw, out, seed=1)
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    photograph(99, 40, 40).save(raw / "001_3.png")
-    raw_set.rewrite(raw, "cufed5", "cufed5")
-    (out / "manifest.json").unlink()  # as Snakemake does before it runs a rule
-    prepare_test("cufed5", test_data("own"), raw, out, seed=1)
-    redone = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
-    assert redone == {"001.png", *(f"001_{rank}.png" for rank in range(1, 6))}
-    fresh = tmp_path / "fresh"
-    prepare_test("cufed5", test_data("own"), raw, fresh, seed=1)
-    assert contents(out) == contents(fresh)
-
-
-def test_damaged_and_foreign_files_of_an_earlier_run_are_put_right(raw_set, test_data, tmp_path):
-    raw, out = raw_set("cufed5", CUFED5, "cufed5"), tmp_path / "out"
-    prepare_test("cufed5", test_data("own"), raw, out, seed=1)
-    wanted = contents(out)
-    (out / "lr/000.png").write_bytes(b"nonsense")
-    (out / "ref/002_2.png").unlink()
-    (out / "hr/stranger.png").write_bytes(b"from an earlier set")
-    prepare_test("cufed5", test_data("own"), raw, out, seed=1)
-    assert contents(out) == wanted
-
-
 def test_wrong_raw_files_are_named_and_leave_no_manifest(raw_set, test_data, tmp_path):
     raw, out = raw_set("cufed5", CUFED5, "cufed5"), tmp_path / "out"
     size = (raw / "001_3.png").stat().st_size
@@ -147,28 +112,27 @@ def test_what_does_not_fit_the_parameters_is_refused(raw_set, test_data, train_d
 def test_training_arrays(raw_set, train_data, tmp_path):
     photos = raw_set("train", {"a.png": (120, 60), "b.png": (70, 90), "small.png": (20, 25)})
     prepare_train(train_data(), photos, tmp_path / "out", seed=1)
-    arrays = {name: np.load(tmp_path / f"out/{name}.npy") for name in ("lr", "lr_up", "hr", "ref_lr", "ref_du", "ref")}
-    assert all(array.dtype == np.uint8 and len(array) == 24 for array in arrays.values())
-    assert arrays["hr"].shape[1:] == arrays["ref"].shape[1:] == (32, 32, 3)
-    for hr, lr, lr_up in (("hr", "lr", "lr_up"), ("ref", "ref_lr", "ref_du")):
-        for index in range(24):
-            small = downscale(Image.fromarray(arrays[hr][index]))
-            assert np.array_equal(arrays[lr][index], np.asarray(small))
-            assert np.array_equal(arrays[lr_up][index], np.asarray(upscale(small)))
+    arrays = {name: np.load(tmp_path / f"out/{name}.npy") for name in ("hr", "ref", "validation_hr", "validation_ref")}
+    counts = {name: 4 if name.startswith("validation") else 20 for name in arrays}
+    assert all(a.dtype == np.uint8 and a.shape == (counts[name], 32, 32, 3) for name, a in arrays.items())
     pairs = rows(tmp_path / "out", "pairs.csv")
-    assert [row["split"] for row in pairs] == ["train"] * 20 + ["validation"] * 4
+    assert [(row["split"], int(row["index"])) for row in pairs] == [
+        *(("train", n) for n in range(20)), *(("validation", n) for n in range(4))
+    ]  # fmt: skip
     assert {row["name"] for row in pairs} == {"a", "b", "small"}
+    assert {row["kind"] for row in pairs} == {"warped"}
     assert not np.array_equal(arrays["hr"], arrays["ref"])
+    assert Image.open(tmp_path / "out/contact_sheet.png").height > 600
 
 
 def test_every_pair_is_cut_from_the_photograph_it_names(raw_set, train_data, tmp_path):
     photos = raw_set("train", {"a.png": (120, 60), "b.png": (70, 90)})
     prepare_train(train_data(), photos, tmp_path / "out", seed=1)
-    hr = np.load(tmp_path / "out/hr.npy")
+    hr = {"train": np.load(tmp_path / "out/hr.npy"), "validation": np.load(tmp_path / "out/validation_hr.npy")}
     for row in rows(tmp_path / "out", "pairs.csv"):
         photo = pixels(photos / f"{row['name']}.png")
         views = np.lib.stride_tricks.sliding_window_view(photo, (32, 32, 3))[:, :, 0]
-        places = np.argwhere((views == hr[int(row["index"])]).all(axis=(2, 3, 4)))
+        places = np.argwhere((views == hr[row["split"]][int(row["index"])]).all(axis=(2, 3, 4)))
         assert len(places) == 1
         along = 1 if row["name"] == "a" else 0
         edge = 120 - 32 if row["name"] == "a" else 90 - 32
@@ -185,7 +149,7 @@ def test_training_and_validation_share_no_pixel(sizes, validation):
 
     data = TrainData(
         source="demo", folder=None, size=32, pairs=100, validation=validation, shift=0.1, scale=0.1, rotation=1.0,
-        photometry=0.1,
+        photometry=0.1, ref_size=None, validation_ref_size=None, mixture=None,
     )  # fmt: skip
     entries = [{"path": f"{n}.png", "sha256": str(n - n % 7 % 2)} for n in range(len(sizes))]
     train, held_out = prepare_pairs.split_photographs(entries, sizes, data, 3)
@@ -222,13 +186,18 @@ def test_published_pairs(raw_set, train_data, tmp_path):
     raw = raw_set("train", files, "pairs", "cufed")
     data = train_data(source="cufed", pairs=None, validation=3)
     prepare_train(data, raw, tmp_path / "out", seed=1)
-    hr, ref = np.load(tmp_path / "out/hr.npy"), np.load(tmp_path / "out/ref.npy")
-    assert np.array_equal(hr[7], pixels(raw / "input/007.png"))
-    assert np.array_equal(ref[7], pixels(raw / "ref/007.png"))
-    assert np.array_equal(ref[4, :28, :20], pixels(raw / "ref/004.png"))
-    assert np.array_equal(ref[4, :, 20:], ref[4, :, 8:20][:, ::-1])
+    folders = {"train": "", "validation": "validation_"}
+    arrays = {s: [np.load(tmp_path / f"out/{p}{n}.npy") for n in ("hr", "ref")] for s, p in folders.items()}
     pairs = rows(tmp_path / "out", "pairs.csv")
     assert sum(row["split"] == "validation" for row in pairs) == 3
+    for row in pairs:
+        hr, ref = (array[int(row["index"])] for array in arrays[row["split"]])
+        assert np.array_equal(hr, pixels(raw / f"input/{row['name']}.png"))
+        if row["name"] == "004":
+            assert np.array_equal(ref[:28, :20], pixels(raw / "ref/004.png"))
+            assert np.array_equal(ref[:, 20:], ref[:, 8:20][:, ::-1])
+        else:
+            assert np.array_equal(ref, pixels(raw / f"ref/{row['name']}.png"))
     (raw / "ref/003.png").unlink()
     raw_set.rewrite(raw, "train", "pairs", "cufed")
     with pytest.raises(UserError, match=r"1 images have no partner .* 003"):
@@ -249,64 +218,7 @@ def test_a_full_disk_leaves_the_earlier_arrays(raw_set, train_data, tmp_path, mo
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare_pairs, "degrade_pair", full)
+    monkeypatch.setattr(prepare_pairs, "cut_pair", full)
     with pytest.raises(UserError, match=r"\.npy: cannot be written \(No space left on device\)"):
         prepare_train(train_data(), photos, tmp_path / "out", seed=2)
     assert contents(tmp_path / "out") == before
-
-
-def count_made(monkeypatch) -> list[str]:
-    made = []
-    original = prepare_pairs.degrade_pair
-    monkeypatch.setattr(prepare_pairs, "degrade_pair", lambda hr, ref: made.append("") or original(hr, ref))
-    return made
-
-
-@pytest.mark.parametrize("count", [3, 24])
-def test_one_changed_photograph_redoes_its_pairs_alone(raw_set, train_data, tmp_path, monkeypatch, photograph, count):
-    raw, out = raw_set("train", {f"{n:02}.png": (90, 80) for n in range(count)}), tmp_path / "out"
-    data = train_data(pairs=10 * count)
-    made = count_made(monkeypatch)
-    prepare_train(data, raw, out, seed=1)
-    assert len(made) == 10 * count
-    made.clear()
-    (out / "manifest.json").unlink()
-    (out / ".ref_du.abc123.part.npy").write_bytes(b"left by a run that was killed")
-    prepare_train(data, raw, out, seed=1)
-    assert not made
-    photograph(99, 90, 80).save(raw / "01.png")
-    raw_set.rewrite(raw, "train")
-    prepare_train(data, raw, out, seed=1)
-    assert 0 < len(made) <= 11 + (count == 3)
-    prepare_train(data, raw, tmp_path / "fresh", seed=1)
-    assert contents(out) == contents(tmp_path / "fresh")
-
-
-def test_damaged_arrays_and_other_parameters_are_made_anew(raw_set, train_data, tmp_path, monkeypatch):
-    raw, out = raw_set("train", {"a.png": (120, 80)}), tmp_path / "out"
-    prepare_train(train_data(), raw, out, seed=1)
-    wanted = contents(out)
-    with (out / "ref_du.npy").open("r+b") as file:
-        file.seek(5000)
-        file.write(b"damage")
-    made = count_made(monkeypatch)
-    prepare_train(train_data(), raw, out, seed=1)
-    assert len(made) == 24
-    assert contents(out) == wanted
-    for changes, seed in (({"rotation": 5.0}, 1), ({}, 2)):
-        made.clear()
-        prepare_train(train_data(**changes), raw, out, seed=seed)
-        assert len(made) == 24
-        assert contents(out) != wanted
-
-
-def test_one_changed_published_pair_redoes_one_pair(raw_set, train_data, tmp_path, monkeypatch, photograph):
-    raw = raw_set("train", {f"{s}/{n}.png": (32, 32) for s in ("input", "ref") for n in range(9)}, "pairs", "cufed")
-    data, out = train_data(source="cufed", pairs=None, validation=3), tmp_path / "out"
-    prepare_train(data, raw, out, seed=1)
-    photograph(77, 32, 32).save(raw / "ref/5.png")
-    raw_set.rewrite(raw, "train", "pairs", "cufed")
-    made = count_made(monkeypatch)
-    prepare_train(data, raw, out, seed=1)
-    assert len(made) == 1
-    assert np.array_equal(np.load(out / "ref.npy")[5], pixels(raw / "ref/5.png"))
