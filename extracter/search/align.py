@@ -63,27 +63,49 @@ def align(lr_up: Tensor, refs_du: Sequence[Tensor], matches: Matches, config: Se
         raise ValueError(f"alignment needs patches with k = 3s and p = s, not {config.kernel}, {config.stride}")
     cell, reach = 4 * config.stride, radius(config)
     rows, columns = lr_up.shape[-2] // cell, lr_up.shape[-1] // cell
-    query = _grey(lr_up, cell)
-    keys = [_grey(ref, cell + reach) for ref in refs_du]
+    keys = [pad_grey(grey(ref), cell + reach) for ref in refs_du]
     grids = [(ref.shape[-2] // cell, ref.shape[-1] // cell) for ref in refs_du]
-    compare = _compare_numba if align_queries is not None and lr_up.device.type == "cpu" else _compare_torch
-    indices = matches.indices
-    offsets, statistics = compare(query, keys, grids, indices, cell, reach)
-    displacement = _displacement(indices, offsets, grids, rows, columns, cell)
-    agreement = _agreement(displacement, rows, columns, tolerance=cell // 2)
+    offsets, statistics = compare(pad_grey(grey(lr_up), cell), keys, grids, matches.indices, config)
+    displacement = displacements(matches.indices, offsets, grids, columns, cell).unflatten(3, (rows, columns))
     zncc, shift, ratio = statistics.unbind(2)
-    return matches._replace(offsets=offsets, evidence=torch.stack((zncc, agreement, shift, ratio), 2))
+    evidence = torch.stack((zncc, agreement(displacement, cell // 2).flatten(2), shift, ratio), 2)
+    return matches._replace(offsets=offsets, evidence=evidence)
 
 
-def _grey(image: Tensor, border: int) -> Tensor:
-    """Mean of the channels with its edges repeated: N, H + 2 border, W + 2 border, float32."""
-    return F.pad(image.float().mean(1, keepdim=True), (border,) * 4, mode="replicate").squeeze(1)
+def grey(image: Tensor) -> Tensor:
+    """Mean of the channels of N, 3, H, W: float32, N, H, W."""
+    return image.float().mean(1)
 
 
-def _compare_numba(
+def pad_grey(image: Tensor, border: int) -> Tensor:
+    """N, H, W with its edges repeated: N, H + 2 border, W + 2 border."""
+    return F.pad(image.unsqueeze(1), (border,) * 4, mode="replicate").squeeze(1)
+
+
+def compare(
+    query: Tensor, keys: Sequence[Tensor], grids: Sequence[tuple[int, int]], indices: Tensor, config: SearchConfig
+) -> tuple[Tensor, Tensor]:
+    """Find the best offset of each match.
+
+    Args:
+        query: N, 4h + 2 cell, 4w + 2 cell: grey LR_up, or rows of it, with a border; a cell has 4s pixels.
+        keys: N, H, W each: grey Ref_du with a border of a cell and the radius.
+        grids: rows and columns of each reference's keys.
+        indices: int64, N, u, Q: the matches of the queries in `query`.
+        config: patches of the search.
+
+    Returns:
+        Offsets, int64, N, u, Q, 2; ZNCC, difference of means, log-ratio of standard deviations, N, u, 3, Q.
+    """
+    by_loop = align_queries is not None and query.device.type == "cpu"
+    how = _compare_by_loop if by_loop else _compare_in_parallel
+    return how(query, keys, grids, indices, 4 * config.stride, radius(config))
+
+
+def _compare_by_loop(
     query: Tensor, keys: Sequence[Tensor], grids: Sequence[tuple[int, int]], indices: Tensor, cell: int, reach: int
 ) -> tuple[Tensor, Tensor]:
-    """`_compare_torch` as a compiled loop on the CPU."""
+    """`compare` on the CPU."""
     batch, u, count = indices.shape
     offsets = torch.zeros(batch, u, count, 2, dtype=torch.long)
     statistics = torch.zeros(batch, u, 3, count)
@@ -108,22 +130,10 @@ def _compare_numba(
     return offsets, statistics
 
 
-def _compare_torch(
+def _compare_in_parallel(
     query: Tensor, keys: Sequence[Tensor], grids: Sequence[tuple[int, int]], indices: Tensor, cell: int, reach: int
 ) -> tuple[Tensor, Tensor]:
-    """Best offset of each match, and what was found there.
-
-    Args:
-        query: N, 4h + 2 cell, 4w + 2 cell.
-        keys: of each reference, with a border of `cell` + `reach`.
-        grids: rows and columns of each reference's keys.
-        indices: N, u, Q.
-        cell: pixels of a cell's side; a window has three.
-        reach: largest offset.
-
-    Returns:
-        Offsets N, u, Q, 2; ZNCC, difference of means, log-ratio of standard deviations: N, u, 3, Q.
-    """
+    """`compare` by PyTorch's operations, for many matches at once."""
     side, tries = 3 * cell, 2 * reach + 1
     windows = F.unfold(query.unsqueeze(1), side, stride=cell).mT  # N, Q, side side
     means = windows.mean(2, keepdim=True)
@@ -170,23 +180,37 @@ def _starts(
     return begin + row * cell * width + column * cell, first
 
 
-def _displacement(
-    indices: Tensor, offsets: Tensor, grids: Sequence[tuple[int, int]], rows: int, columns: int, cell: int
+def displacements(
+    indices: Tensor, offsets: Tensor, grids: Sequence[tuple[int, int]], columns: int, cell: int, first: int = 0
 ) -> Tensor:
-    """Where each match lies, seen from its query: N, u, 3, rows, columns; reference and pixels down and right."""
+    """Where each match lies, seen from its query: N, u, 3, Q; reference, and pixels down and right.
+
+    Args:
+        indices: N, u, Q: matches of consecutive queries.
+        offsets: N, u, Q, 2.
+        grids: rows and columns of each reference's keys.
+        columns: of the queries.
+        cell: pixels between queries.
+        first: row of the first query.
+    """
     number, row, column = locate(indices, grids)
-    query = torch.arange(rows * columns, device=indices.device)
-    down = (row - query.div(columns, rounding_mode="floor")) * cell + offsets[..., 0]
+    query = torch.arange(indices.shape[2], device=indices.device)
+    down = (row - first - query.div(columns, rounding_mode="floor")) * cell + offsets[..., 0]
     right = (column - query % columns) * cell + offsets[..., 1]
-    return torch.stack((number, down, right), 2).unflatten(3, (rows, columns))
+    return torch.stack((number, down, right), 2)
 
 
-def _agreement(displacement: Tensor, rows: int, columns: int, tolerance: int) -> Tensor:
-    """Share of the 8 neighbours of each query that have a match of nearly the same displacement, N, u, Q.
+def agreement(displacement: Tensor, tolerance: int) -> Tensor:
+    """Share of the 8 neighbours of each query that have a match of nearly the same displacement, N, u, rows, columns.
 
     Neighbours may differ by `tolerance` pixels, as they do where the reference is scaled or turned. Beyond the image
     nothing agrees.
+
+    Args:
+        displacement: N, u, 3, rows, columns.
+        tolerance: pixels.
     """
+    rows, columns = displacement.shape[-2:]
     # References are told apart by a displacement that no image has.
     moved = displacement.float()
     moved = moved[:, :, 1:] + moved[:, :, :1] * 2**20
@@ -196,4 +220,4 @@ def _agreement(displacement: Tensor, rows: int, columns: int, tolerance: int) ->
         near = padded[..., y : y + rows, x : x + columns]
         distance = (moved.unsqueeze(2) - near.unsqueeze(1)).abs().amax(3)  # N, u, u of the neighbour, rows, columns
         votes += (distance.amin(2) <= tolerance).float()
-    return votes.flatten(2) / 8
+    return votes / 8

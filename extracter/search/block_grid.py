@@ -63,7 +63,7 @@ def locate(indices: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, T
     """Reference, row and column of keys that are counted on from one reference to the next; shaped as `indices`."""
     counts = torch.tensor([rows * columns for rows, columns in grids], device=indices.device)
     ends = counts.cumsum(0)
-    number = torch.bucketize(indices, ends, right=True).clamp(max=len(grids) - 1)
+    number = torch.bucketize(indices.contiguous(), ends, right=True).clamp(max=len(grids) - 1)
     within = indices - (ends - counts)[number]
     across = torch.tensor([columns for _, columns in grids], device=indices.device)[number]
     return number, within.div(across, rounding_mode="floor"), within % across

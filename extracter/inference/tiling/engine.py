@@ -10,9 +10,12 @@ from extracter.device import full_float32
 from extracter.errors import UserError
 from extracter.inference.tiling import approximate
 from extracter.inference.tiling.features import Features
+from extracter.inference.tiling.moved_textures import MovedTextures
 from extracter.inference.tiling.network import Margins, Tile, density_bounds
 from extracter.inference.tiling.search import Search, least_bytes
 from extracter.inference.tiling.textures import Textures
+from extracter.inference.tiling.trust import align_whole, weigh_whole
+from extracter.inference.tiling.trust import least_bytes as trust_bytes
 from extracter.inference.tiling.windows import InsufficientMemoryError, Picture, Window, from_signed
 from extracter.memory import MIB, malloc_trim
 from extracter.models.extracter import Extracter
@@ -97,12 +100,18 @@ def super_resolve(
     ).run()  # fmt: skip
     if model.stm.repeats:
         matches = with_repeats(matches)
+    weighed = matches
+    if model.stm.align:
+        weighed = weigh_whole(lr, align_whole(lr_up, [key.picture for key in keys], matches, model), model)
     rows, columns = (side // config.stride for side in padded)
-    indices, scores = (x[0].view(-1, rows, columns) for x in (matches.indices, matches.scores))
+    indices, scores = (x[0].view(-1, rows, columns) for x in (weighed.indices, weighed.scores))
     tiles, rest = plan_tiles(model, margins, lr.whole, memory)
-    textures = Textures(
-        [features(image) for image in inputs.refs], indices, config.stride, rest, model.stm.constant_coverage
-    )
+    references = [features(image) for image in inputs.refs]
+    if weighed.offsets is None:
+        textures = Textures(references, indices, config.stride, rest, model.stm.constant_coverage)
+    else:
+        offsets = weighed.offsets[0].unflatten(1, (rows, columns))
+        textures = MovedTextures(references, indices, offsets, config.stride, rest)
     bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
@@ -146,8 +155,13 @@ def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, refer
     width, stride = model.dfe.features[0].out_channels, model.search.stride
     tile = tile_bytes(model, margins, stride, whole) / TILE_SHARE
     if model.search.method == "approximate":
-        return max(tile, approximate.least_bytes(width, stride, whole, references, model.stm.u))
-    return max(tile, least_bytes(width, stride, whole, references))
+        needed = approximate.least_bytes(width, stride, whole, references, model.stm.u)
+    else:
+        needed = least_bytes(width, stride, whole, references)
+    aligned = 0.0
+    if model.stm.align:
+        aligned = trust_bytes(whole.height * whole.width // stride**2, model.stm.u, references)
+    return max(tile, needed) + aligned
 
 
 def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Window) -> float:

@@ -25,6 +25,7 @@ class Textures:
         stride: s, cells of a block's side; patches are 3 x 3 blocks.
         memory: bytes for kept features.
         constant_coverage: see `SearchTransfer`.
+        reach: cells beyond a tile of the reference whose features are kept with it.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Textures:
         stride: int,
         memory: float,
         constant_coverage: bool = False,
+        reach: int = 0,
     ):
+        self.reach = reach
         self.constant_coverage = constant_coverage
         self.references, self.indices, self.stride = references, indices, stride
         self.whole = Window(0, stride * indices.shape[1], 0, stride * indices.shape[2])
@@ -86,7 +89,7 @@ class Textures:
         if (number, level) in self.kept:
             return self.kept[number, level]
         reference, tile = self.tiles[number]
-        features = self.references[reference].cut(tile, level)
+        features = self.references[reference].cut(tile.grow(self.reach, self.references[reference].whole), level)
         size = 4 * features.numel()
         if size <= self.room[level]:
             self.room[level] -= size

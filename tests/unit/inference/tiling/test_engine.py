@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extracter.inference.tiling import engine, search
+from extracter.inference.tiling import engine, moved_textures, search, trust
 from extracter.inference.tiling.network import Margins
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window, from_signed, to_signed
 from extracter.models.extracter import Extracter
@@ -109,11 +109,16 @@ sides = st.integers(1, 30)
     st.sampled_from([3, 6, 12]),
     st.integers(1, 5),
     st.sampled_from([300e6, 60e6, 35e6]),
-    st.sampled_from(["two_stage", "direct", "ttsr"]),
+    st.sampled_from(["two_stage", "direct", "ttsr", "gate"]),
     st.booleans(),
 )
 def test_tiled_equals_whole(lr, refs, kernel, blocks, memory, kind, skip):
-    model = network(ttsr=True, bicubic_skip=skip) if kind == "ttsr" else network(strategy=kind, bicubic_skip=skip)
+    if kind == "ttsr":
+        model = network(ttsr=True, bicubic_skip=skip)
+    elif kind == "gate":
+        model = network(align=True, gate=True, bicubic_skip=skip)
+    else:
+        model = network(strategy=kind, bicubic_skip=skip)
     model.search = dataclasses.replace(model.search, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
     inputs = images(sum(lr), lr, refs)
     assert difference(model, inputs, memory, 4 * blocks) <= 1e-4
@@ -244,3 +249,13 @@ def test_without_gde():
     inputs = floating(images(1, (9, 14), [(24, 40)]))
     sr, matches = engine.super_resolve(model, inputs, memory=2**27)
     assert float((to_signed(sr) - whole(model, inputs, matches)).abs().max()) <= 1e-4
+
+
+@pytest.mark.parametrize("kernel", [3, 6])
+@pytest.mark.parametrize("gate", [True, False])
+def test_alignment_and_gate_in_tiles_and_strips(kernel, gate, monkeypatch):
+    monkeypatch.setattr(trust, "_AT_ONCE", 40)  # strips of a row or two
+    monkeypatch.setattr(moved_textures, "_AT_ONCE", 2**12)
+    model = network(align=True, gate=gate, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
+    inputs = images(3, (26, 21), [(60, 52), (340, 36)])
+    assert difference(model, inputs, 300e6, edge=6 * (kernel // 3)) < 1e-4
