@@ -1,4 +1,4 @@
-"""`extracter download` and `prepare`: raw images, and the arrays and images made from them."""
+"""`extracter download` and `prepare`: raw images, and what training and evaluation read."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +12,15 @@ from extracter.projection import download_keys, prepare_keys
 
 def download(
     name: Annotated[str, typer.Argument(metavar="SET", help="train, or a test set such as set14.")],
-    out: Annotated[Path, typer.Option(help="Folder for the raw images and their manifest.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for the raw images and manifest.json.")],
     mirror: Annotated[
         str | None,
-        typer.Option(help="Folder or http(s) address to fetch the same files from; by default `data.mirror`."),
+        typer.Option(help="Folder or http(s) address that has the same files; by default `data.mirror`."),
     ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
 ) -> None:
-    """Fetch the raw images of one set, verified; the demo preset takes them from scikit-image, without network.
+    """Download and verify the raw images of one set. The demo preset needs no network.
 
     Example: `extracter download set14 --preset open --out data/raw/open/set14`
     """
@@ -36,8 +36,8 @@ def download(
 
 def prepare(
     name: Annotated[str, typer.Argument(metavar="SET", help="train, or a test set such as set14.")],
-    raw: Annotated[Path, typer.Option(help="Folder that `download` made.")],
-    out: Annotated[Path, typer.Option(help="Folder for LR, LR_up, Ref, Ref_du and their manifest.json.")],
+    raw: Annotated[Path, typer.Option(help="Folder that `download` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for LR, LR_up, Ref, Ref_du and manifest.json.")],
     file: Params = "params.yaml",
     preset: PresetName = None,
 ) -> None:
@@ -53,5 +53,5 @@ def prepare(
         return
     kind = params.load_keys(file, preset, f"data.tests.{name}.references").data.tests[name].references
     blocks = params.load_keys(file, preset, *prepare_keys(name, kind))
-    # Without random references nothing is drawn.
+    # The seed is used only to draw random references.
     prepare_test(name, blocks.data.tests[name], raw, out, seed=getattr(blocks, "seed", 0))

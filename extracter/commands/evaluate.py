@@ -1,4 +1,4 @@
-"""`extracter evaluate`: Table 1's measurements."""
+"""`extracter evaluate`: the measurements of Table 1."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,11 @@ from extracter.projection import evaluate_keys
 def evaluate(
     variant: Annotated[str, typer.Argument(help="bicubic, ttsr-rec, ttsr, extracter-rec, extracter or released.")],
     images: Annotated[Path, typer.Option(help="Prepared test set.")],
-    out: Annotated[Path, typer.Option(help="CSV with a row for each image.")],
-    summary: Annotated[Path, typer.Option(help="JSON with the means.")],
+    out: Annotated[Path, typer.Option(help="CSV to write, with a row for each image.")],
+    summary: Annotated[Path, typer.Option(help="JSON to write, with the means over the images.")],
     sr: Annotated[Path, typer.Option(help="Folder for the super-resolved images.")],
-    timings: Annotated[Path | None, typer.Option(help="CSV with each image's seconds and peak memory.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; none for bicubic.")] = None,
+    timings: Annotated[Path | None, typer.Option(help="CSV to write, with time and memory of each image.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; omit it for bicubic.")] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",

@@ -1,4 +1,4 @@
-"""`extracter figure-*`: the pictures."""
+"""`extracter figure-*`: figures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,33 +10,33 @@ from extracter.errors import UserError
 
 
 def figure_comparison(
-    sets: Annotated[list[Path], typer.Argument(help="Prepared test sets, a row for each.")],
-    sr: Annotated[Path, typer.Option(help="Folder of the SR images, VARIANT/SET/NAME.png.")],
-    out: Annotated[Path, typer.Option(help="PNG.")],
+    sets: Annotated[list[Path], typer.Argument(help="Prepared test sets; each becomes a row.")],
+    sr: Annotated[Path, typer.Option(help="Folder of the SR images: VARIANT/SET/NAME.png.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
 ) -> None:
-    """Draw LR, every method's result, reference and truth side by side, for one image of each set."""
+    """Draw LR, the result of each method, reference and original for one image of each set."""
     from extracter.reporting.figure_comparison import figure_comparison
 
     figure_comparison(sets, sr, out)
 
 
 def figure_training(
-    logs: Annotated[list[Path], typer.Argument(help="train_log.csv of checkpoints, in folders named as the variant.")],
-    out: Annotated[Path, typer.Option(help="PNG.")],
+    logs: Annotated[list[Path], typer.Argument(help="train_log.csv in folders named after the variant.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
 ) -> None:
-    """Draw reconstruction loss and validation PSNR by step."""
+    """Draw the reconstruction loss and the validation PSNR by step."""
     from extracter.reporting.figures import figure_training
 
     figure_training(logs, out)
 
 
 def figure_kernels(
-    results: Annotated[list[Path], typer.Argument(help="Results of `kernel-sweep`.")],
-    out: Annotated[Path, typer.Option(help="PNG.")],
+    results: Annotated[list[Path], typer.Argument(help="JSON files that `kernel-sweep` wrote.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
     timings: Annotated[Path | None, typer.Option(help="Folder that `kernel-sweep --timings` wrote into.")] = None,
-    measured: Annotated[Path | None, typer.Option(help="PNG of the same figure with peak memory.")] = None,
+    measured: Annotated[Path | None, typer.Option(help="PNG to write, with peak memory, too.")] = None,
 ) -> None:
-    """Draw kernel size against PSNR, and against peak memory in a figure of its own."""
+    """Draw PSNR by kernel size; and peak memory by kernel size in another figure."""
     from extracter.reporting.figures import figure_kernels
 
     figure_kernels(results, out, timings=timings, measured=measured)

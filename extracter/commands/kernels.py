@@ -1,4 +1,4 @@
-"""`extracter kernel-sweep`: Table 3's measurements."""
+"""`extracter kernel-sweep`: the measurements of Table 3."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -22,20 +22,20 @@ class Method(StrEnum):
 def kernel_sweep(
     images: Annotated[Path, typer.Option(help="Prepared test set.")],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
-    kernel: Annotated[int, typer.Option(help="Patch side; stride and padding are a third of it.")],
+    kernel: Annotated[int, typer.Option(help="Side of a patch; stride and padding are a third of it.")],
     method: Annotated[
         Method,
         typer.Option(
-            help="dense keeps the whole correlation, as in the paper; chunked a part; blocks is the fast one."
+            help="dense holds the complete correlation, as in the paper, chunked a part; blocks is the fast search."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="JSON with PSNR and SSIM, or out of memory.")],
-    timings: Annotated[Path | None, typer.Option(help="JSON with seconds an image and peak memory.")] = None,
+    out: Annotated[Path, typer.Option(help="JSON to write, with PSNR and SSIM, or that the run did not fit.")],
+    timings: Annotated[Path | None, typer.Option(help="JSON to write, with time and memory of each image.")] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Measure one cell of Table 3, confined to `evaluation.memory_budget_gib`."""
+    """Measure one cell of Table 3, within `evaluation.memory_budget_gib` of memory."""
     from extracter.evaluation.kernel_sweep import kernel_sweep
 
     blocks = params.load_keys(file, preset, *kernel_keys())

@@ -1,17 +1,19 @@
-"""`extracter collect-*`, `table-*` and `show`: figures and tables from what was measured."""
+"""`extracter collect-*`, `table-*` and `show`: tables of the measurements."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+Table = Annotated[Path, typer.Option(help="CSV to write; the same table as Markdown gets the suffix .md.")]
+
 
 def collect_metrics(
-    summaries: Annotated[list[Path], typer.Argument(help="Summaries that `evaluate` made.")],
-    out: Annotated[Path, typer.Option(help="metrics.json, nested numbers.")],
-    kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="Results of `kernel-sweep`.")] = None,
+    summaries: Annotated[list[Path], typer.Argument(help="Summaries that `evaluate` wrote.")],
+    out: Annotated[Path, typer.Option(help="JSON to write, with nested numbers.")],
+    kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="JSON that `kernel-sweep` wrote.")] = None,
 ) -> None:
-    """Gather all figures that do not depend on the machine's speed into one file."""
+    """Gather PSNR and SSIM of all evaluations into one file, for `dvc metrics`."""
     from extracter.reporting.tables import collect_metrics
 
     collect_metrics(summaries, kernels or [], out)
@@ -19,47 +21,49 @@ def collect_metrics(
 
 def collect_plots(
     logs: Annotated[list[Path], typer.Option("--log", help="train_log.csv of a checkpoint.")],
-    images: Annotated[list[Path], typer.Option("--image", help="CSV that `evaluate` made.")],
+    images: Annotated[list[Path], typer.Option("--image", help="CSV that `evaluate` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for training.csv, images.csv, kernel_psnr.csv.")],
-    kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="Results of `kernel-sweep`.")] = None,
+    kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="JSON that `kernel-sweep` wrote.")] = None,
 ) -> None:
-    """Gather the curves that `dvc plots diff` compares between two runs."""
+    """Gather the curves that `dvc plots` draws."""
     from extracter.reporting.dvc_plots import collect_plots
 
     collect_plots(logs, images, kernels or [], out)
 
 
 def table_metrics(
-    summaries: Annotated[list[Path], typer.Argument(help="Summaries that `evaluate` made.")],
-    out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")],
+    summaries: Annotated[list[Path], typer.Argument(help="Summaries that `evaluate` wrote.")],
+    out: Table,
 ) -> None:
-    """Table 1: PSNR / SSIM of every method on every test set, measured beside the paper's."""
+    """Write Table 1: PSNR / SSIM of each method on each test set, measured and reported."""
     from extracter.reporting.table_metrics import table_metrics
 
     table_metrics(summaries, out)
 
 
-def table_parameters(out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")]) -> None:
-    """Table 2: parameters and correlation shape at the paper's configuration."""
+def table_parameters(
+    out: Table,
+) -> None:
+    """Write Table 2: number of weights and shape of the correlation in the paper's configuration."""
     from extracter.reporting.table_parameters import table_parameters
 
     table_parameters(out)
 
 
 def table_kernels(
-    results: Annotated[list[Path], typer.Argument(help="Results of `kernel-sweep`.")],
-    out: Annotated[Path, typer.Option(help="CSV; the Markdown table stands beside it.")],
+    results: Annotated[list[Path], typer.Argument(help="JSON files that `kernel-sweep` wrote.")],
+    out: Table,
     timings: Annotated[Path | None, typer.Option(help="Folder that `kernel-sweep --timings` wrote into.")] = None,
-    measured: Annotated[Path | None, typer.Option(help="CSV of the same table with memory and seconds.")] = None,
+    measured: Annotated[Path | None, typer.Option(help="CSV to write, with memory and seconds, too.")] = None,
 ) -> None:
-    """Table 3: kernel size against PSNR / SSIM for each search; seconds and peak memory in a table of their own."""
+    """Write Table 3: PSNR / SSIM by kernel size and search; and memory and seconds in another table."""
     from extracter.reporting.table_kernels import table_kernels
 
     table_kernels(results, out, timings=timings, measured=measured)
 
 
-def show(tables: Annotated[list[Path], typer.Argument(help="Tables as Markdown.")]) -> None:
-    """Print tables and say where they lie."""
+def show(tables: Annotated[list[Path], typer.Argument(help="Markdown tables.")]) -> None:
+    """Print tables, and the paths of their files."""
     from extracter.reporting.tables import show
 
     show(tables)

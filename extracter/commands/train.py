@@ -13,35 +13,35 @@ from extracter.projection import train_keys
 
 
 class Family(StrEnum):
-    """The networks that are trained."""
+    """The networks that can be trained."""
 
     extracter = "extracter"
     ttsr = "ttsr"
 
 
-FamilyName = Annotated[Family, typer.Argument(help="Which network.")]
+FamilyName = Annotated[Family, typer.Argument(help="Network to train.")]
 Pairs = Annotated[Path, typer.Option(help="Prepared training pairs.")]
 Out = Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")]
 State = Annotated[
     Path,
     typer.Option(
-        help="File to resume from. It stays when training is complete: the same command then only writes "
-        "the checkpoint again. Delete it to train anew."
+        help="File of the saved state, from which an interrupted training resumes. It is kept at the end; delete it to "
+        "train again from the start."
     ),
 ]
-Timings = Annotated[Path | None, typer.Option(help="JSON with the seconds that the training took.")]
+Timings = Annotated[Path | None, typer.Option(help="JSON to write, with the seconds of the training.")]
 Every = Annotated[
     int | None,
     typer.Option(
         "--checkpoint-every",
         min=1,
-        help="Steps between states that a killed run resumes from; by default `train.checkpoint_every`.",
+        help="Steps between saved states; by default `train.checkpoint_every`.",
     ),
 ]
 
 
 def _load(family: Family, phase: str, file: str, preset: str | None, every: int | None) -> list[Any]:
-    """The parameters of a phase, in the order of `train`'s arguments, and no others."""
+    """Load the parameters that a phase depends on, in the order of `train`'s arguments."""
     keys = [*train_keys(family.value, phase), *(["train.checkpoint_every"] if every is None else [])]
     blocks = params.load_keys(file, preset, *keys)
     settings = blocks.train if every is None else blocks.train.model_copy(update={"checkpoint_every": every})
@@ -56,8 +56,7 @@ def train_rec(
     start: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint folder of a -rec model of the same size to continue from, such as the released one of "
-            "preset open; by default training starts from random weights."
+            help="Checkpoint folder of a -rec model of the same size to start from; by default random weights."
         ),
     ] = None,
     every: Every = None,
@@ -66,7 +65,7 @@ def train_rec(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Train a network with the reconstruction loss alone (the -rec models). Killed, it resumes where it was.
+    """Train a network with the reconstruction loss alone (the -rec models). Resumes if interrupted.
 
     Example: `extracter train-rec extracter --pairs data/prepared/demo/train --out my-model --state my-model.state`
     """
@@ -80,7 +79,7 @@ def train_rec(
 def train_full(
     family: FamilyName,
     pairs: Pairs,
-    start: Annotated[Path, typer.Option(help="Checkpoint folder of the -rec model to continue from.")],
+    start: Annotated[Path, typer.Option(help="Checkpoint folder of the -rec model to start from.")],
     out: Out,
     state: State,
     every: Every = None,
@@ -89,7 +88,7 @@ def train_full(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Train on with all losses of Eq. 8, from the -rec checkpoint. Killed, it resumes where it was.
+    """Train a -rec model further, with all losses of Eq. 8. Resumes if interrupted.
 
     Example: `extracter train-full extracter --pairs data/prepared/demo/train --start my-model --out my-full-model
     --state my-full-model.state`

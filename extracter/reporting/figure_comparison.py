@@ -1,4 +1,4 @@
-"""The comparison picture: for one image of each test set, the inputs, every variant's result and the truth."""
+"""The comparison figure: inputs, results of all variants and original, for one image of each test set."""
 
 from pathlib import Path
 
@@ -16,19 +16,19 @@ from extracter.reporting.figures import ORANGE, save, show_image
 from extracter.reporting.tables import METHODS, title
 
 SHOWN = ["bicubic", "ttsr-rec", "extracter-rec", "extracter"]
-DETAIL = 96  # pixels, side of the detail that is shown
+DETAIL = 96  # side of the detail, in pixels
 
 
 def figure_comparison(sets: list[Path], sr: Path, out: Path) -> None:
     """Draw a row for each set.
 
-    A set's image is the one whose gain of Extracter-rec over bicubic is the median of the set, neither its best nor its
-    worst. The detail is where bicubic is furthest from the truth.
+    The image of a set is the one with the median gain of Extracter-rec over bicubic. The detail is the square in which
+    the bicubic enlargement is furthest from the original.
 
     Args:
         sets: folders of prepared test sets.
         sr: folder of the SR images, VARIANT/SET/NAME.png.
-        out: PNG.
+        out: PNG to write.
 
     Raises:
         UserError: an image is missing or damaged.
@@ -59,7 +59,7 @@ def _draw_row(row: np.ndarray, test_set: TestSet, sr: Path) -> None:
 
 
 def _median(test_set: TestSet, sr: Path) -> TestImage:
-    """The image of median gain; of an even number the one just below the middle."""
+    """Return the image with the median gain; with an even number of images, the lower of the middle two."""
     gains = []
     for inputs in test_set:
         bicubic, ours = (_read_sr(sr, variant, test_set.name, inputs) for variant in ("bicubic", "extracter-rec"))
@@ -82,15 +82,18 @@ def _read_sr(sr: Path, variant: str, name: str, inputs: TestImage) -> np.ndarray
 
 
 def worst_crop(hr: np.ndarray, bicubic: np.ndarray) -> tuple[int, int, int]:
-    """Top, left and side of the square in which bicubic is furthest from the truth, all multiples of 4.
+    """Find the square in which the bicubic enlargement is furthest from the original.
 
     Args:
-        hr, bicubic: uint8, (H, W, 3), sides multiples of 4.
+        hr, bicubic: uint8, (H, W, 3); sides are multiples of 4.
+
+    Returns:
+        Top, left and side in pixels, multiples of 4.
     """
     side = min(DETAIL, *hr.shape[:2]) // 4
     height, width = (length // 4 for length in hr.shape[:2])
     error = np.empty((height, width))
-    for row in range(height):  # of blocks of 4 x 4, one by one, for the luma of the whole takes much memory
+    for row in range(height):  # of blocks of 4 x 4, since the luma of the complete image needs much memory
         pixels = np.s_[4 * row : 4 * row + 4, : 4 * width]
         error[row] = ((luma(hr[pixels]) - luma(bicubic[pixels])) ** 2).reshape(4, width, 4).sum((0, 2))
     sums = np.pad(error, ((1, 0), (1, 0))).cumsum(0).cumsum(1)

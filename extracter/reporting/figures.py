@@ -1,9 +1,8 @@
-"""Figures of the results: training curves, and kernel size against PSNR and memory.
+"""Figures of the results: training curves, and PSNR and memory by kernel size.
 
-The same inputs give the same bytes: no window system, no dates, and fonts that come with Matplotlib.
+The same inputs give the same bytes: the figures need no window system, contain no dates, and use Matplotlib's fonts.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from extracter.errors import UserError
-from extracter.files import atomic_path
+from extracter.files import atomic_path, read_csv
 from extracter.reporting.tables import read_kernels, title
 
-# Okabe and Ito's palette, which the colour-blind tell apart.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 COLOURS = {"extracter": BLUE, "ttsr": ORANGE}
 GREY = "#666666"
@@ -24,14 +23,14 @@ NAMES = {"extracter": "Extracter", "ttsr": "TTSR"}
 
 
 def figure_training(logs: list[Path], out: Path) -> None:
-    """Reconstruction loss and validation PSNR by step; the full phase follows the -rec phase it continues.
+    """Draw the reconstruction loss and the validation PSNR by step. The full phase follows its -rec phase.
 
     Args:
-        logs: train_log.csv of checkpoints; the folder of each is named after its variant.
-        out: PNG.
+        logs: train_log.csv of checkpoints, in folders named after the variant.
+        out: PNG to write.
 
     Raises:
-        UserError: a log is missing or is something else.
+        UserError: a log is missing or of another kind.
     """
     curves = {path.parent.name: _read_log(path) for path in logs}
     figure = Figure(figsize=(10, 3.8), layout="constrained")
@@ -54,7 +53,7 @@ def figure_training(logs: list[Path], out: Path) -> None:
     save(figure, out)
 
 
-# How the searches are told apart.
+# Line styles of the searches.
 _METHODS = {
     "dense": {"linestyle": "-", "marker": "o"},
     "chunked": {"linestyle": ":", "marker": "o"},
@@ -65,13 +64,13 @@ _METHODS = {
 def figure_kernels(
     results: list[Path], out: Path, *, timings: Path | None = None, measured: Path | None = None
 ) -> None:
-    """Kernel size against PSNR; and the same with peak memory, which differs from run to run, as a figure of its own.
+    """Draw PSNR by kernel size; and with peak memory, which differs from run to run, in another figure.
 
     Args:
-        results: of `extracter kernel-sweep --out`.
-        out: PNG; runs that did not fit stand at its lower edge, as crosses.
-        timings: folder of what `extracter kernel-sweep --timings` wrote.
-        measured: PNG with peak memory too; runs that did not fit stand at the budget. None: not drawn.
+        results: JSON files that `extracter kernel-sweep --out` wrote.
+        out: PNG to write. Runs that did not fit are crosses at the lower edge.
+        timings: folder of the JSON files that `extracter kernel-sweep --timings` wrote.
+        measured: PNG to write with peak memory, too. Runs that did not fit are crosses at the budget. None: no figure.
     """
     _draw_kernels(read_kernels(results), out, memory=False)
     if timings is not None and measured is not None:
@@ -91,7 +90,7 @@ def _draw_kernels(found: list[dict], out: Path, *, memory: bool) -> None:
         axes.set(xlabel="kernel", ylabel=label, xlim=(-0.4, len(kernels) - 0.6))
         for rank, (name, method) in enumerate(series):
             cells = [result for result in found if (result["set"], result["method"]) == (name, method)]
-            shift = 0.06 * (rank - (len(series) - 1) / 2)  # side by side, so that none is hidden
+            shift = 0.06 * (rank - (len(series) - 1) / 2)  # so that no series hides another
             _draw_series(axes, cells, key, kernels, shift, colours[name])
     if memory:
         _draw_budgets(all_axes[-1], found)
@@ -108,7 +107,7 @@ def _draw_kernels(found: list[dict], out: Path, *, memory: bool) -> None:
 
 
 def _draw_series(axes: Axes, cells: list[dict], key: str, kernels: list[int], shift: float, colour: str) -> None:
-    """One search on one set: a line through the runs that fit and have a value, crosses for the others."""
+    """Draw one search on one set: a line through the runs that fit, crosses for the others."""
     measured = [cell for cell in cells if cell["fits"] and cell[key] is not None]
     style = {"color": colour, "linewidth": 1.8, **_METHODS[cells[0]["method"]]} if cells else {}
     if measured:
@@ -134,7 +133,7 @@ def _draw_budgets(axes: Axes, found: list[dict]) -> None:
 
 
 def save(figure: Figure, out: Path) -> None:
-    """Write a figure as PNG, whole or not at all, without the software's version in it."""
+    """Write a figure as PNG, completely or not at all, without the version of the software in it."""
     with atomic_path(out) as temporary:
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
 
@@ -151,7 +150,7 @@ def show_image(axes: Axes, pixels: np.ndarray, label: str) -> None:
 
 
 def tidy(*all_axes: Axes) -> None:
-    """The axes of all figures: no frame at the top and right, a light grid."""
+    """Give axes the style of all figures: no frame at the top and right, and a light grid."""
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -159,16 +158,10 @@ def tidy(*all_axes: Axes) -> None:
 
 
 def _read_log(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a training log; NaN where nothing was measured."""
-    wanted = ("step", "rec", "validation_psnr")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        columns = {name: np.array([float("nan" if row[name] == "" else row[name]) for row in rows]) for name in wanted}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `snakemake --cores all` to make it") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a training log ({error}); delete it and train the model again") from None
-    if not rows:
-        raise UserError(f"{path}: holds no step; delete it and train the model again")
-    return columns
+    """Read the columns of a training log. Values that were not measured are NaN."""
+    names = ("step", "rec", "validation_psnr")
+    remedy = "delete it and train the model again"
+    log = read_csv(path, numbers=names, remedy=remedy)
+    if log.empty:
+        raise UserError(f"{path}: has no steps; {remedy}")
+    return {name: log[name].to_numpy(float) for name in names}

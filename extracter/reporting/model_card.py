@@ -1,4 +1,4 @@
-"""A trained checkpoint as a release: half-precision weights, and a model card with what was measured."""
+"""Release a trained checkpoint: float16 weights and a model card with measurements."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from extracter.models.checkpoint import load_model, save_model
 from extracter.models.refsr import count_parameters
 from extracter.reporting.tables import METHODS, read_summaries, title
 
-LARGEST = 20 * 2**20  # bytes of weights
+LARGEST = 20 * 2**20  # limit of the weights, in bytes
 
 
 def release(checkpoint: Path, summaries: list[Path], about: Path, out: Path) -> None:
@@ -19,23 +19,24 @@ def release(checkpoint: Path, summaries: list[Path], about: Path, out: Path) -> 
 
     Args:
         checkpoint: folder that training wrote.
-        summaries: of `extracter evaluate`, of this checkpoint and of bicubic; they become the card's table.
-        about: Markdown for the card: the data and its licence, and what the model cannot do.
-        out: folder.
+        summaries: JSON files that `extracter evaluate` wrote for this checkpoint and for bicubic, for the card's table.
+        about: Markdown for the card: the training data and its licence, and the limits of the model.
+        out: folder to write.
 
     Raises:
-        UserError: no whole checkpoint with provenance, no such text, a summary that lacks its counterpart, or weights
-            that are larger than a release may be.
+        UserError: the checkpoint is incomplete or too large, the text is missing, or a summary has no counterpart.
     """
     training = read_json(checkpoint / "training.json")
     log = checkpoint / "train_log.csv"
     if not log.is_file() or "phase" not in training:
-        raise UserError(f"{checkpoint}: without train_log.csv or provenance; name a folder that training wrote")
+        raise UserError(f"{checkpoint}: has no train_log.csv or no provenance; name a folder that training wrote")
     model = load_model(checkpoint)
     tensors = {name: tensor.to(torch.float16) for name, tensor in model.state_dict().items()}
     size = sum(tensor.nbytes for tensor in tensors.values())
     if size > LARGEST:
-        raise UserError(f"{checkpoint}: {size / 2**20:.1f} MiB in float16; a release has at most {LARGEST // 2**20}")
+        raise UserError(
+            f"{checkpoint}: {size / 2**20:.1f} MiB in float16; the limit of a release is {LARGEST // 2**20} MiB"
+        )
     variant = "extracter-rec" if training["phase"] == "rec" else "extracter"
     parts = [
         f"# {METHODS[variant]}",
@@ -46,7 +47,7 @@ def release(checkpoint: Path, summaries: list[Path], about: Path, out: Path) -> 
         _provenance(training),
         "## Figures",
         _table(variant, summaries),
-        "PSNR in dB and SSIM on Y, x4, against the same images enlarged bicubically.",
+        "PSNR (dB) and SSIM on Y, x4, of this model and of bicubic interpolation.",
     ]
     save_model(model, tensors, out, training)
     shutil.copyfile(log, out / log.name)
@@ -57,7 +58,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; name a Markdown file that says what the model is trained on") from None
+        raise UserError(f"{path}: no such file; name a Markdown file that describes the training data") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text") from None
 

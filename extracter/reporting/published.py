@@ -1,18 +1,18 @@
-"""Figures that others have published, as data; nothing here is measured.
+"""Published figures, as data. Nothing here is measured.
 
 Source of `TABLE1`, `TABLE2` and `TABLE3`: the paper, arXiv 2310.01379, tables 1 to 3. Source of `ELSEWHERE`: MASA-SR
-(CVPR 2021), C2-Matching (CVPR 2021), AMSA (AAAI 2022) and DATSR (ECCV 2022), methods of the same protocol that the
-paper's Table 1 leaves out or gives other figures of.
+(CVPR 2021), C2-Matching (CVPR 2021), AMSA (AAAI 2022) and DATSR (ECCV 2022). They use the same protocol; the paper's
+Table 1 leaves them out or gives other figures.
 """
 
-# Key in params.yaml, name in print, images in the published set.
+# Key in params.yaml: name in print, number of images in the published set.
 SETS = {"cufed5": ("CUFED5", 126), "sun80": ("Sun80", 80), "urban100": ("Urban100", 100), "set14": ("Set14", 14)}
 
 Scores = dict[str, tuple[float, float]]
 
 
 def _scores(*cells: tuple[float, float] | None) -> Scores:
-    """PSNR (dB) and SSIM by set, in the order of `SETS`; without the sets that a method was not tried on."""
+    """Map PSNR (dB) and SSIM to the sets in the order of `SETS`. Sets without a figure are left out."""
     padded = (*cells, *(None,) * (len(SETS) - len(cells)))
     return {name: cell for name, cell in zip(SETS, padded, strict=True) if cell is not None}
 

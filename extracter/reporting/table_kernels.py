@@ -1,4 +1,4 @@
-"""Table 3: kernel size against PSNR / SSIM, measured beside reported; and, apart from it, memory and seconds."""
+"""Table 3: PSNR / SSIM by kernel size, measured and reported; and another table with memory and seconds."""
 
 from pathlib import Path
 
@@ -7,24 +7,24 @@ from extracter.reporting.published import TABLE3
 from extracter.reporting.tables import NOT_REPORTED, print_scores, read_kernels, title, write_markdown
 
 CAPTION = (
-    "Extracter-rec at test time; stride and padding are a third of the kernel, and the same pixels are scored for "
-    "every kernel. OFM: confined to {budgets} GiB beyond the loaded network, the run did not fit; the paper's OFM is "
-    "of one 24 GB GPU. `dense` holds the whole correlation at once, as in the paper; `chunked` holds a part at a time; "
-    "`blocks` finds the same matches at a ninth of the arithmetic."
+    "Extracter-rec with other kernels at test time. Stride and padding are a third of the kernel; every kernel is "
+    "scored on the same pixels. OFM (out of memory): the run did not fit into {budgets} GiB beyond the loaded network; "
+    "the paper's OFM is on a GPU with 24 GB. `dense` holds the complete correlation, as in the paper; `chunked` holds "
+    "a part of it at a time; `blocks` finds the same matches with a ninth of the arithmetic."
 )
 
 
 def table_kernels(results: list[Path], out: Path, *, timings: Path | None = None, measured: Path | None = None) -> None:
-    """Table 3: kernel size against PSNR / SSIM for each search; and the same with memory and seconds.
+    """Write Table 3: PSNR / SSIM by kernel size and search; and another table with memory and seconds.
 
-    Memory and seconds differ from run to run. They stand in a table of their own, so that the one in git is the same
-    bytes whenever the results are the same.
+    Memory and seconds differ from run to run. They are in another table, so that equal results give an
+    equal file in git.
 
     Args:
-        results: of `extracter kernel-sweep --out`.
-        out: CSV; the Markdown table stands beside it.
-        timings: folder of what `extracter kernel-sweep --timings` wrote.
-        measured: CSV with memory and seconds too, from `timings`; None: not written.
+        results: JSON files that `extracter kernel-sweep --out` wrote.
+        out: CSV to write; the Markdown table gets the suffix .md.
+        timings: folder of the JSON files that `extracter kernel-sweep --timings` wrote.
+        measured: CSV to write with memory and seconds, too. None: no second table.
     """
     _write(read_kernels(results), out, costs=False)
     if timings is not None and measured is not None:
@@ -50,7 +50,7 @@ def _write(found: list[dict], out: Path, *, costs: bool) -> None:
     caption = CAPTION.format(budgets=budgets)
     stand_in = any(result["stand_in"] for result in found)
     if stand_in:
-        caption += " **Measured on stand-in photographs, not comparable with the paper's figures.**"
+        caption += " **Measured on stand-in photographs and not comparable with the paper's figures.**"
     heads = ["Set", "Kernel", "Search", "PSNR / SSIM (stand-in)" if stand_in else "PSNR / SSIM"]
     heads += ["Peak memory (MiB)", "Seconds an image"] if costs else []
     columns = ["set", "stand_in", "kernel", "method", "fits", *scores, "memory_budget_gib", "paper"]
@@ -59,7 +59,7 @@ def _write(found: list[dict], out: Path, *, costs: bool) -> None:
 
 
 def _print_costs(result: dict) -> list[str]:
-    """Memory and seconds of one cell; a run that did not fit needed more than its budget."""
+    """Format memory and seconds of one cell. A run that did not fit needed more than its budget."""
     if not result["fits"]:
         return [f"> {result['memory_budget_gib'] * 1024:,.0f}", NOT_REPORTED]
     peak, seconds = result["peak_memory_mib"], result["seconds"]

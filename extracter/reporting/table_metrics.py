@@ -1,4 +1,4 @@
-"""Table 1: PSNR and SSIM of every method on every test set, measured beside reported."""
+"""Table 1: PSNR and SSIM of each method on each test set, measured and reported."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from extracter.reporting.tables import (
 
 
 def table_metrics(summaries: list[Path], out: Path) -> None:
-    """Table 1: every method on every test set; the best two of a column in bold, as in the paper.
+    """Write Table 1: each method on each test set, with the best two of a column in bold, as in the paper.
 
-    Measured figures compete with the paper's only where they are of the whole published set; elsewhere measured and
-    reported figures are ranked apart. Figures published elsewhere are shown and not ranked.
+    Measured and reported figures are ranked together if the complete published set was measured, and separately
+    otherwise. Figures published elsewhere are not ranked.
 
     Args:
-        summaries: of `extracter evaluate`.
-        out: CSV; the Markdown table stands beside it.
+        summaries: JSON files that `extracter evaluate` wrote.
+        out: CSV to write; the Markdown table gets the suffix .md.
     """
     measured = read_summaries(summaries)
     sets = sorted({*SETS, *(name for _, name in measured)}, key=lambda name: sort_key(name, list(SETS)))
@@ -33,7 +33,7 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
     for variant, method in METHODS.items():
         found = {name: measured[variant, name] for name in sets if (variant, name) in measured}
         if variant == "released" and not found:
-            continue  # not of this preset
+            continue  # this preset does not evaluate it
         scores = {name: (summary["psnr_y"], summary["ssim_y"]) for name, summary in found.items()}
         rows.append((method, "measured", "this run", scores))
     about = {name: _about(name, [item for (_, of), item in measured.items() if of == name]) for name in sets}
@@ -65,7 +65,7 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
 
 
 def _about(name: str, summaries: list[dict]) -> str:
-    """How what was measured differs from the published set, in a few words; empty where it does not."""
+    """Say how the measured images differ from the published set, in a few words; empty if they do not."""
     if not summaries:
         return ""
     images = summaries[0]["images"]
@@ -77,7 +77,7 @@ def _about(name: str, summaries: list[dict]) -> str:
 
 
 def _bold(rows: list[tuple], name: str, *, apart: bool) -> set[tuple[int, int]]:
-    """Row and metric (0 PSNR, 1 SSIM) of the best two of a column, as printed; ties share a rank."""
+    """Return row and metric (0: PSNR, 1: SSIM) of the best two values of a column, as printed. Ties share a rank."""
     pools: dict[str, list[int]] = {}
     for row, (_, provenance, source, scores) in enumerate(rows):
         if name in scores and source != "elsewhere":
@@ -92,22 +92,22 @@ def _bold(rows: list[tuple], name: str, *, apart: bool) -> set[tuple[int, int]]:
 
 
 def _notes(measured: dict[tuple[str, str], dict], about: dict[str, str]) -> list[str]:
-    """What a reader must know before comparing a measured figure with a reported one."""
+    """Return what a reader must know before comparing measured with reported figures."""
     notes = []
     if any("stand-in" in text for text in about.values()):
         notes.append(
             "**Measured figures are of stand-in photographs and not comparable with the paper's**; the two are ranked "
-            "apart."
+            "separately."
         )
     elif any(about.values()):
-        notes.append("Where not the whole published set was measured, measured and reported figures are ranked apart.")
+        notes.append("For sets measured in part, measured and reported figures are ranked separately.")
     kinds = {name: summary["references"] for (_, name), summary in measured.items()}
     if kinds:
         listed = ", ".join(f"{title(name)} {kind}" for name, kind in kinds.items())
         notes.append(f"References of the measured figures: {listed}.")
     if any(summary.get("vgg_weights") == "random" for summary in measured.values()):
-        notes.append("The networks measured here began with random weights in place of VGG19's.")
+        notes.append("The measured networks started from random weights instead of VGG19's.")
     if any(summary.get("bicubic_skip") for summary in measured.values()):
-        notes.append("They predict the difference from bicubic, which the paper's do not.")
-    notes.append("`elsewhere`: published elsewhere, left out of the paper, not ranked.")
+        notes.append("They add their output to the bicubic enlargement, which the paper's do not.")
+    notes.append("`elsewhere`: published elsewhere, not in the paper, not ranked.")
     return notes

@@ -1,4 +1,4 @@
-"""Table 2: parameters and shape of the correlation at the paper's configuration, counted and measured."""
+"""Table 2: number of weights and shape of the correlation in the paper's configuration, measured and reported."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from extracter.models.ttsr import TTSR
 from extracter.reporting.published import TABLE2
 from extracter.reporting.tables import NOT_REPORTED, write_markdown
 
-SIDE = 160  # pixels, of the paper's training images
+SIDE = 160  # side of the paper's training images, in pixels
 
 
 def table_parameters(out: Path) -> None:
     """Write Table 2.
 
     Args:
-        out: CSV; the Markdown table stands beside it.
+        out: CSV to write; the Markdown table gets the suffix .md.
     """
     networks = {"TTSR": TTSR, "Extracter": Extracter}
     records, lines = [], []
@@ -54,9 +54,9 @@ def table_parameters(out: Path) -> None:
     heads = ["Method", "Parameters (measured)", "Paper (M)", "Difference", "Search patches"]
     heads += ["Correlation (measured)", "Correlation, paper"]
     caption = (
-        "Parameters counted from the networks at the paper's configuration; shape of the correlation, queries x keys, "
-        f"taken from a forward pass on images of {SIDE} x {SIDE} pixels, as in training. The paper's 800x800 "
-        "does not follow from its patches, of which 20 fit along a side. DPFSR is not built here."
+        "Number of weights of the networks in the paper's configuration. Shape of the correlation, queries x keys, in "
+        f"a forward pass on images of {SIDE} x {SIDE} pixels, as in training. The paper's 800x800 does not follow "
+        "from its patches, of which 20 fit along a side. DPFSR is not measured."
     )
     write_csv(out, records, columns)
     write_markdown(out, "Table 2. Parameters and correlation", caption, heads, lines)
@@ -64,7 +64,7 @@ def table_parameters(out: Path) -> None:
 
 @torch.inference_mode()
 def correlation_shape(network: TextureTransformer, side: int = SIDE) -> tuple[int, int]:
-    """Queries and keys that the search compares for images of `side` x `side` pixels."""
+    """Return the numbers of queries and keys that the search compares for images of `side` x `side` pixels."""
     shapes = []
 
     def observe(_stm: nn.Module, _inputs: tuple[Tensor, ...], outputs: tuple) -> None:

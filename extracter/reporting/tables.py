@@ -1,4 +1,4 @@
-"""What the three tables share: reading results, writing Markdown, showing it; and metrics.json."""
+"""Common parts of the tables: read results, write and print Markdown; and metrics.json."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from extracter.errors import UserError
 from extracter.files import read_json, write_json, write_text
 from extracter.reporting.published import SETS
 
-# Variants and what the tables call them.
+# Variants and their names in tables.
 METHODS = {
     "bicubic": "Bicubic",
     "ttsr": "TTSR",
@@ -25,12 +25,13 @@ NOT_REPORTED = "–"
 
 
 def collect_metrics(summaries: list[Path], kernels: list[Path], out: Path) -> None:
-    """Gather PSNR and SSIM into one file of nested numbers, without timings and memory.
+    """Gather PSNR and SSIM into one file of nested numbers, without times and memory.
 
     Args:
-        summaries: of `extracter evaluate`; they become `SET.VARIANT`, with `_` for `-`.
-        kernels: of `extracter kernel-sweep`; they become `kernels.SET.METHOD.kernel_K`, with `fits` 1 or 0.
-        out: JSON, the same bytes whenever the figures are the same.
+        summaries: JSON files that `extracter evaluate` wrote. They become `SET.VARIANT`, with `_` for `-`.
+        kernels: JSON files that `extracter kernel-sweep` wrote. They become `kernels.SET.METHOD.kernel_K`; `fits` is 1
+            or 0.
+        out: JSON to write. Equal figures give an equal file.
     """
     metrics: dict[str, Any] = {}
     for summary in read_summaries(summaries).values():
@@ -48,10 +49,13 @@ def _scores(result: dict) -> dict[str, float]:
 
 
 def read_summaries(paths: Iterable[Path]) -> dict[tuple[str, str], dict]:
-    """Summaries by variant and set, in the order of `METHODS` and `SETS`.
+    """Read summaries of `extracter evaluate`.
+
+    Returns:
+        Summaries by variant and set, in the order of `METHODS` and `SETS`.
 
     Raises:
-        UserError: one is missing, is something else, or there are two of one kind.
+        UserError: a file is missing or of another kind, or two are of the same variant and set.
     """
     keys = ("variant", "set", "stand_in", "images", "references", "psnr_y", "ssim_y")
     found: dict[tuple[str, str], dict] = {}
@@ -70,15 +74,15 @@ def read_summaries(paths: Iterable[Path]) -> dict[tuple[str, str], dict]:
 
 
 def read_kernels(paths: Iterable[Path], timings: Path | None = None) -> list[dict]:
-    """Results of the kernel sweep by set, kernel and method, dense first.
+    """Read results of the kernel sweep, in the order of set, kernel and method.
 
     Args:
-        paths: of `extracter kernel-sweep --out`.
-        timings: folder with what `extracter kernel-sweep --timings` wrote, named like the results. Its `seconds` and
-            `peak_memory_mib` are added, None where a result has none.
+        paths: JSON files that `extracter kernel-sweep --out` wrote.
+        timings: folder of the JSON files that `extracter kernel-sweep --timings` wrote, named like the results. Their
+            `seconds` and `peak_memory_mib` are added; None if there are none.
 
     Raises:
-        UserError: one is missing, is something else, or there are two of one kind.
+        UserError: a file is missing or of another kind, or two are of the same set, kernel and method.
     """
     keys = ("set", "stand_in", "kernel", "method", "fits", "psnr_y", "ssim_y")
     found: dict[tuple, dict] = {}
@@ -108,22 +112,22 @@ def _read(path: Path, keys: tuple[str, ...], command: str) -> dict:
 
 
 def sort_key(name: str, known: list[str]) -> tuple[int, str]:
-    """For sorting: the known in their order, then the others by name."""
+    """Return a sort key: known names in the given order, then the rest alphabetically."""
     return (known.index(name) if name in known else len(known), name)
 
 
 def title(name: str) -> str:
-    """What a set is called in print."""
+    """Return the name of a set in print."""
     return SETS[name][0] if name in SETS else name
 
 
 def print_scores(psnr: float | None, ssim: float | None) -> list[str]:
-    """PSNR and SSIM as the paper prints them; empty where there is nothing."""
+    """Format PSNR and SSIM as the paper does; empty if there are none."""
     return [] if psnr is None or ssim is None else [f"{psnr:.2f}", f"{ssim:.3f}"]
 
 
 def write_markdown(out: Path, title: str, caption: str, heads: list[str], rows: list[list[str]]) -> None:
-    """Write a table beside the CSV `out`, its columns aligned for reading as plain text."""
+    """Write a Markdown table with aligned columns; its path is `out` with the suffix .md."""
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
 
     def line(cells: list[str]) -> str:
@@ -134,7 +138,7 @@ def write_markdown(out: Path, title: str, caption: str, heads: list[str], rows: 
 
 
 def show(tables: list[Path]) -> None:
-    """Print tables and say where they and their CSV files lie: rendered on a terminal, as they are elsewhere.
+    """Print tables, rendered on a terminal and as plain text elsewhere, and the paths of their files.
 
     Raises:
         UserError: a table is missing.
@@ -146,6 +150,6 @@ def show(tables: list[Path]) -> None:
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; run `snakemake --cores all` to make it") from None
         console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False)
-    console.print("These tables, and the same as CSV:", markup=False, highlight=False)
+    console.print("Files of these tables, as Markdown and CSV:", markup=False, highlight=False)
     for path in tables:
         console.print(f"  {path}  {path.with_suffix('.csv')}", markup=False, highlight=False)

@@ -110,10 +110,10 @@ def test_training_curves_are_reproducible(tmp_path):
 def test_what_is_no_training_log_is_refused(tmp_path):
     path = log(tmp_path, "ttsr")
     for content, says in (
-        (COLUMNS, "holds no step"),
-        ("step,rec\n1,2\n", "not a training log"),
-        (COLUMNS + "1,1,high,,,,,\n", "not a training log"),
-        (COLUMNS + "1,1\n", "not a training log"),
+        (COLUMNS, "has no steps; delete it and train the model again"),
+        ("step,rec\n1,2\n", "has no column `validation_psnr`"),
+        (COLUMNS + "1,1,high,,,,,\n", "not a table as expected"),
+        ("", "not a table as expected"),
     ):
         path.write_text(content)
         with pytest.raises(UserError, match=rf"ttsr/train_log.csv: {says}"):
