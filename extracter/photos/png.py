@@ -14,11 +14,12 @@ import imagecodecs
 import numpy as np
 
 from extracter.photos import exif
-from extracter.photos.photo import Metadata, Photo
+from extracter.photos.photo import Metadata, Photo, is_neutral
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_PALETTE = 3  # colour type in the header
 _LARGEST = 2**26  # bytes of a profile or text once decompressed
 _XMP = b"XML:com.adobe.xmp"
 _INCH = 0.0254  # metres
@@ -53,12 +54,15 @@ def decode(data: bytes) -> Photo:
     samples = samples[..., None] if samples.ndim == 2 else samples
     alpha = samples[..., -1] if samples.shape[2] in (2, 4) else None
     colours = samples[..., : samples.shape[2] - (alpha is not None)]
+    icc = _profile(other.get(b"iCCP", (b"", b""))[1], notes)
+    if data[25] == _PALETTE and (icc is None or icc[16:20] == b"GRAY") and is_neutral(colours):
+        colours = colours[..., :1]
     grey = colours.shape[2] == 1
     return Photo(
         np.repeat(colours, 3, 2) if grey else colours,
         grey,
         alpha,
-        _profile(other.get(b"iCCP", (b"", b""))[1], notes),
+        icc,
         tuple(other[kind] for kind in COLOUR_CHUNKS if kind in other),
         Metadata(_exif(other, notes), _xmp(other, notes), _dpi(other)),
         tuple(notes),

@@ -129,7 +129,8 @@ def _decode(data: bytes) -> Photo:
             if image.format not in ("JPEG", "MPO"):
                 raise
             image, notes = _without_end(data), ("its end marker is missing",)
-        return replace(_of_loaded(image), notes=notes)
+        photo = _of_loaded(image)
+        return replace(photo, notes=(*notes, *photo.notes))
 
 
 def from_pillow(image: Image.Image) -> Photo:
@@ -154,7 +155,7 @@ def _of_loaded(image: Image.Image) -> Photo:
             turn = 1
     xmp = info.get("xmp")
     metadata = Metadata(
-        block, xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else None, _dpi(info.get("dpi"))
+        block, xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else None, _dpi(info)
     )
     icc = info.get("icc_profile")
     photo = _pixels(image, icc if isinstance(icc, bytes) and icc else None)
@@ -254,9 +255,10 @@ def _open_heif(data: bytes) -> Image.Image:
     return image
 
 
-def _dpi(value: object) -> tuple[float, float] | None:
-    """Pillow's resolution, where it is one."""
-    if not isinstance(value, tuple) or len(value) != 2:
+def _dpi(info: dict) -> tuple[float, float] | None:
+    """Pillow's resolution, where the file has one; for JPEG files without one Pillow says 72."""
+    value = info.get("dpi")
+    if not isinstance(value, tuple) or len(value) != 2 or (value == (72, 72) and info.get("jfif_unit") == 0):
         return None
     try:
         across, down = (round(float(item), 2) for item in value)
