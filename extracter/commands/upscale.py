@@ -140,7 +140,7 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     except SystemExit as ended:
         if ended.code == 128 + signal.SIGTERM:
-            print("extracter: ended; run the same command again to go on", file=sys.stderr)
+            print("extracter: ended; run the same command again to resume", file=sys.stderr)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extracter.errors import UserError
-from extracter.inference.plan import Job, Plan, check_space, check_writable, named, plan, why_impossible
+from extracter.inference.plan import Job, Plan, check_space, check_writable, is_folder, named, plan, why_impossible
 from extracter.inference.provenance import Record, read_record, record_of, settings_digest, with_record
 from extracter.inference.tiling.engine import Report
 from extracter.inference.upscaler import Result, Upscaler
@@ -82,8 +82,8 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
             read.
     """
     planned = plan(images, out, options.kind, options.scale, options.suffix)
-    files = [ref for ref in refs if not ref.is_dir()]
-    references = _References([_read(ref) for ref in files], files, [ref for ref in refs if ref.is_dir()])
+    files = [ref for ref in refs if not is_folder(ref)]
+    references = _References([_read(ref) for ref in files], files, [ref for ref in refs if is_folder(ref)])
     folder = model_folder(options.model)
     waiting: list[tuple[Job, Record]] = []
     failed = there = 0
@@ -92,10 +92,10 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
     for job in planned.jobs:
         try:
             record = _record(job, references, folder, options)
-            if job.out.exists() and not options.overwrite and _is_made_from(job, record):
-                there += 1
-            elif problem := why_impossible(job, options.scale, options.compare):
+            if problem := why_impossible(job, options.scale, options.compare):
                 failed += _say(problem)
+            elif job.out.exists() and not options.overwrite and _is_made_from(job, record):
+                there += 1
             else:
                 waiting.append((job, record))
         except UserError as error:

@@ -77,7 +77,7 @@ def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: s
         where = ", ".join(map(shown, images))
         raise UserError(f"{where}: no images{named(found.left_out)}; their names end in {', '.join(SUFFIXES)}")
     if _is_file_name(out):
-        if len(files) > 1 or any(image.is_dir() for image in images):
+        if len(files) > 1 or any(map(is_folder, images)):
             raise UserError(f"--out {shown(out)}: names one file and there are {len(files)} images; name a folder")
         found.jobs = [Job(files[0][0], out)]
         return found
@@ -104,14 +104,14 @@ def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: s
 def why_impossible(job: Job, scale: int, compare: bool) -> str | None:
     """Why a result cannot be written, however it will look; None if nothing is known against it."""
     image = shown(job.image)
-    if job.out.exists() and job.image.exists() and job.out.samefile(job.image):
-        return f"{image}: the result would replace the image itself; choose another --out or --suffix"
-    if job.out.is_dir():
-        return f"{image}: {shown(job.out)} is a folder; choose another --out"
     for path in (job.out, *([job.comparison] if compare else [])):
         length = len(os.fsencode(path.name))
         if length > _LONGEST_NAME or len(os.fsencode(path.absolute())) > _LONGEST_PATH:
             return f"{image}: the result's name would have {length} bytes; shorten the image's name or --suffix"
+    if job.out.exists() and job.image.exists() and job.out.samefile(job.image):
+        return f"{image}: the result would replace the image itself; choose another --out or --suffix"
+    if job.out.is_dir():
+        return f"{image}: {shown(job.out)} is a folder; choose another --out"
     size = size_of(job.image)
     if size is not None and (reason := why_not(scale * size[0], scale * size[1], job.out.suffix.lower())):
         return f"{image}: {reason}"
@@ -162,11 +162,19 @@ def check_space(job: Job, width: int, height: int, sample: int) -> None:
         )
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of this name; a name that the file system refuses has none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _collect(images: Sequence[Path], out: Path, found: Plan) -> list[tuple[Path, Path]]:
     """Files to enlarge, each with its folder relative to the one that was named; each file once."""
     files: dict[Path, Path] = {}
     for path in images:
-        if path.is_dir():
+        if is_folder(path):
             for file, below in _walk(path, out, found):
                 files.setdefault(file, below)
         else:
@@ -203,7 +211,7 @@ def _walk(root: Path, out: Path, found: Plan) -> list[tuple[Path, Path]]:
             else:
                 found.left_out.append(entry)
         for entry in folders:
-            if out.is_dir() and entry.samefile(out):
+            if is_folder(out) and entry.samefile(out):
                 continue
             inside = enter(entry)
             if not inside and is_photo(entry):
@@ -236,11 +244,11 @@ def _is_file_name(out: Path) -> bool:
         UserError: it names a file of a format that is not written.
     """
     suffix = out.suffix.lower()
-    if out.is_dir() or not suffix:
+    if is_folder(out) or not suffix:
         return False
     if suffix in LIMITS:
         return True
-    if out.exists() or suffix in SUFFIXES or suffix in Image.registered_extensions() or suffix[1:].isalpha():
+    if suffix in SUFFIXES or suffix in Image.registered_extensions() or suffix[1:].isalpha():
         raise UserError(
             f"--out {shown(out)}: results are written as {', '.join(LIMITS)}; choose one of them, or make a folder of "
             "this name first"

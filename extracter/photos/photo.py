@@ -1,5 +1,6 @@
 """What is known of one photograph, and which files hold photographs."""
 
+import logging
 import os
 import unicodedata
 from dataclasses import dataclass, field
@@ -7,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+# Both log what they find odd in a file; Python would print that where nobody has set up logging.
+for _library in ("tifffile", "imagecodecs"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 # Names of files that are read; the content decides, not the name.
 SUFFIXES = (

@@ -1,7 +1,6 @@
 """TIFF files of the kinds that scanners, cameras and science write."""
 
 import io
-import logging
 import struct
 from typing import Any
 
@@ -13,9 +12,6 @@ from extracter.errors import UserError
 from extracter.photos import exif
 from extracter.photos.alpha import unmultiplied
 from extracter.photos.photo import Metadata, Photo, check_size
-
-# tifffile logs what it finds odd in a file; Python would print that where nobody has set up logging.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _SEPARATED: 4}
