@@ -25,6 +25,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
+References = Literal["own", "self", "random", "level_1", "level_2", "level_3", "level_4", "level_5", "pooled"]
+
+
 class Block(BaseModel):
     """Base of all blocks. It rejects unknown keys, strings instead of numbers, infinities and NaN."""
 
@@ -124,8 +127,9 @@ class TestData(Block):
         description="origin of the images; none: the set is left out"
     )
     folder: str | None = Field(description="folder of photographs to test on; only with `source: folder`")
-    references: Literal["own", "self", "random"] = Field(
-        description="own: published with the set; self: bicubic enlargement of the input; random: another image"
+    references: References = Field(
+        description="own: published with the set; self: bicubic enlargement of the input; random: another image; of "
+        "`views`: the photograph of that level, or pooled: all photographs of the scene"
     )
 
     @model_validator(mode="after")
@@ -134,6 +138,8 @@ class TestData(Block):
             raise ValueError("`folder` must be a path if `source` is `folder`, and null otherwise")
         if self.source == "folder" and self.references == "own":
             raise ValueError("a folder of photographs publishes no references: allowed are self, random")
+        if self.references not in ("own", "self", "random") and self.source != "published":
+            raise ValueError(f"`references: {self.references}` is for the published set `views` alone")
         return self
 
 
@@ -151,6 +157,14 @@ class Data(Block):
 
     @model_validator(mode="after")
     def _check(self):
+        for name, test in self.tests.items():
+            leveled = test.references.startswith("level_") or test.references == "pooled"
+            wrong = test.references in ("own", "random") if name == "views" else leveled
+            if test.source == "published" and wrong:
+                raise ValueError(
+                    f"`tests.{name}.references: {test.references}`: `views` takes level_1 to level_5, pooled or self, "
+                    "other sets take own, self or random"
+                )
         unknown = set(self.local) - set(self.tests) - {"train"}
         if unknown:
             allowed = ", ".join(["train", *self.tests])

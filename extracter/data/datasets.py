@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from extracter.data import manifest
+from extracter.data import manifest, views
 from extracter.data.degradation import downscale, upscale
 from extracter.data.pair_arrays import ARRAYS, PREFIXES
 from extracter.data.pairs import extend
@@ -180,10 +180,12 @@ class TrainingPairs:
 
 @dataclass(frozen=True)
 class TestImage:
-    """One image of a test set with its first reference.
+    """One image of a test set with its references.
 
-    `lr` is 1, 3, h, w; `lr_up` and `hr` are 1, 3, 4h, 4w; `ref` and `ref_du` share a size of their own; all float32
-    in [-1, 1]. `hr_pixels` is hr as uint8 4h, 4w, 3. `name` and `reference` are file names without folder and suffix.
+    `lr` is 1, 3, h, w; `lr_up` and `hr` are 1, 3, 4h, 4w; `ref` and `ref_du`, of the first reference, share a size of
+    their own, and so do those of each pair in `more`, further references of the same image; all float32 in [-1, 1].
+    `hr_pixels` is hr as uint8 4h, 4w, 3. `name` and `reference` are file names without folder and suffix. `inliers`
+    counts the points that match in image and first reference, where that is known.
     """
 
     __test__ = False  # not a test class, whatever pytest makes of the name
@@ -196,6 +198,8 @@ class TestImage:
     ref_du: torch.Tensor
     hr: torch.Tensor
     hr_pixels: np.ndarray
+    more: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+    inliers: int | None = None
 
 
 class TestSet:
@@ -203,20 +207,39 @@ class TestSet:
 
     Args:
         folder: holds hr/, lr/, lr_up/, references.csv and manifest.json.
+        references: of `views`, which references to take: `level_1` to `level_5`, `pooled` or `self`; only images
+            that have such a reference are read. None: those that the set was prepared with.
 
     Raises:
-        UserError: a file is missing, altered or unreadable; images are held against the manifest when they are read.
+        UserError: a file is missing, altered or unreadable; images are held against the manifest when they are read;
+            or the set has no such references.
+
+    Example:
+        >>> for image in TestSet("data/prepared/open/views", "level_2"):  # doctest: +SKIP
+        ...     print(image.name, image.reference, image.inliers)
     """
 
     __test__ = False  # not a test class, whatever pytest makes of the name
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, references: str | None = None) -> None:
         self.folder = Path(folder)
         self.manifest = manifest.read(self.folder)
         self._entries = {entry["path"]: entry for entry in self.manifest["files"]}
         path = self.folder / "references.csv"
-        rows = [row for row in _read_listed(self.folder, path.name, self.manifest) if row["rank"] == "1"]
-        self.rows = sorted(rows, key=lambda row: row["image"])
+        rows = _read_listed(self.folder, path.name, self.manifest)
+        self.references = references or self.manifest["references"]
+        if rows and "level" in rows[0]:
+            rows = views.choose(rows, self.references)
+        elif self.references != self.manifest["references"]:
+            raise UserError(
+                f"{self.folder}: {self.name} was prepared with the references {self.manifest['references']}, not "
+                f"{self.references}; of the published sets, views alone holds several kinds"
+            )
+        else:
+            rows = [row for row in rows if row["rank"] == "1"]
+        self.rows: dict[str, list[dict[str, str]]] = {}
+        for row in sorted(rows, key=lambda row: (row["image"], int(row["rank"]))):
+            self.rows.setdefault(row["image"], []).append(row)
         if not self.rows:
             raise UserError(f"{path}: names no image; delete {self.folder / manifest.NAME} and run again")
 
@@ -230,36 +253,34 @@ class TestSet:
         """Whether the images stand in for the published ones."""
         return self.manifest["stand_in"]
 
-    @property
-    def references(self) -> str:
-        """Where references come from: own, self or random."""
-        return self.manifest["references"]
-
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _read(self, path: str) -> Image.Image:
+    def _read(self, path: str) -> np.ndarray:
         if path not in self._entries:
             raise UserError(
                 f"{self.folder / path}: not in {manifest.NAME}; delete {self.folder / manifest.NAME} and run again"
             )
-        return manifest.read_image(self.folder, self._entries[path])
+        return np.asarray(manifest.read_image(self.folder, self._entries[path]))
+
+    def _read_reference(self, row: dict[str, str]) -> tuple[torch.Tensor, torch.Tensor]:
+        ref, ref_du = (to_tensor(self._read(row[key])[None]) for key in ("reference", "reference_du"))
+        return ref, ref_du
 
     def __iter__(self) -> Iterator[TestImage]:
-        for row in self.rows:
-            name = Path(row["image"]).name
-            paths = {
-                "hr": row["image"],
-                "lr": f"lr/{name}",
-                "lr_up": f"lr_up/{name}",
-                "ref": row["reference"],
-                "ref_du": row["reference_du"],
-            }
-            pixels = {key: np.asarray(self._read(path)) for key, path in paths.items()}
-            tensors = {key: to_tensor(value[None]) for key, value in pixels.items()}
+        for path, rows in self.rows.items():
+            name = Path(path).name
+            hr = self._read(path)
+            (ref, ref_du), *more = map(self._read_reference, rows)
             yield TestImage(
-                name=Path(row["image"]).stem,
-                reference=Path(row["reference"]).stem,
-                hr_pixels=pixels["hr"],
-                **tensors,
+                name=Path(path).stem,
+                reference=Path(rows[0]["reference"]).stem,
+                lr=to_tensor(self._read(f"lr/{name}")[None]),
+                lr_up=to_tensor(self._read(f"lr_up/{name}")[None]),
+                ref=ref,
+                ref_du=ref_du,
+                hr=to_tensor(hr[None]),
+                hr_pixels=hr,
+                more=tuple(more),
+                inliers=int(rows[0]["inliers"]) if rows[0].get("inliers") else None,
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from extracter.data import manifest, references
+from extracter.data import manifest, references, views
 from extracter.data.degradation import crop_to_scale, downscale, upscale
 from extracter.data.images import encode_png, write_bytes
 from extracter.data.manifest import Entry
@@ -18,18 +18,29 @@ from extracter.params import TestData
 
 __all__ = ["prepare_test", "prepare_train"]
 
-REFERENCE_COLUMNS = ["image", "rank", "reference", "reference_du"]
 
-
-def _read_cropped(raw: Path, entry: Entry) -> Image.Image:
-    image = manifest.read_image(raw, entry)
+def _crop(image: Image.Image, path: Path) -> Image.Image:
     try:
         return crop_to_scale(image)
     except UserError as error:
-        raise UserError(f"{raw / entry['path']}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
-def _prepare_image(raw: Path, out: Path, image: RawImage, kind: str) -> list[Entry]:
+def _read_cropped(raw: Path, entry: Entry) -> Image.Image:
+    return _crop(manifest.read_image(raw, entry), raw / entry["path"])
+
+
+def _write_images(out: Path, images: dict[str, Image.Image]) -> list[Entry]:
+    """Write images as PNG; return their manifest entries."""
+    entries = []
+    for path, pixels in images.items():
+        data = encode_png(pixels)
+        write_bytes(out / path, data)
+        entries.append(manifest.describe_bytes(path, data))
+    return entries
+
+
+def _prepare_image(raw: Path, out: Path, kind: str, image: RawImage) -> list[Entry]:
     """Write everything that depends on one image and on its own references; return the manifest entries."""
     hr = _read_cropped(raw, image.entry)
     lr = downscale(hr)
@@ -42,17 +53,27 @@ def _prepare_image(raw: Path, out: Path, image: RawImage, kind: str) -> list[Ent
             ref = _read_cropped(raw, entry)
             files[f"ref/{image.name}_{rank}.png"] = ref
             files[f"ref_du/{image.name}_{rank}.png"] = upscale(downscale(ref))
-    entries = []
-    for path, pixels in files.items():
-        data = encode_png(pixels)
-        write_bytes(out / path, data)
-        entries.append(manifest.describe_bytes(path, data))
-    return entries
+    return _write_images(out, files)
+
+
+def _prepare_view(raw: Path, out: Path, inputs: set[str], shown: set[str], entry: Entry) -> list[Entry]:
+    """Write one photograph of `views`, as an input, as a reference, or as both."""
+    name = views.name_of(entry["path"])
+    hr = _crop(views.shrink(manifest.read_image(raw, entry)), raw / entry["path"])
+    lr = downscale(hr)
+    lr_up = upscale(lr)
+    files = {}
+    if entry["path"] in inputs:
+        files |= {f"hr/{name}.png": hr, f"lr/{name}.png": lr, f"lr_up/{name}.png": lr_up}
+        files[f"self_du/{name}.png"] = upscale(downscale(lr_up))
+    if entry["path"] in shown:
+        files |= {f"ref/{name}.png": hr, f"ref_du/{name}.png": lr_up}
+    return _write_images(out, files)
 
 
 def _remove_strangers(out: Path, paths: set[str]) -> None:
     """Remove images that an earlier run made and that the set no longer holds."""
-    for folder in ("hr", "lr", "lr_up", "ref", "ref_du"):
+    for folder in ("hr", "lr", "lr_up", "ref", "ref_du", "self_du"):
         for file in (out / folder).glob("*.png"):
             if file.relative_to(out).as_posix() not in paths:
                 file.unlink()
@@ -61,13 +82,13 @@ def _remove_strangers(out: Path, paths: set[str]) -> None:
 def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int) -> None:
     """Make inputs and references of a test set: crop to multiples of 4, degrade, list the references.
 
-    Images are worked on in parallel.
+    Images are worked on in parallel. Of `views` references of all levels are made, whichever are asked for.
 
     Args:
         name: of the set.
         source: where the set comes from and what its references are.
         raw: folder that `download` made.
-        out: folder for hr/, lr/, lr_up/, ref/, ref_du/, references.csv and manifest.json.
+        out: folder for hr/, lr/, lr_up/, ref/, ref_du/, self_du/, references.csv and manifest.json.
         seed: of random references.
 
     Raises:
@@ -76,11 +97,17 @@ def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int
     raw, out = Path(raw), Path(out)
     content = manifest.read_set(raw, name, source.source)
     images = references.arrange(content["layout"], content["files"])
-    rows = references.reference_rows(source.references, name, images, seed)
+    if content["layout"] == "views":
+        rows = views.reference_rows([image.entry["path"] for image in images])
+        shown = {entry["path"] for image in images for entry in image.references}
+        prepare_one = partial(_prepare_view, raw, out, {image.entry["path"] for image in images}, shown)
+        made = ordered_map(prepare_one, content["files"], f"prepare {name}")
+    else:
+        rows = references.reference_rows(source.references, name, images, seed)
+        made = ordered_map(partial(_prepare_image, raw, out, source.references), images, f"prepare {name}")
     (out / manifest.NAME).unlink(missing_ok=True)
-    made = ordered_map(partial(_prepare_image, raw, out, kind=source.references), images, f"prepare {name}")
     files = [entry for entries in made for entry in entries]
-    write_csv(out / "references.csv", rows, REFERENCE_COLUMNS)
+    write_csv(out / "references.csv", rows, list(rows[0]))
     _remove_strangers(out, {entry["path"] for entry in files})
     manifest.write(
         out,

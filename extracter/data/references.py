@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from extracter.data import views
 from extracter.data.manifest import Entry
 from extracter.errors import UserError
 
-Layout = Literal["photographs", "cufed5", "sun_hays", "pairs"]
+Layout = Literal["photographs", "cufed5", "sun_hays", "pairs", "views"]
 
 GROUND_TRUTH, SCENE_MATCHES = "Sun_Hays_SR_groundtruth", "Sun_Hays_SR_scenematches"
 
@@ -62,8 +63,8 @@ def arrange(layout: Layout, entries: list[Entry]) -> list[RawImage]:
     """The images of a test set with their references, by name.
 
     Args:
-        layout: how the raw files are named: `photographs` have no references, `cufed5` and `sun_hays` are those of
-            the published sets.
+        layout: how the raw files are named: `photographs` have no references, `cufed5`, `sun_hays` and
+            `views` are those of the published sets.
         entries: of the raw manifest.
 
     Raises:
@@ -73,6 +74,8 @@ def arrange(layout: Layout, entries: list[Entry]) -> list[RawImage]:
         images = _arrange_cufed5(entries)
     elif layout == "sun_hays":
         images = _arrange_sun_hays(entries)
+    elif layout == "views":
+        images = [RawImage(views.name_of(e["path"]), e, found) for e, found in views.inputs_of(entries)]
     else:
         images = [RawImage(_photograph_name(entry["path"]), entry) for entry in entries]
     taken: dict[str, str] = {}

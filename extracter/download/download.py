@@ -32,9 +32,8 @@ def _every(name: str, layout: Layout, entries: list[Entry], every: int) -> list[
     chosen = arrange(layout, entries)[every - 1 :: every]
     if not chosen:
         raise UserError(f"{name}: fewer than {every} images, so every {every}th is none; lower evaluation.every")
-    return sorted(
-        (entry for image in chosen for entry in (image.entry, *image.references)), key=lambda entry: entry["path"]
-    )
+    entries = {entry["path"]: entry for image in chosen for entry in (image.entry, *image.references)}
+    return [entries[path] for path in sorted(entries)]
 
 
 def _is_there(path: Path, digest: str) -> bool:

@@ -138,6 +138,15 @@ TEST_SOURCES = {
         citation="Zhang, Wang, Lin, Qi: Image Super-Resolution by Neural Texture Transfer, CVPR 2019",
         drive=(DriveFile("1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph", "CUFED5", 233),),
     ),
+    "views": Source(
+        title="views, 47 photographs of 22 scenes with references of five levels",
+        layout="views",
+        images=47,
+        megabytes=84,
+        terms="most repositories are silent on their photographs; for research, committed nowhere",
+        citation="the repositories that extracter/download/listings/views.csv names",
+        listing="views",
+    ),
     "sun80": Source(
         title="Sun-Hays 80, ground truth; the scene matches can be supplied with data.local.sun80",
         layout="photographs",

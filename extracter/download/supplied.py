@@ -122,8 +122,10 @@ def _choose_sun_hays(source: Source, images: list[str], where: str) -> Chosen:
 
 
 def _choose_pinned(source: Source, images: list[str], where: str) -> Chosen:
-    by_name = _once([(PurePosixPath(path).name, path) for path in images], where)
-    names = {file.path: PurePosixPath(file.path).name for file in source.files()}
+    # Photographs of different scenes may share a name: there the scene's folder counts, too.
+    parts = 2 if source.layout == "views" else 1
+    by_name = _once([("/".join(PurePosixPath(path).parts[-parts:]), path) for path in images], where)
+    names = {file.path: "/".join(PurePosixPath(file.path).parts[-parts:]) for file in source.files()}
     missing = sorted(name for name in names.values() if name not in by_name)
     if missing:
         raise UserError(f"{where}: {len(missing):,} of {len(names):,} images are missing, {missing[0]} among them")

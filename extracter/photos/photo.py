@@ -16,7 +16,7 @@ for _library in ("tifffile", "imagecodecs"):
 # Names of files that are read; the content decides, not the name.
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2",
-    ".j2k", ".heic", ".heif",
+    ".j2k", ".ppm", ".heic", ".heif",
 )  # fmt: skip
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 

@@ -13,6 +13,7 @@ from PIL import (
     Image,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
+    PpmImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
@@ -33,6 +34,7 @@ _FORMATS = tuple(
         BmpImagePlugin.BmpImageFile,
         AvifImagePlugin.AvifImageFile,
         Jpeg2KImagePlugin.Jpeg2KImageFile,
+        PpmImagePlugin.PpmImageFile,
     )
 )
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -62,9 +64,9 @@ def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
 def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
     """The photograph that a file's bytes encode, upright; its content and not its name says of what format it is.
 
-    PNG, JPEG, MPO, TIFF, WebP, BMP, GIF, AVIF, JPEG 2000 and, with pillow-heif, HEIC. Sixteen bits are kept in PNG and
-    TIFF. A palette becomes its colours, grey ones one channel; CMYK becomes sRGB by its own profile. Of several pages
-    or frames the first counts.
+    PNG, JPEG, MPO, TIFF, WebP, BMP, GIF, AVIF, JPEG 2000, PPM and, with pillow-heif, HEIC. Sixteen bits are kept in PNG
+    and TIFF. A palette becomes its colours, grey ones one channel; CMYK becomes sRGB by its own profile. Of several
+    pages or frames the first counts.
 
     Args:
         data: the whole file.
