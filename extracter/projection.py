@@ -58,7 +58,19 @@ _LOSSES = ("loss.rec", "loss.perc", "loss.grad", "loss.adv", "loss.perc_norm", "
 
 # What an evaluation depends on besides the checkpoint, whose own parameters travel with it.
 _EVALUATION = ("search.memory", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
-_TRAIN_PAIRS = ("source", "size", "pairs", "validation", "shift", "scale", "rotation", "photometry")
+_TRAIN_PAIRS = (
+    "source",
+    "size",
+    "ref_size",
+    "validation_ref_size",
+    "pairs",
+    "validation",
+    "shift",
+    "scale",
+    "rotation",
+    "photometry",
+    "mixture",
+)
 
 
 def download_keys(name: str) -> tuple[str, ...]:

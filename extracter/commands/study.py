@@ -10,23 +10,39 @@ from extracter.commands.options import Device, Model, Params, PresetName
 
 
 def study_references(
-    images: Annotated[Path, typer.Argument(help="Prepared test set, such as data/prepared/demo/set14.")],
+    images: Annotated[Path, typer.Argument(help="Prepared test set, such as data/prepared/open/views.")],
     model: Model = None,
     out: Annotated[
-        Path, typer.Option(help="CSV to write; a table and a figure get the same name with .md and .png.")
+        Path, typer.Option(help="CSV to write; tables and figures get the same name with other suffixes.")
     ] = Path("references.csv"),
+    variant: Annotated[str, typer.Option(help="Name of the network in tables.")] = "released",
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Measure the effect of references: PSNR with the bicubic, another image, the warped original, the original.
+    """Measure the effect of references. Sets with levels, such as views: the gain of each level over no reference.
 
-    Example: `extracter study-references data/prepared/demo/set14`
+    Other sets: PSNR with the input's bicubic, another image, the warped original, and the original as reference.
+
+    Example: `extracter study-references data/prepared/open/views --out views.csv`
     """
+    from extracter.data.datasets import has_levels
+    from extracter.device import choose_device, configure_torch
+    from extracter.models.locate import open_model
+    from extracter.reporting.table_references import figure_references, table_references
+    from extracter.studies.level_study import study_levels
     from extracter.studies.reference_study import study_references
 
-    (seed,) = params.load_blocks(file, preset, "seed")
-    study_references(model, images, out, seed=seed, device=device)
+    if not has_levels(images):
+        (seed,) = params.load_blocks(file, preset, "seed")
+        study_references(model, images, out, seed=seed, device=device)
+        return
+    target = choose_device(device)
+    configure_torch(0)
+    summary = out.with_suffix(".json")
+    study_levels(open_model(model).to(target), images, out, summary, variant=variant, device=target)
+    table_references([summary], out.with_name(f"{out.stem}_table.csv"))
+    figure_references(out, out.with_suffix(".png"))
 
 
 def ablate(

@@ -284,3 +284,13 @@ class TestSet:
                 more=tuple(more),
                 inliers=int(rows[0]["inliers"]) if rows[0].get("inliers") else None,
             )
+
+
+def has_levels(folder: Path) -> bool:
+    """Whether the references of a prepared test set are graded by similarity, as those of views are.
+
+    Raises:
+        UserError: the set is missing or damaged.
+    """
+    rows = _read_listed(Path(folder), "references.csv", manifest.read(Path(folder)))
+    return bool(rows) and "level" in rows[0]

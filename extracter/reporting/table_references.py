@@ -51,7 +51,7 @@ def table_references(summaries: list[Path], out: Path) -> None:
     caption = (
         "PSNR on Y (dB) on `views`, whose references are other photographs of the input's scene, in which fewer points "
         "match from level 1 to level 4, or of another scene. Mean gain over no reference; in brackets the images that "
-        "lose more than 0.05 dB, of all images with such a reference; and the largest loss. No reference: the gain over "
+        "lose more than 0.05 dB, of all with such a reference; and the largest loss. No reference: the gain over "
         "bicubic."
     )
     write_markdown(

@@ -38,7 +38,8 @@ def study_levels(network: RefSR, images: Path, out: Path, summary: Path, *, vari
         UserError: the set is damaged, or its references have no levels.
     """
     without = {}
-    for image in track(TestSet(images, "self"), f"{variant} without reference", None):
+    own = TestSet(images, "self")
+    for image in track(own, f"{variant} without reference", len(own)):
         bicubic = psnr_y(image.hr_pixels, enlarge(image))
         without[image.name] = (bicubic, _psnr(network, image, device))
     rows = []
