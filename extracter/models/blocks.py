@@ -1,4 +1,4 @@
-"""Pieces that all networks share: convolutions, residual stages, bicubic resizing."""
+"""Layers that all networks share: convolutions, residual stages, bicubic resizing."""
 
 from functools import cache
 
@@ -8,22 +8,22 @@ from torch.nn import functional as F
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """3 x 3 convolution that keeps the size at stride 1 and halves it at stride 2."""
+    """Return a 3 x 3 convolution. It keeps the size at stride 1 and halves it at stride 2."""
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
 def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """1 x 1 convolution."""
+    """Return a 1 x 1 convolution."""
     return nn.Conv2d(in_channels, out_channels, 1)
 
 
-def add_reusing_(x: Tensor, fresh: Tensor) -> Tensor:
-    """x + fresh; `fresh` is what nothing else needs and, where its type allows, gives the room."""
-    return fresh.add_(x) if fresh.dtype == x.dtype else x + fresh
+def add_reusing_(x: Tensor, residual: Tensor) -> Tensor:
+    """Return x + residual, in residual's memory if the dtypes match. Do not use residual afterwards."""
+    return residual.add_(x) if residual.dtype == x.dtype else x + residual
 
 
 class ResidualBlock(nn.Module):
-    """conv, ReLU, conv, skip; no normalisation (EDSR)."""
+    """Convolution, ReLU, convolution, skip connection; no normalisation (as in EDSR)."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -36,14 +36,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualStage(nn.Sequential):
-    """Residual blocks and a closing convolution, without the outer skip."""
+    """Residual blocks and a closing convolution, without an outer skip connection."""
 
     def __init__(self, features: int, blocks: int):
         super().__init__(*(ResidualBlock(features) for _ in range(blocks)), conv3x3(features, features))
 
 
 class ShallowExtractor(nn.Module):
-    """IFE of LR and GFE of its gradient density: conv, ReLU, residual stage, outer skip (section 3.6)."""
+    """IFE (of LR) and GFE (of its gradient density): convolution, ReLU, residual stage, skip (section 3.6)."""
 
     def __init__(self, features: int, blocks: int):
         super().__init__()
@@ -57,7 +57,7 @@ class ShallowExtractor(nn.Module):
 
 
 class _Bicubic(torch.autograd.Function):
-    """`interpolate` forward; backward by its transposed matrices, since CUDA's own kernel adds atomically."""
+    """`interpolate` with a deterministic backward pass: matrix products, since CUDA's own kernel adds atomically."""
 
     @staticmethod
     def forward(ctx, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -71,28 +71,28 @@ class _Bicubic(torch.autograd.Function):
 
 
 def _bicubic_matrix(n: int, m: int, like: Tensor) -> Tensor:
-    """The m x n matrix that resizes a column of n pixels to m, found by resizing the n unit columns."""
+    """Return the m x n matrix that resizes a column of n pixels to m, by resizing the n unit columns."""
     units = torch.eye(n, dtype=torch.float64, device=like.device).view(1, n, n, 1)
     return F.interpolate(units, (m, 1), mode="bicubic").view(n, m).mT.to(like.dtype)
 
 
-# Pixels to each side of one that bicubic interpolation mixes into it.
+# Bicubic interpolation mixes this many pixels on each side.
 _REACH = 2
 
 
 @cache
 def _bicubic_response(factor: int) -> list[float]:
-    """What one pixel far from the border becomes when a column is enlarged: 4 * factor weights."""
+    """Return the 4 * factor weights with which a pixel far from the border enters an enlarged column."""
     matrix = _bicubic_matrix(4 * _REACH, 4 * _REACH * factor, torch.empty(0))
     start = _REACH * factor + factor // 2
     return matrix[start : start + 2 * _REACH * factor, 2 * _REACH].tolist()
 
 
 def _enlarge(x: Tensor, factor: int) -> Tensor:
-    """Bicubic enlargement as a transposed convolution, channel by channel, in float32 or better.
+    """Enlarge bicubically by a depthwise transposed convolution, in float32 or float64.
 
-    Equal to `interpolate` up to rounding. On the CPU, where PyTorch interpolates pixel by pixel, about eight times as
-    fast for factor 2.
+    The result equals that of `interpolate` up to rounding. On the CPU, where PyTorch interpolates pixel by pixel, this
+    is about eight times faster for factor 2.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     response = torch.tensor(_bicubic_response(factor), dtype=dtype, device=x.device)
@@ -104,12 +104,12 @@ def _enlarge(x: Tensor, factor: int) -> Tensor:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic resizing of N, C, h, w to N, C, *size, pixel centres aligned, deterministic in both directions."""
+    """Resize N, C, h, w bicubically to N, C, *size, without `align_corners`; deterministic, as is its gradient."""
     height, width = x.shape[-2:]
     if (height, width) == tuple(size):
         return x
     factor = size[0] // height
-    # cuDNN may take TensorFloat-32 for a convolution, and CUDA's interpolation is fast.
+    # Not on CUDA: its interpolation is fast, and cuDNN may compute a convolution in TensorFloat-32.
     if x.device.type == "cpu" and factor % 2 == 0 and tuple(size) == (height * factor, width * factor):
         return _enlarge(x, factor)
     if torch.is_grad_enabled() and x.requires_grad:
@@ -118,5 +118,5 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:
-    """Bicubic enlargement of N, C, h, w by a whole factor."""
+    """Enlarge N, C, h, w bicubically by an integer factor."""
     return resize(x, (x.shape[-2] * factor, x.shape[-1] * factor))

@@ -1,4 +1,4 @@
-"""Checkpoints: folders with config.json, model.safetensors, training.json. Nothing is pickled."""
+"""Checkpoints: folders with config.json, model.safetensors and training.json. Nothing is pickled."""
 
 import inspect
 import warnings
@@ -18,13 +18,13 @@ from extracter.params import Model, Search
 
 
 def network_class(family: str) -> type[RefSR]:
-    """The class of a family's networks."""
+    """Return the class of a family's networks."""
     module, name = FAMILIES[family].network
     return getattr(import_module(f"extracter.models.{module}"), name)
 
 
 def build_model(family: str, model: Model, search: Search) -> RefSR:
-    """A network of `family`, a key of `FAMILIES`, as the parameters describe it, with fresh weights."""
+    """Build a network of `family`, a key of `FAMILIES`, from the parameters, with new random weights."""
     blocks = {"model": model, "search": search}
     arguments = {}
     for argument, path in FAMILIES[family].arguments.items():
@@ -34,49 +34,49 @@ def build_model(family: str, model: Model, search: Search) -> RefSR:
 
 
 def save_model(model: RefSR, tensors: dict[str, Any], folder: Path, training: dict[str, Any]) -> None:
-    """Write a checkpoint folder; `Extracter.from_pretrained` reads it too.
+    """Write a checkpoint folder. `Extracter.from_pretrained` reads it, too.
 
     Args:
-        model: gives the configuration.
-        tensors: the weights, by name.
-        folder: made if missing; each file is replaced whole.
+        model: the network, for its configuration.
+        tensors: the weights by name.
+        folder: created if missing. Each file is replaced completely or not at all.
         training: provenance, for training.json.
 
     Raises:
-        UserError: the disk is full or not writable; files of an earlier checkpoint stay as they were.
+        UserError: the disk is full or not writable. Files of an earlier checkpoint are unchanged.
     """
     content = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
     with atomic_path(folder / "model.safetensors") as temporary:
         temporary.write_bytes(content)
-    # The hub's mixin keeps the constructor's arguments, from which the same network is built again.
+    # The hub's mixin keeps the arguments of the constructor, which are enough to build the network again.
     write_json(folder / "config.json", {"architecture": type(model).__name__, **model._hub_mixin_config})
     write_json(folder / "training.json", training)
 
 
 def read_torch(path: Path) -> Any:
-    """What a file of PyTorch's own format holds, on the CPU, without running anything in it.
+    """Read a file in PyTorch's format to the CPU, without running code in it.
 
     Returns:
-        Tensors and plain containers; None where the file is damaged, of another kind, or holds anything else.
+        Tensors and plain containers; None if the file is damaged, of another kind, or has other content.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pickle protocols
+        warnings.simplefilter("ignore")  # about pickle protocols
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except OSError:
             raise
-        except Exception:  # whatever arbitrary bytes lead the unpickler to
+        except Exception:  # arbitrary bytes can make the unpickler raise anything
             return None
 
 
 def load_model(folder: Path) -> RefSR:
-    """Read a checkpoint folder: the network with its weights, in evaluation mode, on the CPU.
+    """Load a network from a checkpoint folder, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: a file is missing, damaged, or does not fit the configuration beside it.
+        UserError: a file is missing or damaged, or the weights do not fit the configuration.
     """
     folder = Path(folder)
     config = read_json(folder / "config.json")
@@ -95,11 +95,11 @@ def load_model(folder: Path) -> RefSR:
         model = cls(**config)
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; a checkpoint folder holds it beside config.json") from None
+        raise UserError(f"{path}: no such file; a checkpoint folder has it and config.json") from None
     except SafetensorError as error:
         raise UserError(f"{path}: damaged ({error}); copy, convert or train the model again") from None
     except (RuntimeError, TypeError, ValueError) as error:
-        # PyTorch's first line says that there are errors, the second names the first one.
+        # The first line of PyTorch's message says that there are errors; the second one names the first of them.
         reason = (str(error).strip().splitlines() or [""])[:2][-1].strip()
         reason = reason if len(reason) < 200 else f"{reason[:200].rsplit(' ', 1)[0]} ..."
         raise UserError(
@@ -109,7 +109,7 @@ def load_model(folder: Path) -> RefSR:
 
 
 def _architecture_of(config: dict[str, Any]) -> str:
-    """The class that a configuration fits which does not name it, as `save_pretrained` writes it."""
+    """Find the class for a configuration that does not name it, as `save_pretrained` writes it."""
     classes = [network_class(name) for name in FAMILIES]
     parameters = {cls.__name__: set(inspect.signature(cls).parameters) for cls in classes}
     fitting = [name for name, known in parameters.items() if set(config) <= known]

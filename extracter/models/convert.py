@@ -1,6 +1,6 @@
-"""The authors' released state dicts, turned into checkpoints that compute what their networks compute.
+"""Convert released state dicts to checkpoints that compute what the authors' networks compute.
 
-Tables of their keys and of what differs in structure stand in docs/checkpoints.md.
+docs/checkpoints.md has tables of their keys and of the differences in structure.
 """
 
 import re
@@ -23,7 +23,7 @@ from extracter.models.state_files import read_state
 from extracter.models.ttsr import TTSR
 from extracter.search.search import SearchConfig
 
-# Names of the authors' parts, each with ours; N is a number that stays, LAST the place behind the stage's blocks.
+# Authors' module names mapped to ours. N stands for a block index; LAST for the convolution after the last block.
 _SHALLOW = {"conv_head": "head", "RBs.N": "stage.N", "conv_tail": "stage.LAST"}
 _CSFI = {
     **{f"SFE.{theirs}": f"ife.{ours}" for theirs, ours in _SHALLOW.items()},
@@ -83,12 +83,12 @@ TTSR_KEYS = {
     "merge_tail.conv_tail1": "tail.0",
     "merge_tail.conv_tail2": "tail.1",
 }
-# Their modules, which stand before the names above.
+# Prefixes of the names above.
 _NETWORK = ("SR.", "MainNet.", "CSFI.", "GDE.")
 _EXTRACTOR = re.compile(r"(?:FE|LTE)\.slice\d\.(\d+\.(?:weight|bias))")
-# A copy of the extractor that only their training used.
+# A copy of the extractor that only the authors' training used.
 _COPY = re.compile(r"LTE_copy\.")
-# Constants that their modules keep as weights: Sobel kernels and the mean and deviation of ImageNet.
+# Constants that the authors' modules keep as weights: Sobel kernels, mean and deviation of ImageNet.
 _SOBEL = re.compile(r"(?:.+\.)?[gG]radient\.weight_([hv])")
 _SHIFT = re.compile(r"(?:FE|LTE)\.sub_mean\.(weight|bias)")
 _HORIZONTAL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
@@ -107,16 +107,16 @@ def convert(
 
     Args:
         source: see `read_state`; of SRNTT the .npz, see `read_arrays`.
-        out: checkpoint folder.
+        out: checkpoint folder to write.
         beside: further files, which C2-Matching, AMSA and SRNTT need.
-        kernel: of the search, which the file does not tell; None means 6 for EXTRACTER, 3 for TTSR.
-        gradient: range of the gradient density, where the file's keys do not tell it rightly; see `infer`.
+        kernel: side of a search patch, which the file does not tell; None means 6 for EXTRACTER, 3 for TTSR.
+        gradient: range of the gradient density, if it is not the one inferred from the keys; see `infer`.
 
     Returns:
         The configuration that was inferred.
 
     Raises:
-        UserError: the file is no state dict, or a key is missing, unknown, or of a shape that fits nothing.
+        UserError: the file is not a state dict, or a key is missing, unknown, or has a wrong shape.
     """
     source = Path(source)
     if source.suffix == ".npz":
@@ -149,16 +149,16 @@ def convert(
 
 
 def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | type[TTSR], dict[str, Any]]:
-    """Network and configuration that a state dict belongs to.
+    """Infer network and configuration from a state dict.
 
-    Block counts and u are counted. What keys do not say goes by the version of the authors' code that had them: keys
-    `SR.` belong to the one top-u search with averages over the patches that really meet, `CSFI.`, `GDE.` and `MainNet.`
-    to the search in two stages with repetitions and averages over nine. A gradient module that has weights normalises
-    the gradient density. One without takes it as it is: of LR in [0, 1] in the current code, whose keys are `SR.`, and
-    of LR in [0, 255] before that.
+    The keys give the numbers of blocks and u. The rest follows from the version of the authors' code that used these
+    keys: `SR.` has a direct search and averages over the patches that overlap; `CSFI.`, `GDE.` and `MainNet.` have a
+    two-stage search with repetitions and averages over nine patches. A gradient module with weights normalises the
+    gradient density. One without uses it as it is: of LR in [0, 1] in the current code, whose keys are `SR.`, and of LR
+    in [0, 255] in earlier code.
 
     Raises:
-        UserError: it is neither EXTRACTER's nor TTSR's.
+        UserError: the state dict is neither of EXTRACTER nor of TTSR.
     """
     names = {_strip(name): tensor for name, tensor in theirs.items()}
 
@@ -213,10 +213,10 @@ def explain_gradient(config: dict[str, Any]) -> str | None:
 
 
 def translate(theirs: dict[str, Tensor], model: Extracter | TTSR, source: Path) -> dict[str, Tensor]:
-    """Our tensors by our names.
+    """Rename the tensors to the names of our networks.
 
     Raises:
-        UserError: names the keys that are missing, unknown, or of another shape.
+        UserError: keys are missing, unknown, or have a wrong shape; the message names them.
     """
     wanted = model.state_dict()
     table = EXTRACTER if isinstance(model, Extracter) else TTSR_KEYS
@@ -228,7 +228,7 @@ def translate(theirs: dict[str, Tensor], model: Extracter | TTSR, source: Path) 
     kept = {name: x for name, x in theirs.items() if not (_is_constant(name, x, source) or _COPY.match(name))}
     ours = match_keys(kept, wanted, rename, source)
     if "fuse.weight" in ours:
-        # Theirs takes x_TT before x_3g.
+        # The authors concatenate x_TT and x_3g in the other order.
         x_tt, x_3g = ours["fuse.weight"].chunk(2, dim=1)
         ours["fuse.weight"] = torch.cat((x_3g, x_tt), 1)
     return ours
@@ -242,7 +242,7 @@ def _strip(name: str) -> str:
 
 
 def _rename(name: str, table: dict[str, str], wanted: dict[str, Tensor]) -> str | None:
-    """Our name of a key, or None."""
+    """Return our name for a key, or None."""
     part, _, kind = name.rpartition(".")
     suffix = kind
     inside = re.fullmatch(r"(.+)\.(conv[12])", part)  # of a residual block
@@ -262,10 +262,10 @@ def _rename(name: str, table: dict[str, str], wanted: dict[str, Tensor]) -> str 
 
 
 def _is_constant(name: str, tensor: Tensor, source: Path) -> bool:
-    """Whether a key is a constant that our networks have built in.
+    """Return whether a key is a constant that is built into our networks.
 
     Raises:
-        UserError: it has another value, so that our network would compute something else.
+        UserError: the constant has another value, with which our network would compute something else.
     """
     sobel, shift = _SOBEL.fullmatch(name), _SHIFT.fullmatch(name)
     if sobel:

@@ -1,4 +1,4 @@
-"""The critic of the adversarial loss (section 3.5); TTSR's discriminator, which the authors use too."""
+"""The critic of the adversarial loss (section 3.5). It is TTSR's discriminator, which the authors use, too."""
 
 from torch import Tensor, nn
 
@@ -8,10 +8,10 @@ _WIDTHS = (32, 64, 128, 256, 512)
 
 
 class Critic(nn.Module):
-    """Five pairs of convolutions, the second of each halving the size, then two linear layers; no normalisation.
+    """Five pairs of convolutions, of which the second halves the size, and two linear layers; no normalisation.
 
     Args:
-        size: side of the images it judges, in pixels; a multiple of 32.
+        size: side of the images in pixels, a multiple of 32.
     """
 
     def __init__(self, size: int):
@@ -25,5 +25,5 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map N, 3, size, size in [-1, 1] to scores N, 1; higher is more real."""
+        """Map images N, 3, size, size in [-1, 1] to scores N, 1. Higher scores mean more realistic images."""
         return self.layers(image)

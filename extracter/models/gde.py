@@ -1,4 +1,4 @@
-"""Gradient density and the module that enhances the result with it (section 3.4)."""
+"""Gradient density enhancing (section 3.4)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,14 +14,14 @@ _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 def gradient_density(image: Tensor, gradient: Gradient = "unit") -> Tensor:
-    """GD(I) = sqrt((K_x * I)^2 + (K_y * I)^2 + 1e-6) for each channel, with 3 x 3 Sobel kernels.
+    """Compute GD(I) = sqrt((K_x * I)^2 + (K_y * I)^2 + 1e-6) of each channel, with 3 x 3 Sobel kernels.
 
     Args:
-        image: N, 3, H, W in [-1, 1]; taken to [0, 1] first. Zero outside.
-        gradient: `unit` as said; `bytes` and `normalised` take the image to [0, 255], as the authors' code does.
+        image: N, 3, H, W in [-1, 1]. It is scaled to [0, 1] and padded with zeros first.
+        gradient: `unit` as described; `bytes` and `normalised` scale the image to [0, 255], as the authors' code does.
 
     Returns:
-        N, 3, H, W, at least 1e-3 (the 1e-6 keeps the root differentiable where the image is flat).
+        N, 3, H, W, at least 1e-3. The 1e-6 keeps the root differentiable where the image is constant.
     """
     image = (image + 1) / 2 if gradient == "unit" else (image + 1) * 127.5
     channels = image.shape[1]
@@ -32,18 +32,18 @@ def gradient_density(image: Tensor, gradient: Gradient = "unit") -> Tensor:
 
 
 def gradient_bounds(density: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and largest gradient density of each image and channel, N, 3, 1, 1."""
+    """Return the minimum and maximum gradient density of each image and channel, N, 3, 1, 1."""
     return density.amin((2, 3), keepdim=True), density.amax((2, 3), keepdim=True)
 
 
 def normalise(density: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
-    """Each channel taken from its bounds to [0, 1], for `gradient="normalised"`."""
+    """Scale each channel from its bounds to [0, 1], for `gradient="normalised"`."""
     low, high = bounds
     return (density - low) / (high - low).clamp(min=1e-12)
 
 
 class GDELevel(nn.Module):
-    """Concatenate with the texture of this scale, conv, ReLU, residual stage, skip."""
+    """Concatenation with the texture of the scale, convolution, ReLU, residual stage, skip connection."""
 
     def __init__(self, features: int, blocks: int, closing: bool = True):
         super().__init__()
@@ -58,14 +58,14 @@ class GDELevel(nn.Module):
 
 
 class GDE(nn.Module):
-    """Gradient features of LR, refined with the synthesised textures from the lowest scale up.
+    """Gradient features of LR, refined by the synthesised textures from the lowest scale to the highest.
 
     Args:
-        features: channels throughout.
-        extractor_blocks: residual blocks of GFE: 4 in the paper.
-        blocks: residual blocks of the three levels: 9, 9, 9 in the paper.
-        closing: a convolution behind each level's blocks; not in the authors' code.
-        gradient: range of the gradient density; see `gradient_density`. `normalised` takes each channel to [0, 1].
+        features: channels of all layers.
+        extractor_blocks: residual blocks of GFE; 4 in the paper.
+        blocks: residual blocks of the three levels; 9, 9, 9 in the paper.
+        closing: end each level with a convolution; not in the authors' code.
+        gradient: range of the gradient density; see `gradient_density`. `normalised` scales each channel to [0, 1].
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class GDE(nn.Module):
         self.gradient = gradient
 
     def forward(self, lr: Tensor, textures: Sequence[Tensor]) -> Tensor:
-        """x_3g of section 3.4.
+        """Compute x_3g of section 3.4.
 
         Args:
             lr: N, 3, h, w in [-1, 1].

@@ -1,4 +1,4 @@
-"""The baseline of the paper's tables: TTSR (Yang et al., CVPR 2020)."""
+"""TTSR (Yang et al., CVPR 2020), the baseline of the paper."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,25 @@ from extracter.search.search import Matches, SearchConfig
 
 
 class TTSR(TextureTransformer, PyTorchModelHubMixin, license="mit"):
-    """TTSR; the defaults are its published configuration, 6,729,603 weights.
+    """TTSR. The defaults are the published configuration, with 6,729,603 weights.
 
-    Its texture transformer keeps one match for each query, and weighs the fused features but not the textures.
+    Its texture transformer uses one match for each query. It weighs the fused features by the scores, but not the
+    textures.
 
     Args:
-        features: channels throughout.
-        dfe_width: channels of the first level of its texture extractor; 64 is VGG19's.
+        features: channels of all layers.
+        dfe_width: channels of the first level of the texture extractor; 64 in VGG19.
         blocks: residual blocks of the shallow extractor and of the three stages.
-        bicubic_skip: predict the difference from bicubic (not in its paper).
-        kernel: side of a search patch in pixels of the deepest features.
-        stride: of the patches.
-        padding: of the patches.
-        memory: MiB for correlation scores; None sizes it from the device.
-        constant_coverage: see `SearchTransfer`; its published code has it.
+        bicubic_skip: add the bicubic enlargement to the output; not in its paper.
+        kernel: side of a search patch, in pixels of the deepest features.
+        stride: distance between search patches, in the same pixels.
+        padding: width of the zero padding around the features, in the same pixels.
+        memory: MiB for correlation scores; None for a default for the device.
+        constant_coverage: see `SearchTransfer`; the published code has it.
+
+    Example:
+        >>> model = TTSR.from_pretrained("results/demo/checkpoints/ttsr")
+        >>> sr = model(lr, lr_up, ref, ref_du)  # N, 3, h, w and N, 3, 4h, 4w, all in [-1, 1]
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class TTSR(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         self.zero_init_(self.tail[-1])
 
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
-        """The merged features, brought to RGB: N, 3, 4h, 4w."""
+        """Integrate the textures and map the merged features to RGB: N, 3, 4h, 4w."""
         soft = self.stm.soft_attention(matches, (lr.shape[-2], lr.shape[-1]))
         x_tt, _ = self.csfi(self.ife(lr), textures, soft)
         return self.tail(x_tt)

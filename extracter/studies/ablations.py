@@ -1,4 +1,4 @@
-"""What the parts of the method are worth: the same short training with one part changed at a time, for some seeds."""
+"""Ablations: the same short training with one part of the method changed at a time, for several seeds."""
 
 from pathlib import Path
 from statistics import mean, stdev
@@ -9,7 +9,7 @@ from extracter.projection import pick, train_keys
 from extracter.reporting.tables import write_markdown
 from extracter.training.train import train
 
-# Name, changes of `model`, changes of `search`. The first is what the others are compared with.
+# Name, changes of `model`, changes of `search`. The first is the baseline of the others.
 ABLATIONS: list[tuple[str, dict, dict]] = [
     ("as the preset", {}, {}),
     ("u = 1", {"textures": 1}, {}),
@@ -40,16 +40,15 @@ def ablate(
 ) -> None:
     """Train Extracter-rec for each ablation and seed, and write a table of validation PSNR.
 
-    A training that is done is not done again, and one that was interrupted resumes. What equals the preset is trained
-    once.
+    Finished trainings are not repeated, and interrupted ones resume. Ablations that equal the preset are left out.
 
     Args:
-        pairs: prepared training pairs; their held-out ones tell PSNR.
+        pairs: prepared training pairs, of which the validation pairs give the PSNR.
         work: folder for the trainings.
-        out: CSV with a row for each training; the table of means stands beside it.
-        seeds: of weights and batches.
-        steps: of each training; the schedule is over before its end.
-        model, search, loss, params: the preset's, which the ablations change.
+        out: CSV to write, with a row for each training; the table of means gets the suffix .md.
+        seeds: seeds of weights and batches.
+        steps: number of steps of each training.
+        model, search, loss, params: blocks of the preset, which the ablations change.
         device: auto, cpu, cuda, cuda:N or mps.
     """
     params = params.model_copy(update={"rec_steps": steps, "validate_every": min(params.validate_every, steps)})
@@ -75,7 +74,7 @@ def ablate(
 
 
 def _is_done(folder: Path, wanted: dict) -> bool:
-    """Whether a training of these parameters has ended there."""
+    """Return whether `folder` has the result of a training with these parameters."""
     where = folder / "training.json"
     return where.exists() and {key: read_json(where).get(key) for key in wanted} == wanted
 
@@ -95,7 +94,7 @@ def _write_table(rows: list[dict], model: Model, search: Search, steps: int, out
         cells.append([name, f"{mean(found):.3f}{spread}", change])
     preset = f"u = {model.textures}, kernel {search.kernel}, {search.strategy.replace('_', '-')} search, with GDE"
     caption = (
-        f"PSNR on Y (dB) of validation pairs after {steps:,} steps, mean and standard deviation of {len(base)} seeds; "
-        f"the preset has {preset}. Differences are from the preset's with the same seed."
+        f"PSNR on Y (dB) of the validation pairs after {steps:,} steps, mean and standard deviation over {len(base)} "
+        f"seeds. The preset has {preset}. Differences are to the preset with the same seed."
     )
     write_markdown(out, "Ablations", caption, ["what differs", "validation PSNR", "difference"], cells)

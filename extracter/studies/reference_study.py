@@ -1,4 +1,4 @@
-"""Does the reference help? PSNR of each test image with references of four kinds."""
+"""The effect of references: PSNR of each test image with references of four kinds."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ from extracter.progress import track
 from extracter.reporting.figures import BLUE, GREEN, GREY, ORANGE, save, tidy
 from extracter.reporting.tables import title, write_markdown
 
-# The crop of the image's own original: its side over the result's, degrees, exponent, share of the largest crop.
+# The warped original: scale, degrees, exponent of the colours, share of the largest possible crop.
 _SCALE, _ROTATION, _GAMMA, _SHARE = 0.95, 5.0, 1.2, 0.95
 KINDS = {"own": "its own bicubic", "other": "another image", "warped": "its original, warped", "exact": "its original"}
 COLUMNS = ["image", "bicubic", *KINDS]
@@ -32,16 +32,18 @@ COLUMNS = ["image", "bicubic", *KINDS]
 def study_references(model: str | Path | None, images: Path, out: Path, *, seed: int, device: str) -> None:
     """Super-resolve each image of a test set with four references, and write a table and a figure.
 
-    The references are (own) the image's own bicubic, (other) another image of the set, drawn from `seed`, (warped) a
-    crop of its own original, shifted, magnified by 5 %, turned by 5 degrees and recoloured by a gamma of 1.2: what a
-    second photograph of the same scene would show at its best, and (exact) the original itself: what textures are worth
-    that lie at their place.
+    The references are
+    - own: the bicubic enlargement of the image;
+    - other: another image of the set, drawn from `seed`;
+    - warped: a crop of the original, shifted, magnified by 5 %, rotated by 5 degrees and recoloured by a gamma of 1.2.
+      It stands for an ideal second photograph of the scene;
+    - exact: the original itself, an upper bound.
 
     Args:
         model: as for `model_folder`.
         images: folder of a prepared test set of at least two images.
-        out: CSV with PSNR on Y in dB, a row for each image; beside it the same as .md and .png.
-        seed: of the draw of other images.
+        out: CSV to write, with PSNR on Y in dB; the table and the figure get the suffixes .md and .png.
+        seed: seed of the draw of other images.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
@@ -76,33 +78,33 @@ def study_references(model: str | Path | None, images: Path, out: Path, *, seed:
 
 
 def warped_original(original: Image.Image) -> Image.Image:
-    """A crop of an image with its place, size, direction and colours changed; sides are multiples of 4."""
+    """Return a shifted, scaled, rotated and recoloured crop of an image, with sides that are multiples of 4."""
     cosine, sine = math.cos(math.radians(_ROTATION)), math.sin(math.radians(_ROTATION))
 
     def box(width: float, height: float) -> tuple[float, float]:
-        """Sides of the upright box around a turned rectangle."""
+        """Return the sides of the upright box around a rotated rectangle."""
         return width * cosine + height * sine, width * sine + height * cosine
 
     fits = min(1, *(side / turned for side, turned in zip(original.size, box(*original.size), strict=True)))
     width, height = (max(SCALE, int(_SHARE * fits / _SCALE * side) // SCALE * SCALE) for side in original.size)
     turned = box(width, height)
-    # The least images have no room for the whole of it.
+    # In the smallest images the crop does not fit at this scale.
     scale = min(_SCALE, *(side / length for side, length in zip(original.size, turned, strict=True)))
-    # Half of what is left is the shift to the right and down.
+    # Shift to the right and down by half of the remaining space.
     center = tuple(side / 2 + (side - scale * length) / 4 for side, length in zip(original.size, turned, strict=True))
     crop = warp(original, center, (width, height), scale=scale, rotation=_ROTATION)
     return recolour(crop, (1.0, 1.0, 1.0), _GAMMA)
 
 
 def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
-    """The same input beside another reference, whose sides are multiples of 4."""
+    """Return the input with another reference, whose sides are multiples of 4."""
     du = upscale(downscale(reference))
     ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
     return replace(image, ref=ref, ref_du=ref_du)
 
 
 def _derangement(count: int, seed: int) -> list[int]:
-    """For each of `count` images another one: the next along a ring drawn from the seed."""
+    """Assign another image to each of `count` images: the next on a ring drawn from the seed."""
     ring = np.random.default_rng(seed).permutation(count).tolist()
     following = dict(zip(ring, ring[1:] + ring[:1], strict=True))
     return [following[number] for number in range(count)]
@@ -119,14 +121,14 @@ def _write_table(rows: list[dict], name: str, out: Path) -> None:
         for row in rows
     ]
     caption = (
-        "PSNR on Y (dB) by reference. Warped: a crop of the image's own original, shifted, magnified by 5 %, turned by "
-        "5 degrees, gamma 1.2; the gain is over the image's own bicubic as reference."
+        "PSNR on Y (dB) by reference. Warped: a crop of the original, shifted, magnified by 5 %, rotated by 5 degrees, "
+        "with a gamma of 1.2. The gain is over the bicubic enlargement of the image as reference."
     )
     write_markdown(out, f"Does the reference help? {title(name)}", caption, heads, cells)
 
 
 def _draw(rows: list[dict], out: Path) -> None:
-    """Gain over bicubic of each kind of reference, image by image."""
+    """Draw the gain over bicubic of each kind of reference, image by image."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
     style: dict[str, tuple[str, str]] = {
