@@ -1,6 +1,7 @@
 """Prepared sets as tensors: training batches that depend on (seed, step) alone, and test sets image by image."""
 
 import csv
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -118,12 +119,14 @@ class TrainingPairs:
             batch = self.batch(step, params, seed)
             return {key: images.pin_memory() for key, images in batch.items()} if pin else batch
 
-        with ThreadPoolExecutor(max_workers=1) as worker:
-            waiting = deque(worker.submit(make, step) for step in steps[:2])
+        # A GPU takes batches faster than one thread makes them; on a CPU more threads would take cores from the network.
+        workers = min(12, os.cpu_count() or 1) if pin else 1
+        with ThreadPoolExecutor(workers) as pool:
+            waiting = deque(pool.submit(make, step) for step in steps[: workers + 1])
             for step in steps:
                 yield waiting.popleft().result()
-                if step + 2 < steps.stop:
-                    waiting.append(worker.submit(make, step + 2))
+                if step + workers + 1 < steps.stop:
+                    waiting.append(pool.submit(make, step + workers + 1))
 
     def batch(self, step: int, params: Train, seed: int) -> dict[str, torch.Tensor]:
         """The batch of one training step, the same whenever and wherever it is asked for.
