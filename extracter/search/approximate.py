@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from extracter.search.approximate_torch import search_torch
 from extracter.search.block_search import SPARE
 from extracter.search.key_table import (
     DIM,
@@ -169,6 +170,8 @@ def search_approximate(
     Returns:
         Scores and indices of the best keys found, N, u, Q; -inf where fewer were found.
     """
+    if not compiled(query.device):
+        return search_torch(query, keys, u, stride, memory, two_stage)
     dtype = torch.promote_types(query.dtype, torch.float32)
     query, keys = query.detach().float(), [key.detach().float() for key in keys]
     found = [

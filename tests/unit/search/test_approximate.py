@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
 from extracter.search import approximate
@@ -16,7 +17,16 @@ from extracter.search.block_search import block_scores
 from extracter.search.key_table import StoredBlocks
 from extracter.search.search import SearchConfig, search
 
+INNER = pytest.mark.parametrize("inner", ["compiled", "torch"])
 CONFIG = SearchConfig.of_kernel(3, method="approximate")
+
+
+def choose_inner(patch: pytest.MonkeyPatch, inner: str) -> None:
+    """The compiled loops, or PyTorch's operations as on CUDA."""
+    if inner == "torch":
+        patch.setattr(approximate, "propagate_row", None)
+    else:
+        assert approximate.propagate_row is not None
 
 
 def smooth(seed: int, height: int, width: int, channels: int = 8, batch: int = 1) -> Tensor:
@@ -56,8 +66,9 @@ sides = st.integers(1, 20)
     st.sampled_from(["two_stage", "direct"]),
     st.sampled_from(["smooth", "noise", "levels", "flat", "zeros"]),
     st.integers(0, 99),
+    st.sampled_from(["compiled", "torch"]),
 )
-def test_promises_hold_for_any_sizes_and_contents(stride, size, references, u, strategy, kind, seed):
+def test_promises_hold_for_any_sizes_and_contents(stride, size, references, u, strategy, kind, seed, inner):
     def features(n: int, height: int, width: int) -> Tensor:
         shape = (stride * height, stride * width)
         if kind == "smooth":
@@ -67,11 +78,16 @@ def test_promises_hold_for_any_sizes_and_contents(stride, size, references, u, s
         return {"noise": x, "levels": (x > 0).float(), "flat": torch.ones_like(x), "zeros": torch.zeros_like(x)}[kind]
 
     config = SearchConfig.of_kernel(3 * stride, strategy=strategy, method="approximate")
-    check_promises(features(seed, *size), [features(seed + 1 + n, *s) for n, s in enumerate(references)], u, config)
+    query, keys = features(seed, *size), [features(seed + 1 + n, *s) for n, s in enumerate(references)]
+    with pytest.MonkeyPatch.context() as patch:
+        choose_inner(patch, inner)
+        check_promises(query, keys, u, config)
 
 
+@INNER
 @pytest.mark.parametrize("kernel", [3, 6])
-def test_an_image_finds_itself(kernel):
+def test_an_image_finds_itself(kernel, inner, monkeypatch):
+    choose_inner(monkeypatch, inner)
     config = SearchConfig.of_kernel(kernel, method="approximate")
     x = smooth(1, 120, 96)
     found = search(x, [smooth(2, 60, 60), x], 1, config)
@@ -80,7 +96,9 @@ def test_an_image_finds_itself(kernel):
     assert found.scores[0, 0].mean() > 0.999
 
 
-def test_a_shifted_reference_is_found_at_its_shift():
+@INNER
+def test_a_shifted_reference_is_found_at_its_shift(inner, monkeypatch):
+    choose_inner(monkeypatch, inner)
     x = smooth(3, 100, 90)
     query, key = x[..., 10:70, 20:80], x[..., 3:73, 9:85]
     found = search(query, [key], 3, CONFIG).indices[0, 0].view(60, 60)
@@ -88,7 +106,9 @@ def test_a_shifted_reference_is_found_at_its_shift():
     assert (found == (row + 7) * 76 + column + 11)[1:-1, 1:-1].float().mean() > 0.99
 
 
-def test_scores_come_near_to_those_of_exact_search():
+@INNER
+def test_scores_come_near_to_those_of_exact_search(inner, monkeypatch):
+    choose_inner(monkeypatch, inner)
     query, keys = smooth(4, 90, 80), [smooth(5, 100, 90), smooth(6, 30, 50)]
     wanted = search(query, keys, 3, replace(CONFIG, method="blocks"))
     found = search(query, keys, 3, CONFIG)
@@ -153,3 +173,20 @@ def test_gradient_of_scores_is_that_of_the_chosen_pairs():
     wanted = block_scores(query, [key], found.indices, 1)
     found_grad, wanted_grad = (torch.autograd.grad(x.square().sum(), query)[0] for x in (found.scores, wanted))
     assert torch.equal(found_grad, wanted_grad)
+
+
+def test_on_cuda_nothing_waits_for_the_device():
+    """Fake tensors of a GPU: a result that the host would have to know, or a tensor elsewhere, is an error."""
+    with FakeTensorMode(), torch.device("cuda:0"), torch.no_grad():
+        query, keys = torch.rand(2, 8, 40, 36), [torch.rand(2, 8, 60, 50), torch.rand(2, 8, 9, 3)]
+        for strategy in ("two_stage", "direct"):
+            found = search(query, keys, 3, replace(CONFIG, strategy=strategy, memory=16))
+            assert found.indices.shape == found.scores.shape == (2, 3, 40 * 36)
+            assert {x.device for x in (found.indices, found.scores)} == {torch.device("cuda:0")}
+
+
+def test_parts_of_the_queries_change_nothing_in_pytorch(monkeypatch):
+    choose_inner(monkeypatch, "torch")
+    query, key = smooth(1, 40, 40), smooth(2, 50, 40)
+    whole, parts = (search(query, [key], 3, replace(CONFIG, memory=memory)) for memory in (None, 0.05))
+    assert (whole.indices == parts.indices).float().mean() > 0.999
