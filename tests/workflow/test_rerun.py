@@ -2,7 +2,10 @@
 
 import subprocess
 
-from project import wait_for
+import pytest
+from project import Project, wait_for
+
+from extracter import params, projection
 
 ALL = {
     "download": 2,
@@ -20,65 +23,181 @@ ALL = {
     "figure-training": 1,
     "figure-kernels": 1,
 }
-REPORTS = [
-    "collect_metrics",
-    "collect_plots",
-    "table_metrics",
-    "table_kernels",
-    "figure_comparison",
-    "figure_training",
-    "figure_kernels",
-]
-TRAININGS = ["train_rec", "train_full", "evaluate", "kernel_sweep", *REPORTS]
-EVALUATIONS = ["evaluate", "kernel_sweep", *(name for name in REPORTS if name != "figure_training")]
+FIGURES = {"figure_comparison": 1, "figure_training": 1, "figure_kernels": 1}
+TABLES = {"collect_metrics": 1, "collect_plots": 1, "table_metrics": 1, "table_kernels": 1}
+# What is made from logs of trainings, from evaluations and from sweeps.
+OF_LOGS = {"collect_plots": 1, "figure_training": 1}
+OF_EVALUATIONS = {"collect_metrics": 1, "collect_plots": 1, "table_metrics": 1, "figure_comparison": 1}
+OF_SWEEPS = {"collect_metrics": 1, "collect_plots": 1, "table_kernels": 1, "figure_kernels": 1}
+SWEPT = {"kernel_sweep": 3, **OF_SWEEPS}
+MEASURED = {"evaluate": 6, **OF_EVALUATIONS, **SWEPT}
+# After a change of both -rec networks: bicubic and the released network stay as they are.
+TRAINED = {"train_rec": 2, "train_full": 2, **OF_LOGS, **MEASURED, "evaluate": 4}
+
+
+@pytest.fixture(scope="module")
+def shared(completed, tmp_path_factory) -> Project:
+    """A copy for tests that leave it as they found it."""
+    return completed.copy(tmp_path_factory.mktemp("shared") / "project")
+
+
+def test_a_complete_run_runs_each_command_once(completed):
+    assert completed.ran_in_all == ALL
 
 
 def edit(project, path):
     project.write(path, project.read(path) + "\n# edited\n")
 
 
-def test_sources_and_parameters_redo_what_uses_them(completed, complete):
-    project = complete
-    assert completed.ran_in_all == ALL
-    for path, rules in {
-        "extracter/training/train.py": TRAININGS,
-        "extracter/training/losses.py": TRAININGS,
-        "extracter/evaluation/evaluate.py": EVALUATIONS,
-        "extracter/evaluation/kernel_sweep_worker.py": [
-            "kernel_sweep",
-            "collect_metrics",
-            "collect_plots",
-            "table_kernels",
-            "figure_kernels",
-        ],
-        "extracter/reporting/table_metrics.py": ["table_metrics"],
-        "extracter/reporting/figure_comparison.py": ["figure_comparison"],
-        "extracter/data/prepare.py": ["prepare", *TRAININGS],
-        "extracter/commands/figures.py": ["figure_comparison", "figure_training", "figure_kernels"],
-        "extracter/commands/status.py": [],
-        "extracter/cli.py": [],
-        "workflow/rules/record.smk": [],
-    }.items():
-        edit(project, path)
-        planned = project.planned()
-        planned.pop("record", None)
-        assert set(planned) == set(rules), path
-        project.run("git", "checkout", "--quiet", path)
-    for key, value, rules in [
-        ("train.lr", 3.0e-4, TRAININGS),
-        (
-            "evaluation.memory_budget_gib",
-            2.0,
-            ["kernel_sweep", "collect_metrics", "collect_plots", "table_kernels", "figure_kernels"],
-        ),
-        ("evaluation.every", 3, ["download", "prepare", *EVALUATIONS]),
-    ]:
-        project.set(key, value)
-        planned = project.planned()
-        planned.pop("record", None)
-        assert set(planned) == set(rules), key
-        project.run("git", "checkout", "--quiet", "params.yaml")
-    assert project.planned() == {}
+def planned(project):
+    """Jobs that a dry run plans, without the last one, which any change brings about."""
+    found = dict(project.planned())
+    found.pop("record", None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("paths", "jobs"),
+    [
+        # Help texts, pages and what passes values on: nothing to do.
+        (["extracter/commands/train.py", "extracter/cli.py", "extracter/params.py", "workflow/rules/record.smk"], {}),
+        (["extracter/reporting/table_metrics.py"], {**TABLES, **FIGURES, "table_parameters": 1}),
+        # What searches; Table 2 has the search's shape.
+        (["extracter/search/search.py"], {**TRAINED, "evaluate": 6, "table_parameters": 1}),
+        (["extracter/evaluation/evaluate.py"], MEASURED),
+        (["extracter/data/prepare.py"], {"prepare": 2, **TRAINED, "evaluate": 6, "table_parameters": 1}),
+        (["requirements.lock"], {**{name.replace("-", "_"): count for name, count in ALL.items()}}),
+    ],
+)
+def test_an_edit_redoes_what_runs_the_file(shared, paths, jobs):
+    for path in paths:
+        edit(shared, path)
+    assert planned(shared) == jobs
+    shared.run("git", "checkout", "--quiet", *paths)
+
+
+# Each key of params.yaml, by what a change of it makes run again in the preset `tiny`.
+KEYS = {
+    "nothing": ({"data.mirror": "mirror", "train.checkpoint_every": 5}, {}),
+    "systems that are not trained": (
+        {"model.srntt_blocks": 3, "model.ssen_blocks": [2, 2], "model.c2_blocks": 3, "model.masa_blocks": [2] * 5},
+        {},
+    ),
+    "the critic and the second phase": (
+        {
+            "train.full_steps": 3,
+            "train.critic_steps": 1,
+            "train.critic_lr": 0.5,
+            "train.critic_beta1": 0.5,
+            "train.critic_beta2": 0.5,
+        },
+        {"train_full": 2, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS},
+    ),
+    "Eq. 8, of Extracter alone": (
+        {"loss.adv": 0.5, "loss.perc": 0.5, "loss.grad": 0.5, "loss.perc_norm": "mse", "loss.gradient_penalty": 5.0},
+        {"train_full": 1, "evaluate": 1, **OF_LOGS, **OF_EVALUATIONS},
+    ),
+    "TTSR's network": (
+        {"model.ttsr_blocks": [2, 1, 1, 1]},
+        {"train_rec": 1, "train_full": 1, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS},
+    ),
+    "Extracter's network": (
+        {
+            "model.ife_blocks": 2,
+            "model.csfi_blocks": [2, 1, 1],
+            "model.gde_blocks": [],
+            "model.textures": 2,
+            "search.kernel": 3,
+            "search.stride": 1,
+            "search.padding": 1,
+            "search.strategy": "direct",
+        },
+        {"train_rec": 1, "train_full": 1, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS, **SWEPT},
+    ),
+    "both networks": (
+        {
+            "model.features": 10,
+            "model.dfe_width": 6,
+            "model.bicubic_skip": False,
+            "loss.rec": 2.0,
+            "train.batch": 3,
+            "train.rec_steps": 13,
+            "train.lr": 0.5,
+            "train.dfe_lr": 0.5,
+            "train.beta1": 0.5,
+            "train.beta2": 0.5,
+            "train.eps": 0.5,
+            "train.regime": "native",
+            "train.schedule": "constant",
+            "train.decay_at": [0.5],
+            "train.swap": 0.1,
+            "train.turn_apart": 0.1,
+            "train.self_reference": 0.1,
+            "train.other_reference": 0.1,
+            "train.ema": 0.5,
+            "train.clip": 1.0,
+            "train.channels_last": True,
+            "train.compile": True,
+            "train.validate_every": 7,
+            "train.precision": "bf16-mixed",
+        },
+        TRAINED,
+    ),
+    "VGG19's weights": ({"model.vgg_weights": "imagenet", "model.dfe_width": 64}, TRAINED),
+    "tiles of the search": ({"search.memory": 32.0}, {**TRAINED, "evaluate": 5}),
+    "the seed": ({"seed": 1}, {"prepare": 1, **TRAINED}),
+    "training pairs": (
+        {
+            "data.train.size": 64,
+            "data.train.pairs": 9,
+            "data.train.validation": 3,
+            "data.train.shift": 0.1,
+            "data.train.scale": 0.2,
+            "data.train.rotation": 1.0,
+            "data.train.photometry": 0.1,
+        },
+        {"prepare": 1, **TRAINED},
+    ),
+    "photographs to train on": (
+        {"data.train.source": "folder", "data.train.folder": "mine"},
+        {"download": 1, "prepare": 1, **TRAINED},
+    ),
+    "references": ({"data.tests.set14.references": "random"}, {"prepare": 1, **MEASURED}),
+    "a test set's photographs": (
+        {"data.tests.set14.source": "folder", "data.tests.set14.folder": "mine"},
+        {"download": 1, "prepare": 1, **MEASURED},
+    ),
+    "a published set of the user's": (
+        {"data.tests.set14.source": "published", "data.local": {"set14": "mine.zip"}},
+        {"download": 1, "prepare": 1, **MEASURED},
+    ),
+    "images of a set": ({"evaluation.every": 3}, {"download": 1, "prepare": 1, **MEASURED}),
+    "how networks are evaluated": (
+        {"evaluation.precision": "bf16-mixed", "evaluation.compile": True, "evaluation.reuse_memory": True},
+        {"evaluate": 5, **OF_EVALUATIONS},
+    ),
+    "the memory of Table 3": ({"evaluation.memory_budget_gib": 2.0}, SWEPT),
+    "kernels": ({"evaluation.kernels": [6, 12]}, SWEPT),
+}
+# Keys whose other values are other jobs: tested where sets and systems come and go.
+OTHER_JOBS = {"systems", "evaluation.kernel_sets"}
+
+
+def test_every_key_of_the_parameters_is_in_the_table(shared):
+    preset = params.read(shared.folder / "params.yaml").selected
+    absent = {f"data.tests.sun80.{key}" for key in ("source", "folder", "references")} | {"data.local.sun80"}
+    local = {"data.local.train", "data.local.set14"}
+    listed = {key for changes, _ in KEYS.values() for key in changes}
+    assert listed - {"data.local"} == set(projection.all_keys(preset)) - absent - local - OTHER_JOBS
+
+
+@pytest.mark.parametrize("what", KEYS)
+def test_a_key_redoes_what_the_table_says(shared, what):
+    changes, jobs = KEYS[what]
+    for key, value in changes.items():
+        shared.set(key, value)
+    assert planned(shared) == jobs
+    shared.run("git", "checkout", "--quiet", "params.yaml")
 
 
 def test_an_edit_during_the_run_is_not_missed(project):
