@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from extracter.families import FAMILIES
-from extracter.params import Preset
+from extracter.params import Preset, TrainData
 
 # What both phases of a training depend on.
 _ALL_PHASES = (
@@ -58,19 +58,8 @@ _LOSSES = ("loss.rec", "loss.perc", "loss.grad", "loss.adv", "loss.perc_norm", "
 
 # What an evaluation depends on besides the checkpoint, whose own parameters travel with it.
 _EVALUATION = ("search.memory", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
-_TRAIN_PAIRS = (
-    "source",
-    "size",
-    "ref_size",
-    "validation_ref_size",
-    "pairs",
-    "validation",
-    "shift",
-    "scale",
-    "rotation",
-    "photometry",
-    "mixture",
-)
+# How pairs are cut; from where the photographs come is what a download depends on.
+_TRAIN_PAIRS = tuple(key for key in TrainData.model_fields if key != "folder")
 
 
 def download_keys(name: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A temporary copy of the project, with a preset of seconds, driven by the real snakemake and dvc."""
 
+import json
 import os
 import re
 import shutil
@@ -160,6 +161,21 @@ class Project:
             return Counter()
         table = re.search(r"job +count\n[- ]+\n(.*?)\ntotal ", text, re.DOTALL)[1]
         return Counter({name: int(count) for name, count in map(str.split, table.splitlines()) if name != "all"})
+
+    def jobs(self) -> list[dict]:
+        """Rule, inputs, outputs and names of the parameters of every job, from a dry run of everything."""
+        found = []
+        text = self.snakemake("--dry-run", "--forceall", "--printshellcmds")
+        for block in re.split(r"\n(?:local)?rule ", text)[1:]:
+            job = {"rule": block.split(":")[0], "input": [], "output": [], "blocks": []}
+            for kind in ("input", "output"):
+                listed = re.search(rf"\n    {kind}: (.*)", block)
+                job[kind] = listed[1].split(", ") if listed else []
+            blocks = re.search(r"--params '(\{.*?\})'(?: |$)", block)
+            job["blocks"] = sorted(json.loads(blocks[1])) if blocks else []
+            if job["rule"] != "all":
+                found.append(job)
+        return found
 
     def assert_settled(self) -> None:
         """Both tools have nothing to do."""

@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import json
 import re
 import sys
 from functools import cache
@@ -31,21 +30,6 @@ SOURCES = scripts("sources")
 TABLE = SOURCES["SOURCES"]
 
 
-def jobs(project):
-    """Rule, inputs, outputs and parameter names of every job, from a dry run of everything."""
-    found = []
-    for block in re.split(r"\n(?:local)?rule ", project.snakemake("--dry-run", "--forceall", "--printshellcmds"))[1:]:
-        job = {"rule": block.split(":")[0], "input": [], "output": [], "blocks": []}
-        for kind in ("input", "output"):
-            listed = re.search(rf"\n    {kind}: (.*)", block)
-            job[kind] = listed[1].split(", ") if listed else []
-        blocks = re.search(r"--params '(\{.*?\})'(?: |$)", block)
-        job["blocks"] = sorted(json.loads(blocks[1])) if blocks else []
-        if job["rule"] != "all":
-            found.append(job)
-    return found
-
-
 def stages(project):
     """DVC's stages with everything that interpolation gives, by name."""
     from dvc.repo import Repo
@@ -72,7 +56,7 @@ def test_every_stage_is_its_rules(project, preset):
     content = yaml.safe_load(project.read("params.yaml"))
     project.write("params.yaml", yaml.safe_dump({**content, "preset": preset}, sort_keys=False))
     project.make_stages()
-    all_jobs, all_stages = jobs(project), stages(project)
+    all_jobs, all_stages = project.jobs(), stages(project)
     owed = {path for job in all_jobs for path in job["output"]}
     outs = [out for stage in all_stages.values() for out in stage["outs"]]
     assert all(within(path, outs) for path in owed), "an output of a rule is in no stage"

@@ -266,7 +266,7 @@ def install(workflow: Any, preset: str, cores: int) -> None:
         if isinstance(handler.formatter, DefaultFormatter):
             handler.setFormatter(formatter)
     ordinary = {str(kind) for kind in settings.quiet or ()} <= {"host"}
-    special = workflow.dryrun or workflow.touch or settings.verbose or settings.printshellcmds
+    special = settings.dryrun or settings.verbose or settings.printshellcmds
     if stream is None or not workflow.is_main_process or special or not ordinary:
         return
     for left in FOLDER.glob("*.json"):
