@@ -268,7 +268,7 @@ def test_a_preset_from_the_command_line_is_not_recorded(complete):
     project.write("other.yaml", "presets: {tiny: {train: {lr: 2.0e-4}}}")
     said = project.snakemake("--configfile", "other.yaml")
     assert "nothing is recorded in DVC, since it has parameters from the command line" in said
-    assert "presets.tiny.train" in project.dvc("status")
+    assert "presets.tiny.train.lr" in project.dvc("status")
     text = project.read("params.yaml").replace("preset: tiny", "preset: demo", 1)
     project.write("params.yaml", text)
     said = project.snakemake("--config", "preset=tiny")
@@ -300,7 +300,7 @@ def test_files_that_snakemake_did_not_make_are_not_taken_for_current(complete):
     said = project.snakemake(fails=True).splitlines()[-1]
     assert "Snakemake has no record of how it was made" in said
     said = project.restore(fails=True)
-    assert "presets.tiny.train modified" in said
+    assert "presets.tiny.train.lr modified" in said
     project.run("git", "checkout", "--quiet", "params.yaml")
     project.restore()
     project.assert_settled()
