@@ -32,7 +32,10 @@ SOURCES = {
     # Of data/ only what a download needs: DVC fetches all images again when one of these files changes.
     "download": (
         "files.py",
-        *(f"data/{name}.py" for name in ("degradation", "images", "manifest", "pairs", "parallel", "references")),
+        *(
+            f"data/{name}.py"
+            for name in ("degradation", "images", "manifest", "pairs", "parallel", "references", "views")
+        ),
         "download",
         "photos",
     ),
