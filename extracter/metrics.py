@@ -6,11 +6,16 @@ over all positions where the window is inside the image, with K1 = 0.01, K2 = 0.
 
 import numpy as np
 from skimage.metrics import structural_similarity
+from torch import Tensor
 
 from extracter.errors import UserError
+from extracter.image_tensors import round_to_pixels
 
 WINDOW = 11
 DATA_RANGE = 255.0
+# PSNR of equal images is infinite, which no mean survives and JSON does not know: this, usual, value stands for it.
+CAP = 100.0
+_LUMA = (65.738, 129.057, 25.064)
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
@@ -24,7 +29,7 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"expected a uint8 array of shape (H, W, 3), not {rgb.dtype} {rgb.shape}")
-    return rgb.astype(np.float64) @ np.array([65.738, 129.057, 25.064]) / 256 + 16
+    return rgb.astype(np.float64) @ np.array(_LUMA) / 256 + 16
 
 
 def _check(hr: np.ndarray, sr: np.ndarray) -> None:
@@ -45,8 +50,34 @@ def psnr_y(hr: np.ndarray, sr: np.ndarray) -> float:
         UserError: the sizes differ.
     """
     _check(hr, sr)
-    error = np.mean((luma(hr) - luma(sr)) ** 2)
-    return float(10 * np.log10(DATA_RANGE**2 / error)) if error > 0 else float("inf")
+    return psnr_of(float(np.mean((luma(hr) - luma(sr)) ** 2)))
+
+
+def psnr_of(error: float) -> float:
+    """PSNR of a mean squared error of luma, in dB, at most 100.
+
+    Example:
+        >>> psnr_of(0.0)
+        100.0
+    """
+    return min(float(10 * np.log10(DATA_RANGE**2 / error)), CAP) if error > 0 else CAP
+
+
+def squared_error_y(hr: Tensor, sr: Tensor) -> Tensor:
+    """Sum of the squared differences of luma, where the tensors lie; the host does not wait for it.
+
+    Args:
+        hr: uint8, N, 3, H, W.
+        sr: float, N, 3, H, W in [-1, 1]; rounded as a PNG would be.
+
+    Returns:
+        A float64 scalar.
+    """
+    if sr.device.type == "mps":  # which has no float64
+        hr, sr = hr.cpu(), sr.cpu()
+    difference = hr.double() - round_to_pixels(sr).double()
+    red, green, blue = difference.unbind(1)
+    return (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]).div(256).square().sum()
 
 
 def ssim_y(hr: np.ndarray, sr: np.ndarray) -> float:

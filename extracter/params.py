@@ -301,6 +301,10 @@ class Train(Block):
     clip: Positive | None = Field(description="gradients are scaled down to this total norm; null: no clipping")
     channels_last: bool = Field(description="channels-last memory format, which is faster on most hardware")
     compile: bool = Field(description="compile the convolutional parts with torch.compile; needs a C++ compiler")
+    deterministic: bool = Field(
+        description="deterministic kernels only: two runs on one machine give the same bits; false is faster on GPUs"
+    )
+    tf32: bool = Field(description="TensorFloat-32 for float32 products on GPUs: faster; matches may differ")
     validate_every: Count = Field(description="steps between validations")
     checkpoint_every: Count = Field(
         description="steps between saved states, from which an interrupted training resumes"

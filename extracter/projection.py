@@ -35,6 +35,8 @@ _ALL_PHASES = (
     "train.clip",
     "train.channels_last",
     "train.compile",
+    "train.deterministic",
+    "train.tf32",
     "train.validate_every",
     "train.precision",
 )

@@ -106,7 +106,9 @@ def run(job: dict) -> None:
     network.initialise(model.vgg_weights, seed)
     if reference:
         network.search = replace(network.search, method="dense")
-    fabric = Fabric(accelerator=device.type, devices=1, precision=train.precision)
+    fabric = Fabric(
+        accelerator=device.type, devices=1 if device.index is None else [device.index], precision=train.precision
+    )
     total = job["steps"] + 3
     size = pairs.size if job["full"] else None
     terms = losses_of("extracter", "full" if job["full"] else "rec", weights)
@@ -132,7 +134,7 @@ def run(job: dict) -> None:
     say(
         fits=True, batch=train.batch, size=pairs.size, steps=job["steps"], device=device.type,
         images_per_second=round(train.batch / median(seconds), 3), peak_memory_mib=round(memory.read(), 1),
-        first_loss=losses[0], last_loss=losses[-1], threads=torch.get_num_threads(),
+        first_loss=losses[0].item(), last_loss=losses[-1].item(), threads=torch.get_num_threads(),
         **{f"share_{part}": round(value / spent, 4) for part, value in clock.parts.items()},
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from extracter.data.degradation import downscale, upscale
 from extracter.data.pair_arrays import ARRAYS, PREFIXES
 from extracter.data.pairs import extend
 from extracter.errors import UserError
-from extracter.image_tensors import to_tensor
+from extracter.image_tensors import to_planes, to_tensor
 from extracter.params import Train
 
 
@@ -143,9 +143,9 @@ class TrainingPairs:
             seed: of the order and of the augmentation.
 
         Returns:
-            lr (N, 3, S/4, S/4), lr_up and hr (N, 3, S, S), ref and ref_du (N, 3, R, R), float32 in [-1, 1]; S is
-            `size`, R is `ref_size`. Input and reference exchange roles only where S equals R. Where the input's own
-            bicubic is the reference, it is mirrored out to R.
+            lr (N, 3, S/4, S/4), lr_up and hr (N, 3, S, S), ref and ref_du (N, 3, R, R), uint8: `to_signed` makes the
+            networks' values of them on their device. S is `size`, R is `ref_size`. Input and reference exchange roles
+            only where S equals R. Where the input's own bicubic is the reference, it is mirrored out to R.
         """
         count = len(self)
         rng = np.random.default_rng([seed, step, 1])
@@ -170,15 +170,18 @@ class TrainingPairs:
             pair |= _degrade(reference, "ref_lr", "ref_du", "ref")
             for name, images in columns.items():
                 images.append(_orient(pair[name], reference_turn if name in ("ref", "ref_du") else turn))
-        return {name: to_tensor(np.stack(images)) for name, images in columns.items()}
+        return {name: to_planes(np.stack(images)) for name, images in columns.items()}
 
-    def validation(self) -> Iterator[dict[str, torch.Tensor]]:
-        """The held-out pairs one at a time, as they are: the keys of `batch`, N = 1."""
+    def validation(self, batch: int = 1) -> Iterator[dict[str, torch.Tensor]]:
+        """The held-out pairs as they are, up to `batch` of them at a time: the keys of `TrainingPairs.batch`, uint8."""
         hr, ref = (self._arrays["validation"][name] for name in ARRAYS)
-        for index in range(len(hr)):
-            pair = _degrade(hr[index], "lr", "lr_up", "hr") | _degrade(ref[index], "ref_lr", "ref_du", "ref")
-            del pair["ref_lr"]
-            yield {name: to_tensor(pixels[None]) for name, pixels in pair.items()}
+        for first in range(0, len(hr), batch):
+            pairs = [
+                _degrade(hr[index], "lr", "lr_up", "hr") | _degrade(ref[index], "ref_lr", "ref_du", "ref")
+                for index in range(first, min(first + batch, len(hr)))
+            ]
+            names = ("lr", "lr_up", "hr", "ref_du", "ref")
+            yield {name: to_planes(np.stack([pair[name] for pair in pairs])) for name in names}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Layers that all networks share: convolutions, residual stages, bicubic resizing."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -66,14 +66,16 @@ class _Bicubic(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        rows, columns = (_bicubic_matrix(n, m, gradient) for n, m in zip(ctx.shape, gradient.shape[-2:], strict=True))
+        sides = zip(ctx.shape, gradient.shape[-2:], strict=True)
+        rows, columns = (_bicubic_matrix(n, m, gradient.dtype, gradient.device) for n, m in sides)
         return rows.mT @ gradient @ columns, None
 
 
-def _bicubic_matrix(n: int, m: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _bicubic_matrix(n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the m x n matrix that resizes a column of n pixels to m, by resizing the n unit columns."""
-    units = torch.eye(n, dtype=torch.float64, device=like.device).view(1, n, n, 1)
-    return F.interpolate(units, (m, 1), mode="bicubic").view(n, m).mT.to(like.dtype)
+    units = torch.eye(n, dtype=torch.float64).view(1, n, n, 1)
+    return F.interpolate(units, (m, 1), mode="bicubic").view(n, m).mT.to(device, dtype)
 
 
 # Bicubic interpolation mixes this many pixels on each side.
@@ -83,7 +85,7 @@ _REACH = 2
 @cache
 def _bicubic_response(factor: int) -> list[float]:
     """Return the 4 * factor weights with which a pixel far from the border enters an enlarged column."""
-    matrix = _bicubic_matrix(4 * _REACH, 4 * _REACH * factor, torch.empty(0))
+    matrix = _bicubic_matrix(4 * _REACH, 4 * _REACH * factor, torch.float32, torch.device("cpu"))
     start = _REACH * factor + factor // 2
     return matrix[start : start + 2 * _REACH * factor, 2 * _REACH].tolist()
 

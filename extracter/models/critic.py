@@ -1,10 +1,12 @@
 """The critic of the adversarial loss (section 3.5). It is TTSR's discriminator, which the authors use, too."""
 
+import torch
 from torch import Tensor, nn
 
 from extracter.models.blocks import conv3x3
 
 _WIDTHS = (32, 64, 128, 256, 512)
+_CONVOLUTIONAL = 4 * len(_WIDTHS)  # layers before the flattening
 
 
 class Critic(nn.Module):
@@ -25,5 +27,11 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images N, 3, size, size in [-1, 1] to scores N, 1. Higher scores mean more realistic images."""
-        return self.layers(image)
+        """Map images N, 3, size, size in [-1, 1] to scores N, 1. Higher scores mean more realistic images.
+
+        In mixed precision the convolutions are rounded and the linear layers are not: scores of similar images differ
+        by less than bfloat16 tells apart.
+        """
+        features = self.layers[:_CONVOLUTIONAL](image)
+        with torch.autocast(image.device.type, enabled=False):
+            return self.layers[_CONVOLUTIONAL:](features.to(image.dtype))

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from extracter.models.blocks import ResidualStage, ShallowExtractor, conv3x3, upsample
 
 Gradient = Literal["unit", "bytes", "normalised"]
-_SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 def gradient_density(image: Tensor, gradient: Gradient = "unit") -> Tensor:
@@ -25,7 +24,9 @@ def gradient_density(image: Tensor, gradient: Gradient = "unit") -> Tensor:
     """
     image = (image + 1) / 2 if gradient == "unit" else (image + 1) * 127.5
     channels = image.shape[1]
-    horizontal = torch.tensor(_SOBEL, dtype=image.dtype, device=image.device)
+    # Made where they are used: a copy from the host would hold up a GPU.
+    slope = torch.arange(-1, 2, dtype=image.dtype, device=image.device)
+    horizontal = torch.outer(2 - slope.abs(), slope)  # -1 0 1, -2 0 2, -1 0 1
     kernels = torch.stack((horizontal, horizontal.mT)).unsqueeze(1).repeat(channels, 1, 1, 1)  # 2 channels, 1, 3, 3
     slopes = F.conv2d(image, kernels, padding=1, groups=channels)
     return slopes.unflatten(1, (channels, 2)).square().sum(2).add(1e-6).sqrt()

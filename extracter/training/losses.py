@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from extracter.models.gde import gradient_density
@@ -26,8 +26,8 @@ def perceptual_loss(vgg: VGG19, sr: Tensor, hr: Tensor, norm: str = "l1") -> Ten
             the batch's difference (C2-Matching).
     """
     with torch.no_grad():
-        target = vgg(hr)[-1]
-    features = vgg(sr)[-1]
+        target = vgg(hr)[-1].float()
+    features = vgg(sr)[-1].float()
     if norm == "norm":
         return torch.linalg.vector_norm(features - target)
     return (F.l1_loss if norm == "l1" else F.mse_loss)(features, target)
@@ -46,8 +46,7 @@ def transferal_loss(extractor: VGG19, sr: Tensor, textures: Sequence[Tensor]) ->
         sr: super-resolved images.
         textures: transferred from the reference, coarsest first, as the levels of `extractor`; they do carry one.
     """
-    weights = {name: value.detach() for name, value in extractor.named_parameters()}
-    levels = torch.func.functional_call(extractor, weights, (sr,))
+    levels = frozen(extractor)(sr)
     terms = [F.mse_loss(level, texture) for level, texture in zip(reversed(levels), textures, strict=True)]
     return sum(terms[1:], terms[0]) / len(terms)
 
@@ -85,6 +84,12 @@ def relativistic_loss(wanted: Tensor, other: Tensor) -> Tensor:
     return (F.softplus(-above).mean() + F.softplus(below).mean()) / 2
 
 
+def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A module whose weights get no gradient, which saves computing it; its input does."""
+    weights = {name: value.detach() for name, value in module.named_parameters()}
+    return lambda x: torch.func.functional_call(module, weights, (x,))
+
+
 def adversarial_loss(critic: Callable[[Tensor], Tensor], sr: Tensor) -> Tensor:
     """L_G = -E[D(SR)]."""
     return -critic(sr).mean()
@@ -103,8 +108,13 @@ def critic_loss(
         generator: draws the place between SR and HR, uniformly for each image; on the CPU.
     """
     sr = sr.detach()
-    share = torch.rand(len(hr), 1, 1, 1, generator=generator).to(hr)
+    share = torch.rand(len(hr), 1, 1, 1, generator=generator)
+    if hr.is_cuda:  # from pinned memory the host need not wait for the copy
+        share = share.pin_memory()
+    share = share.to(hr, non_blocking=True)
     between = (share * hr + (1 - share) * sr).requires_grad_()
-    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    # A gradient of a gradient of rounded numbers would be too rough: this part is float32 in every precision.
+    with torch.autocast(hr.device.type, enabled=False):
+        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     excess = slope.flatten(1).norm(2, dim=1) - 1
     return critic(sr).mean() - critic(hr).mean() + penalty * excess.square().mean()

@@ -1,8 +1,9 @@
 """What a system's second phase minimises: the terms that its row in the table of families gives a weight."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from extracter.families import FAMILIES, Losses
 from extracter.models.refsr import RefSR
@@ -48,17 +49,22 @@ class Objective:
             initialise_vgg(self.vgg, vgg_weights, seed)
             self.vgg.requires_grad_(False).eval()
 
-    def measure(self, sr: Tensor, hr: Tensor, critic: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def measure(
+        self, sr: Tensor, hr: Tensor, critic: nn.Module, autocast: Callable[[], AbstractContextManager] = nullcontext
+    ) -> dict[str, Tensor]:
         """The terms that count, by name; each a scalar.
 
         Args:
             sr: what the network has just given.
             hr: originals.
-            critic: maps images to scores, higher being more real.
+            critic: maps images to scores, higher being more real; its weights get no gradient here.
+            autocast: the training's precision, in which VGG19 and the critic compute. Differences of pixels, gradient
+                densities and textures are always float32.
         """
         weights, measured = self.weights, {}
         if self.vgg is not None:
-            measured["perc"] = losses.perceptual_loss(self.vgg, sr, hr, weights.perc_norm)
+            with autocast():
+                measured["perc"] = losses.perceptual_loss(self.vgg, sr, hr, weights.perc_norm)
         if weights.grad:
             measured["grad"] = losses.gradient_loss(sr, hr)
         if self.network.keeps_textures:
@@ -68,12 +74,13 @@ class Objective:
             if weights.texture:
                 measured["texture"] = losses.texture_loss(self.network.dfe, sr, textures)
         if weights.adv:
-            relativistic = weights.gan == "relativistic"
-            measured["adv"] = (
-                losses.relativistic_loss(critic(sr), critic(hr))
-                if relativistic
-                else losses.adversarial_loss(critic, sr)
-            )
+            judge = losses.frozen(critic)
+            with autocast():
+                measured["adv"] = (
+                    losses.relativistic_loss(judge(sr), judge(hr))
+                    if weights.gan == "relativistic"
+                    else losses.adversarial_loss(judge, sr)
+                )
         return measured
 
     def total(self, measured: dict[str, Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from extracter.families import Losses
+from extracter.image_tensors import to_signed
 from extracter.models.critic import Critic
 from extracter.models.refsr import RefSR
 from extracter.params import Model, Train
@@ -55,24 +56,24 @@ class Learner:
         self.fabric, self.network, self.weights, self.params = fabric, network, weights, params
         self.steps, self.seed = steps, seed
         freeze(network, params)
-        if params.channels_last:
-            network.to(memory_format=torch.channels_last)
+        layout = torch.channels_last if params.channels_last else torch.preserve_format
+        network.to(memory_format=layout)
         if params.compile:
-            network.compile_parts()
-        self.model, self.optimiser = fabric.setup(network, _adam(network, params))
+            network.compile_parts()  # for one size: all training images have it
+        self.model, self.optimiser = fabric.setup(network, _adam(network, params, _fused(fabric)))
         self.average = None
         if params.ema > 0:
             self.average = AveragedModel(network, multi_avg_fn=partial(_move_average, params.ema))
         self.objective = Objective(weights, network, model_params.vgg_weights, model_params.dfe_width, seed)
         if self.objective.vgg is not None:
-            self.objective.vgg = fabric.to_device(self.objective.vgg)
+            self.objective.vgg = fabric.to_device(self.objective.vgg).to(memory_format=layout)
         self.critic = None
         if size is not None:
-            critic = Critic(size)
+            critic = Critic(size).to(memory_format=layout)
             betas = (params.critic_beta1, params.critic_beta2)
-            adam = torch.optim.Adam(critic.parameters(), params.critic_lr, betas)
+            adam = torch.optim.Adam(critic.parameters(), params.critic_lr, betas, fused=_fused(fabric))
             # Only its optimiser is Fabric's: the gradient penalty goes backward twice, which a module that Fabric
-            # wraps for mixed precision forbids. So the critic is in float32 always.
+            # wraps for mixed precision forbids.
             _, self.critic_optimiser = fabric.setup(critic, adam)
             self.critic = critic
 
@@ -84,27 +85,29 @@ class Learner:
     @property
     def parts(self) -> dict[str, Any]:
         """Everything with a state that a resumed run needs."""
-        parts = {"model": self.model, "optimiser": self.optimiser}
+        # The precision has a state, too: the factor by which float16 training scales its losses.
+        parts = {"model": self.model, "optimiser": self.optimiser, "precision": self.fabric.strategy.precision}
         if self.average is not None:
             parts["average"] = self.average
         if self.critic is not None:
             parts |= {"critic": self.critic, "critic_optimiser": self.critic_optimiser}
         return parts
 
-    def step(self, number: int, batch: dict[str, Tensor], clock: Clock = untimed) -> dict[str, float]:
+    def step(self, number: int, batch: dict[str, Tensor], clock: Clock = untimed) -> dict[str, Tensor]:
         """One update of the critic and of the network; a function of the weights, the batch and the step's number.
 
         Args:
             number: from 0.
-            batch: as `TrainingPairs.batch` gives it.
+            batch: as `TrainingPairs.batch` gives it, uint8.
             clock: context manager that is entered for each part of the step, by its name.
 
         Returns:
-            The losses: rec, loss, and with all losses critic and those of `objective.TERMS` that have a weight.
+            The losses as scalars on the device, where they may stay until somebody reads them: rec, loss, and with all
+            losses critic and those of `objective.TERMS` that have a weight.
         """
         self._set_rate(number)
         with clock("data"):
-            batch = {key: self.fabric.to_device(images) for key, images in batch.items()}
+            batch = {key: to_signed(self.fabric.to_device(images)) for key, images in batch.items()}
             hr = batch.pop("hr")
         # Not `self.model(...)`: Fabric would round the images to the training's precision first.
         with clock("network"), self.fabric.autocast():
@@ -113,7 +116,7 @@ class Learner:
             measured = {"rec": losses.reconstruction_loss(sr, hr)}
             if self.critic is not None:
                 measured["critic"] = self._teach_critic(number, sr, hr)
-                measured |= self.objective.measure(sr, hr, self.critic)
+                measured |= self.objective.measure(sr, hr, self.critic, self.fabric.autocast)
             loss = self.objective.total(measured)
             measured["loss"] = loss
         with clock("backward"):
@@ -121,11 +124,14 @@ class Learner:
             self.fabric.backward(loss)
         with clock("optimiser"):
             if self.params.clip is not None:
-                self.fabric.clip_gradients(self.model, self.optimiser, max_norm=self.params.clip)
+                # Of float16's scaled losses infinite gradients are expected now and then; the scaler skips the step.
+                self.fabric.clip_gradients(
+                    self.model, self.optimiser, max_norm=self.params.clip, error_if_nonfinite=False
+                )
             self.optimiser.step()
             if self.average is not None:
                 self.average.update_parameters(self.network)
-        return {key: value.item() for key, value in measured.items()}
+        return {key: value.detach() for key, value in measured.items()}
 
     def _set_rate(self, number: int) -> None:
         share = 1.0
@@ -140,10 +146,11 @@ class Learner:
         turns = self.params.critic_steps
         for turn in range(turns):
             draw = torch.Generator().manual_seed((self.seed * self.steps + number) * turns + turn)
-            if self.weights.gan == "relativistic":
-                loss = losses.relativistic_loss(self.critic(hr), self.critic(sr.detach()))
-            else:
-                loss = losses.critic_loss(self.critic, sr, hr, self.weights.gradient_penalty, draw)
+            with self.fabric.autocast():
+                if self.weights.gan == "relativistic":
+                    loss = losses.relativistic_loss(self.critic(hr), self.critic(sr.detach()))
+                else:
+                    loss = losses.critic_loss(self.critic, sr, hr, self.weights.gradient_penalty, draw)
             self.critic_optimiser.zero_grad()
             self.fabric.backward(loss)
             self.critic_optimiser.step()
@@ -152,7 +159,7 @@ class Learner:
 
 def _move_average(decay: float, average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor) -> None:
     """Move the average towards the weights; at first faster, so that those of the beginning are soon forgotten."""
-    done = updates.item()
+    done = int(updates)  # a counter on the CPU, on every device
     get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(average, weights, updates)
 
 
@@ -163,7 +170,12 @@ def freeze(network: RefSR, params: Train) -> None:
             parameter.requires_grad_(False)
 
 
-def _adam(network: RefSR, params: Train) -> torch.optim.Adam:
+def _fused(fabric: Fabric) -> bool | None:
+    """Whether Adam is one operation for all weights: where each operation has a cost of its own."""
+    return True if fabric.device.type == "cuda" else None
+
+
+def _adam(network: RefSR, params: Train, fused: bool | None) -> torch.optim.Adam:
     """Adam with the DFE, and what the network names in `rates`, at rates of their own."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
@@ -176,4 +188,5 @@ def _adam(network: RefSR, params: Train) -> torch.optim.Adam:
         lr=params.lr,
         betas=(params.beta1, params.beta2),
         eps=params.eps,
+        fused=fused,
     )

@@ -17,16 +17,16 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.families import schedule_of
 from extracter.files import atomic_path, read_json, sha256, write_csv, write_json
-from extracter.image_tensors import to_uint8
+from extracter.image_tensors import to_signed
 from extracter.memory import malloc_reuse
-from extracter.metrics import psnr_y
+from extracter.metrics import psnr_of, squared_error_y
 from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
 from extracter.models.refsr import RefSR
 from extracter.params import Loss, Model, Search, Train
@@ -80,9 +80,11 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved first.
     """
     target = choose_device(device)
-    configure_torch(seed)
+    configure_torch(seed, deterministic=params.deterministic, tf32=params.tf32)
     malloc_reuse()  # each step needs what the one before it freed
-    fabric = Fabric(accelerator=target.type, devices=1, precision=params.precision)
+    fabric = Fabric(
+        accelerator=target.type, devices=1 if target.index is None else [target.index], precision=params.precision
+    )
     pairs = TrainingPairs(pairs_folder)
     params = schedule_of(family, params)
     steps = params.rec_steps if phase == "rec" else params.full_steps
@@ -113,21 +115,22 @@ def train(
     }  # fmt: skip
 
     started = time.perf_counter() - progress["seconds"]
+    unread: list[Tensor] = []  # losses of each step, left on the device: reading one would wait for its step
     with _stop_between_steps() as stop:
         batches = pairs.batches(range(progress["step"], steps), params, seed, pin=target.type == "cuda")
         for batch in track(batches, name, total=steps, done=progress["step"]):
-            for key, value in learner.step(progress["step"], batch).items():
-                progress["sums"].setdefault(key, []).append(value)
+            measured = learner.step(progress["step"], batch)
+            unread.append(torch.stack([value.float() for value in measured.values()]))
             progress["step"] += 1
-            progress["seconds"] = time.perf_counter() - started
-            if not math.isfinite(progress["sums"]["loss"][-1]):
-                raise UserError(
-                    f"{name}: the loss is not finite at step {progress['step']}; lower `train.lr` or the loss weights"
-                )
-            if progress["step"] % params.validate_every == 0 or progress["step"] == steps:
-                _validate(learner.result, pairs, fabric, progress, f"{name} {progress['step']}/{steps}")
             complete = progress["step"] == steps
-            if progress["step"] % params.checkpoint_every == 0 or complete or stop:
+            validate = progress["step"] % params.validate_every == 0 or complete
+            save = progress["step"] % params.checkpoint_every == 0 or complete or stop
+            if validate or save:
+                _read_losses(unread, list(measured), progress, name)
+                progress["seconds"] = time.perf_counter() - started
+            if validate:
+                _validate(learner.result, pairs, fabric, params.batch, progress, f"{name} {progress['step']}/{steps}")
+            if save:
                 _save(state_path, run, {} if complete else learner.parts, progress)
             if stop:
                 raise KeyboardInterrupt
@@ -155,16 +158,40 @@ def _continue_from(start: Path, network: nn.Module, family: str, model_params: M
     network.load_state_dict(load_model(start).state_dict())
 
 
+def _read_losses(unread: list[Tensor], names: list[str], progress: dict[str, Any], label: str) -> None:
+    """Move the losses of the last steps from the device to `progress`.
+
+    Raises:
+        UserError: one of them is not finite.
+    """
+    rows = torch.stack(unread).tolist()
+    unread.clear()
+    for step, row in enumerate(rows, progress["step"] - len(rows) + 1):
+        for key, value in zip(names, row, strict=True):
+            progress["sums"].setdefault(key, []).append(value)
+        if not math.isfinite(row[names.index("loss")]):
+            raise UserError(f"{label}: the loss is not finite at step {step}; lower `train.lr` or the loss weights")
+
+
 @torch.no_grad()
-def _validate(model: RefSR, pairs: TrainingPairs, fabric: Fabric, progress: dict[str, Any], label: str) -> None:
-    """Mean PSNR-Y over the validation pairs, a row of the log, and the weights if they are the best."""
+def _validate(
+    model: RefSR, pairs: TrainingPairs, fabric: Fabric, batch: int, progress: dict[str, Any], label: str
+) -> None:
+    """PSNR-Y over all pixels of the validation pairs, a row of the log, and the weights if they are the best.
+
+    One error for all pixels, not a mean of PSNRs: a pair without an error would make that infinite, whatever the others
+    are. The pairs run without autocast, so that steps are compared in float32 in every training.
+    """
     model.eval()
-    figures = []
-    for pair in pairs.validation():
-        images = {key: fabric.to_device(image) for key, image in pair.items() if key != "hr"}
-        figures.append(psnr_y(to_uint8(pair["hr"]), to_uint8(model(**images))))
+    errors, pixels = [], 0
+    for pair in pairs.validation(batch):
+        images = {key: fabric.to_device(planes) for key, planes in pair.items()}
+        hr = images.pop("hr")
+        sr = model(**{key: to_signed(planes) for key, planes in images.items()})
+        errors.append(squared_error_y(hr, sr))
+        pixels += hr[:, 0].numel()
     model.train()
-    psnr = sum(figures) / len(figures)
+    psnr = psnr_of(torch.stack(errors).sum().item() / pixels)
     means = {key: sum(values) / len(values) for key, values in progress["sums"].items()}
     row = {"step": progress["step"], **means, "validation_psnr": psnr}
     progress["log"].append(row)
