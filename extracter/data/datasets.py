@@ -119,7 +119,7 @@ class TrainingPairs:
             batch = self.batch(step, params, seed)
             return {key: images.pin_memory() for key, images in batch.items()} if pin else batch
 
-        # A GPU takes batches faster than one thread makes them; on a CPU more threads would take cores from the network.
+        # A GPU takes batches faster than one thread makes them; on a CPU more threads would slow the network down.
         workers = min(12, os.cpu_count() or 1) if pin else 1
         with ThreadPoolExecutor(workers) as pool:
             waiting = deque(pool.submit(make, step) for step in steps[: workers + 1])
