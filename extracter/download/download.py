@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +14,9 @@ from extracter.data.images import write_bytes
 from extracter.data.manifest import Entry
 from extracter.data.parallel import ordered_map
 from extracter.data.references import Layout, arrange
-from extracter.download import demo, registry, supplied
+from extracter.download import demo, pins, registry, supplied
 from extracter.download.drive import download_drive
+from extracter.download.git import download_git
 from extracter.download.http import PATIENCE, Patience, Stopped, Transfer
 from extracter.download.registry import PinnedFile
 from extracter.errors import UserError
@@ -149,6 +151,23 @@ def _download_local(
         return layout, supplied.place(out, name, files, key)
 
 
+def _download_whole(name: str, source: registry.Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
+    """Bring a set by git or, where that fails or is not offered, from Google Drive; what is there and whole is kept."""
+    known = pins.read_pins(out)
+    if pins.is_kept(out, known):
+        return source.layout, known["files"]
+    if source.git is None:
+        return download_drive(name, source, out, patience)
+    try:
+        return download_git(name, source, out, patience)
+    except UserError as first:
+        print(f"{name}: {first}; trying Google Drive", file=sys.stderr)
+        try:
+            return download_drive(name, source, out, patience)
+        except UserError as second:
+            raise UserError(f"{name}: {first}; {second}") from None
+
+
 def download(
     name: str,
     source: TrainData | TestData,
@@ -198,7 +217,7 @@ def download(
             layout, files = _download_local(name, registered, local, out, every)
             place = "the user"
         elif registered.drive:
-            layout, files = download_drive(name, registered, out, patience)
+            layout, files = _download_whole(name, registered, out, patience)
             files = _every(name, layout, files, every)
         else:
             layout = registered.layout

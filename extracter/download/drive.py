@@ -4,24 +4,20 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import gdown
 import requests
 from gdown.exceptions import DownloadCancelled, DownloadError
 
-from extracter.data import manifest
 from extracter.data.manifest import Entry
 from extracter.data.references import Layout
-from extracter.download import archives
+from extracter.download import archives, pins
 from extracter.download.http import Patience, looks_like_html
 from extracter.download.registry import DriveFile, Source
 from extracter.download.supplied import match_layout, place
 from extracter.errors import UserError
-from extracter.files import read_json, sha256, write_json
+from extracter.files import sha256
 from extracter.progress import transfer_bar
-
-PINS = ".pins.json"
 
 
 def _remedy(file: DriveFile, name: str) -> str:
@@ -71,29 +67,17 @@ def _fetch(file: DriveFile, path: Path, name: str, patience: Patience) -> None:
         raise UserError(f"{path}: Google Drive sent {complaint} instead of {file.name}; {_remedy(file, name)}")
 
 
-def _read_pins(out: Path) -> dict[str, Any]:
-    return read_json(out / PINS) if (out / PINS).is_file() else {"archives": {}, "files": []}
-
-
-def _kept(out: Path, pins: dict[str, Any]) -> bool:
-    """Whether everything that was unpacked before is still there, byte for byte."""
-    entries = pins["files"]
-    return bool(entries) and all(
-        (out / entry["path"]).is_file() and manifest.describe(out, entry["path"]) == entry for entry in entries
-    )
-
-
-def _check_pin(file: DriveFile, digest: str, pins: dict[str, Any], out: Path) -> None:
-    before = pins["archives"].get(file.id, digest)
+def _check_pin(file: DriveFile, digest: str, known: pins.Pins, out: Path) -> None:
+    before = known["archives"].get(file.id, digest)
     if digest != before:
         raise UserError(
             f"{out}: {file.name} changed on Google Drive (SHA-256 {digest[:12]}..., it was {before[:12]}... when first "
-            f"fetched); delete {out / PINS} if you trust it"
+            f"fetched); delete {out / pins.NAME} if you trust it"
         )
 
 
 def download_drive(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
-    """Bring a set on Google Drive into its folder, whole, unless it is there already.
+    """Bring a set on Google Drive into its folder, whole.
 
     The SHA-256 of every archive and file is kept in .pins.json: what is fetched later must agree with it.
 
@@ -109,9 +93,7 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
     Raises:
         UserError: an archive cannot be had, is not the one that was pinned, or the set in it is not whole.
     """
-    pins = _read_pins(out)
-    if _kept(out, pins):
-        return source.layout, pins["files"]
+    known = pins.read_pins(out)
     with ExitStack() as stack:
         where: dict[str, Path] = {}
         fetched = []
@@ -120,8 +102,8 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
             if not archive.is_file():
                 _fetch(file, archive, name, patience)
             digest = sha256(archive)
-            _check_pin(file, digest, pins, out)
-            pins["archives"][file.id] = digest
+            _check_pin(file, digest, known, out)
+            known["archives"][file.id] = digest
             fetched.append(archive)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".unpacked-", dir=out)))
             for path in archives.unpack(archive, folder):
@@ -129,8 +111,8 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
                 where[target] = folder / path
         layout, chosen = match_layout(source, sorted(where), f"{name} from Google Drive")
         files = {target: where[path] for target, path in chosen.items()}
-        pins["files"] = place(out, name, files, f"or supply the set with data.local.{name}")
-        write_json(out / PINS, pins)
+        known["files"] = place(out, name, files, f"or supply the set with data.local.{name}")
+        pins.write_pins(out, known)
         for archive in fetched:
             archive.unlink()
-    return layout, pins["files"]
+    return layout, known["files"]

@@ -1,8 +1,9 @@
 """Every published set once: what it is, where it is, what it must hold.
 
-Sets that stand in a public Git repository are fetched file by file from one commit, and every file's SHA-256 is known
-beforehand (checksums/, one list a repository). CUFED and CUFED5 stand on Google Drive, where no checksum was ever
-published: names and counts are verified, and what was found is pinned on first use.
+Sets that stand in public Git repositories are fetched file by file from pinned commits, and every file's SHA-256 is
+known beforehand (checksums/, one list a repository; listings/, one table a set). CUFED5 is fetched by git, whose commit
+verifies it. CUFED stands on Google Drive, as CUFED5 does besides. No checksum was ever published there: names and
+counts are verified, and what was found is pinned on first use.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from extracter.data.references import Layout
 from extracter.errors import UserError
 
 RAW_HOST = "https://raw.githubusercontent.com"
+GIT_HOST = "https://github.com"
 DRIVE_HOST = "https://drive.google.com"
 SELFEXSR = ("jbhuang0604/SelfExSR", "8f6dd8c1d20cb7e8792a7177b4f6fd677633f598")
 DCSCN = ("jiny2001/dcscn-super-resolution", "d382bc30d41c94ac72f8cb148d61cc4864b3b380")
@@ -54,6 +56,20 @@ class PinnedFolder:
 
 
 @dataclass(frozen=True)
+class GitFolder:
+    """A folder of a Git commit that is fetched by git itself, whose hashes verify the files."""
+
+    repository: str
+    commit: str
+    folder: str
+
+    @property
+    def address(self) -> str:
+        """Where git fetches it."""
+        return f"{GIT_HOST}/{self.repository}"
+
+
+@dataclass(frozen=True)
 class DriveFile:
     """An archive on Google Drive; its images go into the subfolder `into` of the set."""
 
@@ -78,7 +94,8 @@ class Source:
     """A published set.
 
     `images` counts inputs, without references. `megabytes` is what is fetched, rounded. One of `folders`, `listing`
-    and `drive` says where it is; `listing` names a table in listings/, for sets from many repositories.
+    and `drive` says where it is, `git` says where else; `listing` names a table in listings/, for sets from many
+    repositories.
     """
 
     title: str
@@ -89,11 +106,14 @@ class Source:
     citation: str
     folders: tuple[PinnedFolder, ...] = ()
     listing: str | None = None
+    git: GitFolder | None = None
     drive: tuple[DriveFile, ...] = ()
 
     @property
     def place(self) -> str:
         """Where it is, for people."""
+        if self.git is not None:
+            return f"{self.git.repository}@{self.git.commit[:7]}"
         if self.drive:
             return "Google Drive"
         places = sorted({f"{file.repository}@{file.commit[:7]}" for file in self.files()})
@@ -136,16 +156,8 @@ TEST_SOURCES = {
         megabytes=244,
         terms="photographs from Flickr under Creative Commons licences; for research",
         citation="Zhang, Wang, Lin, Qi: Image Super-Resolution by Neural Texture Transfer, CVPR 2019",
+        git=GitFolder("ZZUTK/SRNTT", "032b3c7b4614e52ecbed6feef5173956975e5779", "dataset/CUFED5"),
         drive=(DriveFile("1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph", "CUFED5", 233),),
-    ),
-    "views": Source(
-        title="views, 47 photographs of 22 scenes with references of five levels",
-        layout="views",
-        images=47,
-        megabytes=84,
-        terms="most repositories are silent on their photographs; for research, committed nowhere",
-        citation="the repositories that extracter/download/listings/views.csv names",
-        listing="views",
     ),
     "sun80": Source(
         title="Sun-Hays 80, ground truth; the scene matches can be supplied with data.local.sun80",
@@ -173,6 +185,15 @@ TEST_SOURCES = {
         terms="none stated; for research",
         citation="Zeyde, Elad, Protter: On Single Image Scale-Up Using Sparse-Representations, 2010",
         folders=(PinnedFolder(*SELFEXSR, "data/Set14/image_SRF_4"),),
+    ),
+    "views": Source(
+        title="views, 47 photographs of 22 scenes with references of five levels",
+        layout="views",
+        images=47,
+        megabytes=84,
+        terms="most repositories are silent on their photographs; for research, committed nowhere",
+        citation="the repositories that extracter/download/listings/views.csv names",
+        listing="views",
     ),
 }
 

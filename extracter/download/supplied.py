@@ -81,7 +81,11 @@ def _choose_cufed5(source: Source, images: list[str], where: str) -> Chosen:
     for target in chosen:
         name, _, rank = PurePosixPath(target).stem.partition("_")
         ranks[name].add(int(rank))
-    _count(where, "inputs", len(ranks), source.images, "named NNN_0.png with references NNN_1.png to NNN_5.png")
+    missing = sorted({f"{number:03}" for number in range(source.images)} - set(ranks))
+    example = "named NNN_0.png with references NNN_1.png to NNN_5.png"
+    if missing:
+        example += f" ({missing[0]}_0 is missing)"
+    _count(where, "inputs", len(ranks), source.images, example)
     for name, found in sorted(ranks.items()):
         if found != set(range(6)) or len([t for t in chosen if t.startswith(f"{name}_")]) != 6:
             missing = ", ".join(f"{name}_{rank}" for rank in sorted(set(range(6)) - found)) or "one of each"

@@ -84,7 +84,7 @@ def test_wrong_raw_files_are_named_and_leave_no_manifest(raw_set, test_data, tmp
         prepare_test("cufed5", test_data("own"), raw, out, seed=1)
     assert not (out / "manifest.json").exists()
     raw_set.rewrite(raw, "cufed5", "cufed5")
-    with pytest.raises(UserError, match=r"001_3\.png: truncated or damaged PNG"):
+    with pytest.raises(UserError, match=r"001_3\.png: truncated or damaged image"):
         prepare_test("cufed5", test_data("own"), raw, out, seed=1)
 
 

@@ -1,13 +1,11 @@
 """Sets on Google Drive, with a loopback server in its place: quota pages, broken transfers, pinning."""
 
-import io
 import json
-import zipfile
 from dataclasses import replace
 
 import pytest
 from loopback import Loopback
-from supplied_sets import CUFED5, png
+from supplied_sets import CUFED5, archive, png
 
 from extracter.data import manifest
 from extracter.download import drive, registry
@@ -18,15 +16,6 @@ from extracter.params import TestData
 
 HASTY = Patience(attempts=3, connect=2, read=0.3, pause=0.01, longest_pause=0.05)
 OWN = TestData(source="published", folder=None, references="own")
-
-
-def archive(names: list[str], first: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as content:
-        content.writestr("readme.txt", bytes(2 * 2**20))  # several of the pieces that gdown reads
-        for number, name in enumerate(names, first):
-            content.writestr(name, png(number, 16, 12))
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -40,7 +29,7 @@ def server(tmp_path, monkeypatch):
     source = registry.TEST_SOURCES["cufed5"]
     file = replace(source.drive[0], mebibytes=2)
     (root / f"uc?id={file.id}").write_bytes(archive([f"CUFED5/{name}" for name in CUFED5]))
-    monkeypatch.setitem(registry.TEST_SOURCES, "cufed5", replace(source, drive=(file,)))
+    monkeypatch.setitem(registry.TEST_SOURCES, "cufed5", replace(source, drive=(file,), git=None))
     monkeypatch.setattr(registry, "DRIVE_HOST", loopback.address)
     yield loopback
     loopback.close()
@@ -118,7 +107,7 @@ def test_an_archive_of_another_size_or_content_is_refused(server, tmp_path, monk
     with pytest.raises(UserError, match="cufed5 from Google Drive: 125 inputs, 126 are wanted"):
         get(tmp_path / "out")
     source = registry.TEST_SOURCES["cufed5"]
-    larger = replace(source, drive=(replace(source.drive[0], mebibytes=233),))
+    larger = replace(source, git=None, drive=(replace(source.drive[0], mebibytes=233),))
     monkeypatch.setitem(registry.TEST_SOURCES, "cufed5", larger)
     with pytest.raises(UserError, match=r"an archive of [\d,]+ bytes, not of about 233 MiB, instead of CUFED5"):
         get(tmp_path / "other")

@@ -1,0 +1,96 @@
+"""Sets in a Git repository of which one folder is wanted: the commit's hash verifies every file."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from rich.console import Console
+
+from extracter.data.manifest import Entry
+from extracter.data.references import Layout
+from extracter.download.http import Patience
+from extracter.download.pins import write_pins
+from extracter.download.registry import GitFolder, Source
+from extracter.download.supplied import images_below, match_layout, place
+from extracter.errors import UserError
+
+# Nothing of the user's or the machine's settings may change a file or run a program.
+SETTINGS = {
+    "core.autocrlf": "false",
+    "core.hooksPath": os.devnull,
+    "advice.detachedHead": "false",
+    "remote.origin.promisor": "true",
+    "remote.origin.partialclonefilter": "blob:none",
+}
+
+
+def _run(repository: Path, *arguments: str, patience: Patience) -> None:
+    """Run git in a repository; a transfer below 1,000 bytes a second for `patience.read` seconds ends it."""
+    slow = {"http.lowSpeedLimit": "1000", "http.lowSpeedTime": str(max(round(patience.read), 1))}
+    options = [part for key, value in {**SETTINGS, **slow}.items() for part in ("-c", f"{key}={value}")]
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
+    command = ["git", "-C", str(repository), *options, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(" ".join(done.stderr.split())[-200:] or f"git ended with code {done.returncode}")
+
+
+def fetch_folder(place: GitFolder, repository: Path, patience: Patience) -> Path:
+    """Fetch one folder of one commit: no history, no other folder's files.
+
+    Args:
+        place: address, commit and folder.
+        repository: folder for the repository; what an interrupted run left there is used.
+        patience: how long to wait for a silent server.
+
+    Returns:
+        the folder with the files, inside `repository`.
+
+    Raises:
+        UserError: git is missing, or the server does not give the folder.
+    """
+    if shutil.which("git") is None:
+        raise UserError("git is not installed")
+    repository.mkdir(parents=True, exist_ok=True)
+    if not (repository / ".git").is_dir():
+        _run(repository, "init", "--quiet", "--template=", patience=patience)
+    _run(repository, "config", "remote.origin.url", place.address, patience=patience)
+    _run(repository, "config", "extensions.partialClone", "origin", patience=patience)
+    fetch = ("fetch", "--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "origin", place.commit)
+    _run(repository, *fetch, patience=patience)
+    _run(repository, "sparse-checkout", "set", "--no-cone", f"/{place.folder}/", patience=patience)
+    _run(repository, "checkout", "--quiet", "--force", place.commit, patience=patience)
+    return repository / place.folder
+
+
+def download_git(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
+    """Bring a set in a Git repository into its folder, whole.
+
+    Args:
+        name: of the set.
+        source: the registered set, with `git`.
+        out: the set's folder.
+        patience: how long to wait for a silent server.
+
+    Returns:
+        the layout, and the manifest entries of all files.
+
+    Raises:
+        UserError: the folder cannot be had, or a file of the set is missing in it.
+    """
+    where = f"{source.git.address}, commit {source.git.commit[:7]}"
+    repository = out / f".git-{source.git.commit[:12]}"
+    try:
+        with Console(stderr=True).status(f"download {name} from {where}"):
+            folder = fetch_folder(source.git, repository, patience)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if not folder.is_dir():
+        raise UserError(f"{where}: has no folder {source.git.folder}")
+    layout, chosen = match_layout(source, images_below(folder), where)
+    files = {target: folder / path for target, path in chosen.items()}
+    entries = place(out, name, files, f"or supply the set with data.local.{name}")
+    write_pins(out, {"archives": {}, "files": entries})
+    shutil.rmtree(repository, ignore_errors=True)
+    return layout, entries

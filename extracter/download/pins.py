@@ -1,0 +1,28 @@
+"""What was found when a set without published checksums was first fetched, in .pins.json."""
+
+from pathlib import Path
+from typing import Any
+
+from extracter.data import manifest
+from extracter.files import read_json, write_json
+
+NAME = ".pins.json"
+Pins = dict[str, Any]
+
+
+def read_pins(out: Path) -> Pins:
+    """The SHA-256 of archives by name (`archives`) and the manifest entries of the set's files (`files`)."""
+    return read_json(out / NAME) if (out / NAME).is_file() else {"archives": {}, "files": []}
+
+
+def write_pins(out: Path, pins: Pins) -> None:
+    """Write .pins.json."""
+    write_json(out / NAME, pins)
+
+
+def is_kept(out: Path, pins: Pins) -> bool:
+    """Whether every file of the set is still there, byte for byte."""
+    entries = pins["files"]
+    return bool(entries) and all(
+        (out / entry["path"]).is_file() and manifest.describe(out, entry["path"]) == entry for entry in entries
+    )
