@@ -7,8 +7,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import requests
-
 from extracter.data import manifest
 from extracter.data.images import write_bytes
 from extracter.data.manifest import Entry
@@ -17,7 +15,7 @@ from extracter.data.references import Layout, arrange
 from extracter.download import demo, pins, registry, supplied
 from extracter.download.drive import download_drive
 from extracter.download.git import download_git
-from extracter.download.http import PATIENCE, Patience, Stopped, Transfer
+from extracter.download.http import PATIENCE, Patience, Stopped, Transfer, open_session
 from extracter.download.registry import PinnedFile
 from extracter.errors import UserError
 from extracter.files import sha256
@@ -67,9 +65,9 @@ def _copy_from_mirror(out: Path, mirror: Path, file: PinnedFile, remedy: str) ->
 
 
 def _fetch_all(missing: list[PinnedFile], out: Path, name: str, mirror: str | None, patience: Patience) -> None:
-    """Fetch files over http(s), several at a time; the first that cannot be had ends it, other parts are kept."""
+    """Fetch files over http(s), several at a time; the first that cannot be had ends it, whole files are kept."""
     stop = threading.Event()
-    with requests.Session() as session, transfer_bar(f"download {name}", len(missing)) as bar:
+    with open_session(patience, CONNECTIONS) as session, transfer_bar(f"download {name}", len(missing)) as bar:
         transfer = Transfer(session, bar.advance, stop, patience)
 
         def one(file: PinnedFile) -> None:

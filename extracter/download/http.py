@@ -1,24 +1,24 @@
-"""Fetching one file whose SHA-256 is known: several addresses in turn, resuming, waiting and verifying."""
+"""Fetch files whose SHA-256 is known from one of several addresses."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
+from extracter.data.images import write_bytes
 from extracter.errors import UserError
-from extracter.files import sha256
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
-# Wrong content seldom mends itself; a body cut short by a server that names no length looks the same.
-WRONG_CONTENTS = 3
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try: attempts an address without progress, seconds to connect, between bytes, between attempts."""
+    """How long to try: attempts an address; seconds to connect, between bytes and attempts; largest file, bytes."""
 
     attempts: int = 5
     connect: float = 15.0
@@ -31,28 +31,38 @@ class Patience:
 PATIENCE = Patience()
 
 
-class _TryAgain(Exception):
-    """The address may serve the file later; `wait` is how long it asked for, in seconds."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
+class Stopped(Exception):
+    """Another file failed, or the user interrupted."""
 
 
-class _GiveUp(Exception):
+class _FailedError(Exception):
     """The address does not serve the file."""
 
 
-class Stopped(Exception):
-    """Another file failed, or the user interrupted; what was fetched is kept."""
+def open_session(patience: Patience, connections: int) -> requests.Session:
+    """A session that repeats requests which a busy or unreachable server refused.
+
+    Args:
+        patience: how often, and how long to wait in between.
+        connections: that are used at once.
+    """
+    retry = Retry(
+        patience.attempts - 1,
+        status_forcelist=BUSY,
+        backoff_factor=patience.pause,
+        backoff_max=patience.longest_pause,
+        raise_on_status=False,
+    )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retry))
+    session.headers["Accept-Encoding"] = "identity"
+    return session
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What all transfers of a set share.
-
-    `advance` is told how many bytes arrived, `stop` ends them all.
-    """
+    """What all transfers of a set share: `advance` is told how many bytes arrived, `stop` ends them all."""
 
     session: requests.Session
     advance: Callable[[int], None]
@@ -60,10 +70,10 @@ class Transfer:
     patience: Patience = PATIENCE
 
     def fetch(self, path: Path, addresses: list[str], digest: str, remedy: str) -> None:
-        """Fetch a file to `path`; until it is complete and verified its bytes stand in `.NAME.part` beside it.
+        """Fetch a file of some megabytes; it appears at `path` once it is whole and verified.
 
         Args:
-            path: where it goes.
+            path: where to write it.
             addresses: http(s) addresses, tried in turn.
             digest: SHA-256 in hexadecimal.
             remedy: what a user can do if no address serves it, the last clause of the message.
@@ -72,92 +82,49 @@ class Transfer:
             UserError: no address serves the file, or it cannot be written.
             Stopped: `stop` was set.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
         tried = []
         for address in addresses:
             try:
-                self._from_address(part, address, digest)
-                part.replace(path)
-            except _GiveUp as reason:
+                write_bytes(path, self._verified(address, digest))
+            except _FailedError as reason:
                 tried.append(f"{address} ({reason})")
-            except OSError as error:
-                raise UserError(
-                    f"{path}: cannot be written ({error.strerror or error}); free some space or check the permissions, "
-                    "then run the same command again"
-                ) from None
             else:
                 return
         raise UserError(f"{path}: cannot be fetched; tried {', '.join(tried)}; {remedy}")
 
-    def _from_address(self, part: Path, address: str, digest: str) -> None:
-        """Bring `part` to completion from one address; attempts that get further than any before do not count."""
-        failures, mismatches, furthest = 0, 0, -1
-        while not self.stop.is_set():
+    def _verified(self, address: str, digest: str) -> bytes:
+        """The content; a transfer that breaks off, or brings something else, is repeated."""
+        reason = ""
+        for _ in range(self.patience.attempts):
             try:
-                if not (part.is_file() and sha256(part) == digest):
-                    self._attempt(part, address)
-                    complaint = _complaint(part, digest)
-                    if complaint:
-                        part.unlink()
-                        mismatches += 1
-                        if mismatches >= WRONG_CONTENTS:
-                            raise _GiveUp(complaint)
-                        raise _TryAgain(complaint)
-                return
-            except _TryAgain as reason:
-                size = part.stat().st_size if part.is_file() else 0
-                failures = 0 if size > furthest >= 0 else failures + 1
-                furthest = max(furthest, size)
-                if failures >= self.patience.attempts:
-                    raise _GiveUp(f"{reason}, {failures} times") from None
-                pause = max(self.patience.pause * 2 ** max(failures - 1, 0), reason.wait)
-                self.stop.wait(min(pause, self.patience.longest_pause))
-        raise Stopped
+                with self.session.get(
+                    address, timeout=(self.patience.connect, self.patience.read), stream=True
+                ) as response:
+                    if response.status_code != requests.codes.ok:
+                        raise _FailedError(f"HTTP {response.status_code} {response.reason}")
+                    data = self._body(response)
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                reason = _short(error)
+            except requests.RequestException as error:
+                raise _FailedError(_short(error)) from None
+            else:
+                reason = _complaint(data, digest)
+                if not reason:
+                    return data
+            if self.stop.wait(self.patience.pause):
+                raise Stopped
+        raise _FailedError(f"{reason}, {self.patience.attempts} times")
 
-    def _attempt(self, part: Path, address: str) -> None:
-        """One request, which goes on where `part` ends if the server can."""
-        have = part.stat().st_size if part.is_file() else 0
-        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-        timeout = (self.patience.connect, self.patience.read)
-        try:
-            with self.session.get(address, headers=headers, timeout=timeout, stream=True) as response:
-                self._receive(part, have, response)
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.TooManyRedirects) as error:
-            raise _GiveUp(_short(error)) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _TryAgain(_short(error)) from None
-
-    def _receive(self, part: Path, have: int, response: requests.Response) -> None:
-        status = response.status_code
-        if status in BUSY:
-            raise _TryAgain(f"HTTP {status} {response.reason}", _retry_after(response))
-        if status == 416:
-            part.unlink(missing_ok=True)
-            raise _TryAgain("HTTP 416, the server cannot go on where the last attempt ended")
-        if status not in (200, 206):
-            raise _GiveUp(f"HTTP {status} {response.reason}")
-        resumed = status == 206
-        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            part.unlink(missing_ok=True)
-            raise _TryAgain("the server sent another part than was asked for")
-        size = have if resumed else 0
-        with part.open("ab" if resumed else "wb", buffering=0) as file:
-            # What has arrived is written at once, so that no byte of an interrupted transfer comes twice.
-            while chunk := response.raw.read1(1 << 16, decode_content=False):
-                if self.stop.is_set():
-                    raise Stopped
-                size += len(chunk)
-                if size > self.patience.largest:
-                    raise _GiveUp(f"more than {self.patience.largest:,} bytes")
-                file.write(chunk)
-                self.advance(len(chunk))
-
-
-def _retry_after(response: requests.Response) -> float:
-    """Seconds that a busy server asks to wait; 0 where it names none or a date."""
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
+    def _body(self, response: requests.Response) -> bytes:
+        data = bytearray()
+        for chunk in response.iter_content(1 << 16):
+            if self.stop.is_set():
+                raise Stopped
+            data += chunk
+            if len(data) > self.patience.largest:
+                raise _FailedError(f"more than {self.patience.largest:,} bytes")
+            self.advance(len(chunk))
+        return bytes(data)
 
 
 def _short(error: Exception) -> str:
@@ -170,8 +137,9 @@ def _short(error: Exception) -> str:
         ("Connection refused", "connection refused"),
         ("Network is unreachable", "the network is unreachable"),
         ("IncompleteRead", "the connection ended early"),
+        ("InvalidChunkLength", "the connection ended early"),
+        ("ended prematurely", "the connection ended early"),
         ("Connection aborted", "connection aborted"),
-        ("Connection broken", "connection broken"),
         ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted: a proxy?"),
     ):
         if sign in text:
@@ -184,12 +152,11 @@ def looks_like_html(start: bytes) -> bool:
     return start.lstrip(b"\xef\xbb\xbf \t\r\n")[:9].lower().startswith((b"<!doctype", b"<html", b"<head"))
 
 
-def _complaint(part: Path, digest: str) -> str:
+def _complaint(data: bytes, digest: str) -> str:
     """What is wrong with a file that arrived, or nothing."""
-    found = sha256(part)
+    found = hashlib.sha256(data).hexdigest()
     if found == digest:
         return ""
-    with part.open("rb") as file:
-        if looks_like_html(file.read(256)):
-            return "a web page came instead of the file: a proxy or a sign-in page?"
-    return f"wrong content: {part.stat().st_size:,} bytes with SHA-256 {found[:12]}..., not {digest[:12]}..."
+    if looks_like_html(data[:256]):
+        return "a web page came instead of the file: a proxy or a sign-in page?"
+    return f"wrong content: {len(data):,} bytes with SHA-256 {found[:12]}..., not {digest[:12]}..."

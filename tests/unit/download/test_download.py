@@ -25,15 +25,12 @@ from extracter.files import sha256
 FOLDER = "data/Set14/image_SRF_4"
 HASTY = Patience(attempts=3, connect=2, read=0.25, pause=0.01, longest_pause=0.05, largest=2**20)
 # What a server does once and a later request makes good.
-PASSING = [
-    "429", "500", "503", "truncated", "wrong", "no length", "drop", "302", "ignore range", "other range", "page",
-    "chunked", "chunked cut",
-]  # fmt: skip
+PASSING = ["429", "500", "503", "truncated", "wrong", "no length", "drop", "302", "page", "chunked", "chunked cut"]
 LASTING = {
     "404": "HTTP 404 Not Found",
     "403": "HTTP 403 Forbidden",
-    "429": "HTTP 429 Too Many Requests, 3 times",
-    "500": "HTTP 500 Internal Server Error, 3 times",
+    "429": "HTTP 429 Too Many Requests",
+    "500": "HTTP 500 Internal Server Error",
     "wrong": "wrong content: ",
     "page": "a web page came instead of the file",
     "truncated": "the connection ended early, 3 times",
@@ -92,7 +89,7 @@ def assert_whole(out: Path, checksums: dict[str, str], count: int = 8) -> None:
     assert len(entries) == count
     for entry in entries:
         assert sha256(out / entry["path"]) == entry["sha256"] == checksums[f"{FOLDER}/{entry['path']}"]
-    assert not list(out.glob(".*.part"))
+    assert not list(out.glob(".*"))
 
 
 def test_every_file_comes_once_and_a_second_run_asks_for_nothing(server, registered, mirror, tmp_path):
@@ -117,14 +114,12 @@ def test_every_fourth_image_is_the_fourth_and_the_eighth(server, registered, mir
 @pytest.mark.parametrize("fault", [*PASSING, "stall"])
 def test_a_passing_fault_is_made_good(server, registered, mirror, tmp_path, fault):
     server.faults["img_002_SRF_4_HR.png"].append(fault)
-    if "range" in fault:
-        server.faults["img_002_SRF_4_HR.png"].appendleft("truncated")
     get(tmp_path, server.address)
     assert_whole(tmp_path, mirror[1])
 
 
-@given(st.lists(st.lists(st.sampled_from(PASSING), max_size=6), min_size=8, max_size=8))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.sampled_from(PASSING), max_size=3), min_size=8, max_size=8))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_server_does_nothing_corrupt_is_accepted(registered, mirror, tmp_path_factory, faults):
     server, out = Loopback(mirror[0]), tmp_path_factory.mktemp("out")
     for number, queue in enumerate(faults, 1):
@@ -140,11 +135,6 @@ def test_whatever_the_server_does_nothing_corrupt_is_accepted(registered, mirror
             else:
                 break
         assert_whole(out, mirror[1])
-        for name in (f"img_{number:03}_SRF_4_HR.png" for number in range(1, 9)):
-            requests = [request for request in server.log if request.path.removesuffix("?again").endswith(name)]
-            complete = [n for n, r in enumerate(requests) if r.start + r.sent >= (out / name).stat().st_size]
-            assert complete  # nothing is asked for once it has come whole, unless its content was wrong
-            assert complete[-1] == len(requests) - 1
     finally:
         server.close()
 
@@ -174,18 +164,7 @@ def test_a_lasting_fault_is_one_sentence_and_what_came_is_kept(server, registere
     assert not again & there
 
 
-def test_a_partial_transfer_goes_on_where_it_ended(server, registered, mirror, tmp_path):
-    server.faults["img_003_SRF_4_HR.png"].extend(["truncated", "truncated"])
-    get(tmp_path, server.address)
-    requests = [request for request in server.log if request.path.endswith("img_003_SRF_4_HR.png")]
-    assert [request.status for request in requests] == [200, 206, 206]
-    assert [request.start for request in requests] == [0, requests[0].sent, requests[0].sent + requests[1].sent]
-    assert server.sent("img_003_SRF_4_HR.png") == (tmp_path / "img_003_SRF_4_HR.png").stat().st_size
-
-
-def test_a_part_of_something_else_does_no_harm(server, registered, mirror, tmp_path):
-    for number, content in ((1, b"foreign bytes"), (2, b"x" * 100_000), (3, b"")):
-        (tmp_path / f".img_{number:03}_SRF_4_HR.png.part").write_bytes(content)
+def test_a_file_with_other_content_is_replaced(server, registered, mirror, tmp_path):
     (tmp_path / "img_004_SRF_4_HR.png").write_bytes(b"not what was published")
     get(tmp_path, server.address)
     assert_whole(tmp_path, mirror[1])
@@ -243,7 +222,9 @@ def test_what_another_preset_has_is_copied(server, registered, mirror, tmp_path)
 
 
 def test_names_without_a_published_set_are_refused(tmp_path, test_data):
-    with pytest.raises(UserError, match=r"manga109: no published set.*registered are cufed5, sun80, urban100, set14"):
+    with pytest.raises(
+        UserError, match=r"manga109: no published set.*registered are cufed5, sun80, urban100, set14, views"
+    ):
         download("manga109", published(), tmp_path, mirror=None, local=None, every=1)
     with pytest.raises(UserError, match=r"set14: not available in this preset \(data\.tests\.set14\.source: none\)"):
         download("set14", test_data("self", "none"), tmp_path, mirror=None, local=None, every=1)
@@ -287,27 +268,27 @@ def wait_until(condition) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_half_way_nothing_is_fetched_twice(server, mirror, tmp_path, how):
-    server.pace = 0.05
+def test_killed_half_way_no_whole_file_is_fetched_twice(server, mirror, tmp_path, how):
+    server.pace = 0.01
+    for number in range(5, 9):
+        server.always[f"img_{number:03}_SRF_4_HR.png"] = "stall"
     process = start(tmp_path, server.address, mirror[1])
-    wait_until(lambda: sum(request.sent for request in server.log) > 40_000)
+    wait_until(lambda: len(list(tmp_path.glob("img_00[1-4]*.png"))) == 4)
     process.send_signal(how)
-    output, errors = process.communicate(timeout=10)
+    output, errors = process.communicate(timeout=40)
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert errors.strip() == "extracter: interrupted; run the same command again to resume"
     assert not (tmp_path / "manifest.json").exists()
-    kept = sum(path.stat().st_size for path in [*tmp_path.glob("*.png"), *tmp_path.glob(".*.part")])
-    assert kept > 0
     server.pace = 0.0
+    server.always.clear()
     before = len(server.log)
     process = start(tmp_path, server.address, mirror[1])
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=40)
     assert (process.returncode, errors) == (0, "")
     assert output.startswith("set14: 8 files, 0.1 MB, from jbhuang0604/SelfExSR@8f6dd8c, in ")
     assert_whole(tmp_path, mirror[1])
-    total = sum(path.stat().st_size for path in tmp_path.glob("*.png"))
-    assert sum(request.sent for request in server.log[before:]) == total - kept
+    assert {Path(request.path).name[4:7] for request in server.log[before:]} == {"005", "006", "007", "008"}
 
 
 def test_a_full_disk_is_one_sentence(server, mirror, tmp_path):

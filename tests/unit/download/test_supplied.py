@@ -89,7 +89,7 @@ def test_a_broken_image_is_named_where_the_user_has_it(tmp_path):
     mine = write(tmp_path / "mine", CUFED5)
     (mine / "012_3.png").write_bytes((mine / "012_3.png").read_bytes()[:60])
     with pytest.raises(
-        UserError, match=r"mine/012_3\.png: truncated or damaged PNG \(60 bytes.*; replace it \(data\.local"
+        UserError, match=r"mine/012_3\.png: truncated or damaged image \(60 bytes.*; replace it \(data\.local"
     ):
         get("cufed5", published(), tmp_path / "raw", mine)
     assert not (tmp_path / "raw/manifest.json").exists()
@@ -117,7 +117,7 @@ def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data, tiny_pre
     assert manifest.read(memory / "raw")["layout"] == "pairs"
     prepare_train(source, memory / "raw", memory / "prepared", seed=1)
     pairs = TrainingPairs(memory / "prepared")
-    assert (len(pairs.train), len(pairs.held_out)) == (11871 - 128, 128)
+    assert (len(pairs), len(pairs.validation_kinds)) == (11871 - 128, 128)
     assert pairs.batch(0, tiny_preset.train.model_copy(update={"batch": 9}), 1)["hr"].shape == (9, 3, 32, 32)
 
 
@@ -196,7 +196,7 @@ def test_any_folder_of_photographs(tmp_path, photograph, train_data, test_data):
     prepare_train(train, tmp_path / "train", tmp_path / "pairs", seed=1)
     prepare_test("holiday", test, tmp_path / "holiday", tmp_path / "prepared", seed=1)
     assert [image.name for image in TestSet(tmp_path / "prepared")] == ["a", "c", "trip_b"]
-    assert len(TrainingPairs(tmp_path / "pairs").train) == 20
+    assert len(TrainingPairs(tmp_path / "pairs")) == 20
 
 
 def test_a_changed_photograph_changes_one_file(tmp_path, photograph, test_data):
