@@ -2,20 +2,19 @@
 
 import gzip
 import lzma
-import shutil
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 from extracter.data.images import is_image
 from extracter.errors import UserError
 
-# Photographs hardly compress: an archive that claims a hundred times its own size is a bomb.
+# Photographs hardly compress: an archive that declares a hundred times its own size is a bomb.
 LARGEST_RATIO = 100
 SMALLEST_LIMIT = 64 * 2**20
 MOST_MEMBERS = 200_000
@@ -28,6 +27,7 @@ DAMAGE = (
     struct.error,
     EOFError,
     NotImplementedError,
+    RuntimeError,  # an encrypted zip
     ValueError,
 )
 
@@ -40,51 +40,51 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def _check_name(archive: Path, name: str) -> PurePosixPath:
-    """A member's path, which must stay inside the folder it is unpacked into."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name.split("/")[0]:
-        raise UserError(f"{archive}: member {name!r} would leave its folder; do not use this archive")
-    return path
+def _wanted(archive: Path, members: Iterable[tuple[Any, str, int]]) -> list[Any]:
+    """The members that are images, after a look at all of them: nothing is unpacked of an archive that does harm.
+
+    Args:
+        archive: for messages.
+        members: each with its name and declared size; of a tar archive they are read one by one.
+    """
+    packed, total, wanted = archive.stat().st_size, 0, {}
+    limit = max(LARGEST_RATIO * packed, SMALLEST_LIMIT)
+    for count, (member, name, size) in enumerate(members, 1):
+        total += size
+        if total > limit or count > MOST_MEMBERS:
+            raise UserError(
+                f"{archive}: declares {total:,} bytes or more in {count:,} members, too much for an archive of "
+                f"{packed:,} bytes; do not use it"
+            )
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
+            raise UserError(f"{archive}: member {name!r} would leave its folder; do not use this archive")
+        if not is_image(path) or "__MACOSX" in path.parts:
+            continue
+        if name in wanted:
+            raise UserError(f"{archive}: holds {name} twice; do not use this archive")
+        wanted[name] = member
+    return list(wanted.values())
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, declared size and content of each file of a zip archive."""
+def _unpack_zip(archive: Path, folder: Path) -> list[str]:
     with zipfile.ZipFile(archive) as content:
-        for member in content.infolist():
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise UserError(f"{archive}: member {member.filename!r} is a link; do not use this archive")
-            if member.flag_bits & 1:
-                raise UserError(f"{archive}: member {member.filename!r} is encrypted; unpack it by hand")
-            if not member.is_dir():
-                with content.open(member) as file:
-                    yield member.filename, member.file_size, file
+        files = (member for member in content.infolist() if not member.is_dir())
+        wanted = _wanted(archive, ((member, member.filename, member.file_size) for member in files))
+        if any(stat.S_ISLNK(member.external_attr >> 16) for member in wanted):
+            raise UserError(f"{archive}: a member is a link; do not use this archive")
+        content.extractall(folder, wanted)  # stops at the size that a member declares
+    return [member.filename for member in wanted]
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, declared size and content of each file of a tar archive."""
+def _unpack_tar(archive: Path, folder: Path) -> list[str]:
     with tarfile.open(archive) as content:
-        for member in content:
-            if member.isdir():
-                continue
-            file = content.extractfile(member) if member.isreg() else None
-            if file is None:
-                kind = "a link" if member.issym() or member.islnk() else "no ordinary file"
-                raise UserError(f"{archive}: member {member.name!r} is {kind}; do not use this archive")
-            yield member.name, member.size, file
-
-
-def _copy(archive: Path, name: str, size: int, source: IO[bytes], target: Path) -> None:
-    """Write a member, which must have the size that the archive declares."""
-    written = 0
-    with target.open("xb") as file:
-        while chunk := source.read(min(1 << 20, size - written + 1)):
-            written += len(chunk)
-            if written > size:
-                break
-            file.write(chunk)
-    if written != size:
-        raise UserError(f"{archive}: member {name!r} is not of its declared size ({size:,} bytes); fetch it again")
+        files = (member for member in content if not member.isdir())
+        wanted = _wanted(archive, ((member, member.name, member.size) for member in files))
+        if not all(member.isreg() for member in wanted):
+            raise UserError(f"{archive}: a member is a link or no ordinary file; do not use this archive")
+        content.extractall(folder, wanted, filter="data")
+    return [member.name for member in wanted]
 
 
 def unpack(archive: Path, folder: Path) -> list[str]:
@@ -99,39 +99,20 @@ def unpack(archive: Path, folder: Path) -> list[str]:
 
     Raises:
         UserError: the archive is damaged, or holds what no archive of photographs needs: links, paths that leave the
-            folder, more bytes than it declares or than an archive of its size can hold.
+            folder, more bytes than an archive of its size can hold.
     """
     if not is_archive(archive):
         raise UserError(f"{archive}: not a zip or tar archive; unpack it by hand and name the folder instead")
-    limit = max(LARGEST_RATIO * archive.stat().st_size, SMALLEST_LIMIT)
-    members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
-    found, total = [], 0
     try:
-        for count, (name, size, source) in enumerate(members, 1):
-            path = _check_name(archive, name)
-            total += size
-            if total > limit or count > MOST_MEMBERS:
-                raise UserError(
-                    f"{archive}: declares {total:,} bytes or more in {count:,} members, too much for an archive of "
-                    f"{archive.stat().st_size:,} bytes; do not use it"
-                )
-            if not is_image(path) or "__MACOSX" in path.parts:
-                continue
-            free = shutil.disk_usage(folder).free
-            if size > free:
-                raise UserError(f"{folder}: {free:,} bytes free, {name!r} needs {size:,}; free some space")
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(archive, name, size, source, target)
-            found.append(path.as_posix())
-    except FileExistsError as error:
-        raise UserError(f"{archive}: holds {error.filename} twice; do not use this archive") from None
+        names = (_unpack_zip if zipfile.is_zipfile(archive) else _unpack_tar)(archive, folder)
+    except tarfile.FilterError as error:
+        raise UserError(f"{archive}: {error}; do not use this archive") from None
     except DAMAGE as error:
-        raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from None
+        raise UserError(f"{archive}: damaged or encrypted archive ({error}); fetch it again") from None
     except OSError as error:
         if error.errno is None:  # as bz2 reports damage
             raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from None
         raise UserError(
             f"{folder}: cannot unpack {archive} ({error.strerror}); free some space, or unpack it by hand"
         ) from None
-    return sorted(found)
+    return sorted(names)

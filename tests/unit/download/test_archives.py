@@ -81,16 +81,16 @@ def test_no_member_leaves_the_folder(make, name, tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    ("fields", "match"),
+    "fields",
     [
-        ({"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "is a link"),
-        ({"type": tarfile.LNKTYPE, "linkname": "../../x"}, "is a link"),
-        ({"type": tarfile.CHRTYPE}, "is no ordinary file"),
-        ({"type": tarfile.FIFOTYPE}, "is no ordinary file"),
+        {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"},
+        {"type": tarfile.LNKTYPE, "linkname": "../../x"},
+        {"type": tarfile.CHRTYPE},
+        {"type": tarfile.FIFOTYPE},
     ],
 )
-def test_links_and_devices_of_a_tar_are_refused(fields, match, tmp_path, folder):
-    refuse(with_member(tmp_path / "a.tar", **fields), folder, match)
+def test_links_and_devices_of_a_tar_are_refused(fields, tmp_path, folder):
+    refuse(with_member(tmp_path / "a.tar", **fields), folder, "a member is a link or no ordinary file")
 
 
 def test_links_of_a_zip_are_refused(tmp_path, folder):
@@ -98,7 +98,7 @@ def test_links_of_a_zip_are_refused(tmp_path, folder):
     member.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(member, "/etc/passwd")
-    refuse(tmp_path / "a.zip", folder, "is a link")
+    refuse(tmp_path / "a.zip", folder, "a member is a link")
 
 
 def test_bombs_are_refused_before_they_burst(tmp_path, folder, monkeypatch):
@@ -113,14 +113,13 @@ def test_bombs_are_refused_before_they_burst(tmp_path, folder, monkeypatch):
     refuse(make_zip(tmp_path / "c.zip", {f"{n}.txt": b"" for n in range(6)}), folder, "in 6 members")
 
 
-@pytest.mark.parametrize("change", [-1000, 1000])
-def test_a_zip_that_declares_another_size_is_refused(change, tmp_path, folder):
+def test_a_zip_that_holds_more_than_it_declares_is_refused(tmp_path, folder):
     archive = make_zip(tmp_path / "a.zip", {"a.png": b"x" * 5000}, zipfile.ZIP_STORED)
     data = bytearray(archive.read_bytes())
     for place in (data.find(b"PK\x03\x04") + 22, data.find(b"PK\x01\x02") + 24):
-        data[place : place + 4] = struct.pack("<I", 5000 + change)
+        data[place : place + 4] = struct.pack("<I", 4000)
     archive.write_bytes(bytes(data))
-    refuse(archive, folder, "not of its declared size|damaged archive")
+    refuse(archive, folder, "damaged or encrypted archive")
 
 
 def test_encrypted_and_foreign_files_are_refused(tmp_path, folder):
@@ -129,7 +128,7 @@ def test_encrypted_and_foreign_files_are_refused(tmp_path, folder):
     for place in (data.find(b"PK\x03\x04") + 6, data.find(b"PK\x01\x02") + 8):
         data[place] |= 1
     archive.write_bytes(bytes(data))
-    refuse(archive, folder, "is encrypted; unpack it by hand")
+    refuse(archive, folder, "damaged or encrypted archive")
     (tmp_path / "a.7z").write_bytes(b"7z\xbc\xaf\x27\x1c and more")
     refuse(tmp_path / "a.7z", folder, "not a zip or tar archive; unpack it by hand")
     with tarfile.open(tmp_path / "b.tar", "w") as twice:

@@ -250,9 +250,9 @@ cli.main()
 def start(out: Path, mirror: str, checksums: dict[str, str], limit: int = 0) -> subprocess.Popen:
     """The real command in a process of its own, with the small registry."""
     blocks = {
-        "data.tests.set14": {"source": "published", "folder": None, "references": "self"},
+        "data.tests.set14.source": "published",
+        "data.tests.set14.folder": None,
         "data.mirror": mirror,
-        "data.local": {},
         "evaluation.every": 1,
     }
     command = [sys.executable, "-c", DRIVER, json.dumps(checksums), str(limit)]
