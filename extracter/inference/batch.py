@@ -1,6 +1,7 @@
 """`extracter upscale`: files in, files out; one that fails does not stop the others."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
     references = _References([_read(ref) for ref in files], files, [ref for ref in refs if is_folder(ref)])
     folder = model_folder(options.model)
     waiting: list[tuple[Job, Record]] = []
+    searches: Counter[str] = Counter()
     failed = there = 0
     for problem in planned.problems:
         failed += _say(problem)
@@ -102,33 +104,38 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
             failed += _say(error)
     if waiting:
         check_writable(out if len(planned.jobs) > 1 or waiting[0][0].out != out else out.parent)
-        failed += _make(waiting, references, folder, options)
-    _summarise(planned, out, failed, there)
+        searches = _make(waiting, references, folder, options)
+        failed += len(waiting) - searches.total()
+    _summarise(planned, out, failed, there, searches)
     return failed
 
 
-def _make(waiting: Sequence[tuple[Job, Record]], references: _References, folder: Path, options: Options) -> int:
-    """Make results; returns how many failed."""
+def _make(
+    waiting: Sequence[tuple[Job, Record]], references: _References, folder: Path, options: Options
+) -> Counter[str]:
+    """Make results; returns how many were made with each kind of search."""
     if options.compare:
         import extracter.inference.compare_figure  # noqa: F401 (a library's memory is not the computation's)
     upscaler = Upscaler(
         folder, scale=options.scale, search=options.search, kernel=options.kernel, memory=options.memory,
         device=options.device, precision=options.precision,
     )  # fmt: skip
-    failed = 0
+    searches: Counter[str] = Counter()
     sizes = [size_of(job.image) or (1, 1) for job, _ in waiting]
     with batch_bar([width * height for width, height in sizes]) as begin:
         for number, (job, record) in enumerate(waiting):
             try:
-                _run(upscaler, job, record, references, options, begin(number, shown(job.image.name)[:40]))
+                report = begin(number, shown(job.image.name)[:40])
+                result = _run(upscaler, job, record, references, options, report)
+                searches[_named_search(result)] += 1
             except UserError as error:
-                failed += _say(error)
-    return failed
+                _say(error)
+    return searches
 
 
 def _run(
     upscaler: Upscaler, job: Job, record: Record, references: _References, options: Options, report: Report
-) -> None:
+) -> Result:
     """One image, from file to file.
 
     Raises:
@@ -148,7 +155,6 @@ def _run(
                 f"{shown(job.image)}: ran out of memory; set a lower --memory or close other programs"
             ) from error
         raise
-    _tell_search(job, result)
     if options.compare:
         from extracter.inference.compare_figure import draw
 
@@ -156,6 +162,7 @@ def _run(
         draw(result, job.comparison)
     photo = result.photo if options.strip else with_record(result.photo, record)
     write_photo(photo, job.out, quality=options.quality, strip=options.strip)
+    return result
 
 
 def _read(path: Path) -> Photo:
@@ -166,12 +173,9 @@ def _read(path: Path) -> Photo:
     return photo
 
 
-def _tell_search(job: Job, result: Result) -> None:
-    kernel, other = result.search.kernel, "fast"
-    how = f"exact search with patches of {kernel}x{kernel}"
-    if result.search.method == "approximate":
-        how, other = f"fast search with patches of {kernel}x{kernel}", "exact"
-    print(f"extracter: {shown(job.image)}: {how} (--search {other} for the other)", file=sys.stderr)
+def _named_search(result: Result) -> str:
+    kind = "fast" if result.search.method == "approximate" else "exact"
+    return f"{kind} search of {result.search.kernel}x{result.search.kernel} patches"
 
 
 def _record(job: Job, references: _References, folder: Path, options: Options) -> Record:
@@ -231,19 +235,20 @@ def _say(problem: object) -> int:
     return 1
 
 
-def _summarise(planned: Plan, out: Path, failed: int, there: int) -> None:
-    """The last line: what was made, was there, failed, and was left out."""
+def _summarise(planned: Plan, out: Path, failed: int, there: int, searches: Counter[str]) -> None:
+    """The last line: what was made and how, was there, failed, and was left out."""
     jobs = planned.jobs
-    made = len(jobs) + len(planned.problems) - failed - there
+    made = searches.total()
     if len(jobs) == 1 and made == 1 and not planned.left_out:
-        print(f"extracter: {shown(jobs[0].out)}", file=sys.stderr)
+        print(f"extracter: {shown(jobs[0].out)}, {next(iter(searches))}", file=sys.stderr)
         return
     if len(jobs) == 1 and failed == 1 and not planned.left_out and not planned.problems:
         return
     place = jobs[0].out.parent if len(jobs) == 1 else out
+    how = "".join(f", {number} by {name}" for name, number in searches.most_common())
     earlier = f", {len(planned.results)} left out as results of an earlier run" if planned.results else ""
     print(
         f"extracter: {made} made, {there} already there (--overwrite makes them again), {failed} failed, in "
-        f"{shown(place)}{earlier}{named(planned.left_out)}",
+        f"{shown(place)}{how}{earlier}{named(planned.left_out)}",
         file=sys.stderr,
     )

@@ -429,7 +429,7 @@ def test_no_control_codes_in_a_log(tmp_path, checkpoint):
         [*command, "--model", checkpoint], capture_output=True, text=True, env=os.environ | {"FORCE_COLOR": "1"}
     )
     assert found.returncode == 0
-    assert found.stderr == f"extracter: {tmp_path / 'b.png'}\n"
+    assert found.stderr == f"extracter: {tmp_path / 'b.png'}, exact search of 6x6 patches\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
