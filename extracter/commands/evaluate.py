@@ -18,6 +18,9 @@ def evaluate(
     sr: Annotated[Path, typer.Option(help="Folder for the super-resolved images.")],
     timings: Annotated[Path | None, typer.Option(help="CSV to write, with time and memory of each image.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; omit it for bicubic.")] = None,
+    search: Annotated[
+        str, typer.Option(help="exact, as in all tables; fast; or auto, which is exact for images of usual test sets.")
+    ] = "exact",
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -35,4 +38,4 @@ def evaluate(
         measured = blocks.evaluation
         settings |= {"precision": measured.precision, "compiled": measured.compile}
         settings |= {"reuse_memory": measured.reuse_memory}
-    evaluate(variant, images, checkpoint, out, summary, sr, **settings, timings=timings, device=device)
+    evaluate(variant, images, checkpoint, out, summary, sr, **settings, timings=timings, method=search, device=device)

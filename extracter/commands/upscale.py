@@ -35,6 +35,7 @@ class Search(StrEnum):
 class Precision(StrEnum):
     """Of the network behind the search."""
 
+    auto = "auto"
     full = "32"
     bf16 = "bf16"
     half = "16"
@@ -71,9 +72,15 @@ def upscale(
         str | None, typer.Option(help="Memory to stay within, such as 4GiB; by default half of what is free.")
     ] = None,
     device: Device = "auto",
-    precision: Annotated[Precision, typer.Option(help="Of the network; bf16 and 16 are faster on a GPU.")] = (
-        Precision.full
-    ),
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="Of the network; bf16 and 16 are faster. auto takes bf16 on processors that have it, else 32."
+        ),
+    ] = Precision.auto,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU cores to use; by default as many as there are.")
+    ] = None,
     scale: Annotated[
         int,
         typer.Option(
@@ -109,7 +116,8 @@ def upscale(
 
     options = Options(
         model=model, search=search.value, kernel=kernel, memory=memory, device=device, precision=precision.value,
-        scale=scale, kind=kind.value, quality=quality, suffix=suffix, strip=strip, compare=compare, overwrite=overwrite,
+        threads=threads, scale=scale, kind=kind.value, quality=quality, suffix=suffix, strip=strip, compare=compare,
+        overwrite=overwrite,
     )  # fmt: skip
     _tune_process()
     with _ended_by_sigterm():

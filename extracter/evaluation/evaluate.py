@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from extracter.data.datasets import TestImage, TestSet
-from extracter.data.degradation import upscale
+from extracter.data.degradation import SCALE, upscale
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.files import atomic_path, read_json, write_csv, write_json
@@ -23,6 +23,7 @@ from extracter.models.checkpoint import load_model
 from extracter.params import Model, Search
 from extracter.progress import track
 from extracter.projection import network_keys, pick
+from extracter.search.choose import SearchName, choose_search
 
 # What `training.json` says of the checkpoint behind each variant.
 VARIANTS = {
@@ -51,6 +52,7 @@ def evaluate(
     compiled: bool = False,
     reuse_memory: bool = False,
     timings: Path | None = None,
+    method: SearchName = "exact",
     device: str,
 ) -> None:
     """Super-resolve a test set, keep the images, and measure them.
@@ -67,6 +69,7 @@ def evaluate(
         precision: 32-true, or bf16-mixed for what lies outside the search.
         compiled: let torch.compile fuse the convolutional parts.
         reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
+        method: exact, as all published tables; fast or auto as of `choose_search`, to see what they cost in PSNR.
         timings: CSV with each image's seconds and peak memory in MiB over the baseline; None: not written.
         device: auto, cpu, cuda, cuda:N or mps.
 
@@ -87,6 +90,11 @@ def evaluate(
             network.compile_parts()
 
         def super_resolve(inputs: TestImage) -> np.ndarray:
+            if method != "exact":
+                sizes = [image.shape[-2:] for image in (inputs.ref, *(ref for ref, _ in inputs.more))]
+                channels = 4 * network.dfe.features[0].out_channels
+                query, *keys = (tuple(inputs.lr.shape[-2:]), *((h // SCALE, w // SCALE) for h, w in sizes))
+                network.search = choose_search(network.search, method, channels, query, keys, target.type)
             return run_network(network, inputs, target, precision)
 
     memory = PeakMemory(target, reuse_memory)

@@ -25,7 +25,7 @@ class Options:
     """What holds for all images of a run.
 
     Attributes:
-        model, search, kernel, memory, device, precision, scale: as of `inference.upscale`.
+        model, search, kernel, memory, device, precision, threads, scale: as of `inference.upscale`.
         kind: suffix of results in a folder, without the dot.
         quality: of JPEG, WebP and AVIF; None for the format's own.
         suffix: what names of results end in; None for nothing, or `_x4` beside images.
@@ -39,7 +39,8 @@ class Options:
     kernel: int | None = None
     memory: str | None = None
     device: str = "auto"
-    precision: str = "32"
+    precision: str = "auto"
+    threads: int | None = None
     scale: int = 4
     kind: str = "png"
     quality: int | None = None
@@ -118,7 +119,7 @@ def _make(
         import extracter.inference.compare_figure  # noqa: F401 (a library's memory is not the computation's)
     upscaler = Upscaler(
         folder, scale=options.scale, search=options.search, kernel=options.kernel, memory=options.memory,
-        device=options.device, precision=options.precision,
+        device=options.device, precision=options.precision, threads=options.threads,
     )  # fmt: skip
     searches: Counter[str] = Counter()
     sizes = [size_of(job.image) or (1, 1) for job, _ in waiting]

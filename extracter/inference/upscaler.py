@@ -39,6 +39,9 @@ from extracter.search.choose import SearchName, choose_search
 from extracter.search.search import Matches, SearchConfig
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+# Choice of precision by the device. With bf16 the released network's results differ from those of 32 by 0.03 grey
+# levels on the mean and by 2 at most (3 samples in a million by more than 1).
+_AUTO = "auto"
 SCALES = (1, 2, 3, 4)
 # What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels, and the
 # compiler itself where it has not run on this machine before.
@@ -56,7 +59,8 @@ def upscale(
     kernel: int | None = None,
     memory: str | float | None = None,
     device: str = "auto",
-    precision: str = "32",
+    precision: str = "auto",
+    threads: int | None = None,
 ) -> Image.Image | np.ndarray | Tensor:
     """Enlarge an image.
 
@@ -77,7 +81,9 @@ def upscale(
         memory: bytes, or text such as "4GiB", that the computation may take beyond the interpreter's; on a GPU, of its
             memory. None takes half of what is free, three quarters on a GPU.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: 32, bf16 or 16, of the network behind the search.
+        precision: 32, bf16 or 16, of the network behind the search; auto takes bf16 where the processor has it, which
+            takes two thirds of the time and changes results by 0.03 grey levels on the mean. On a GPU it takes 32.
+        threads: CPU cores to use, for the whole process; None takes PyTorch's number.
 
     Returns:
         What `image` is: a Pillow image (for a file too), an array, or a tensor, `scale` times as wide and high.
@@ -92,7 +98,14 @@ def upscale(
     """
     several = references if isinstance(references, Sequence) and not isinstance(references, str) else [references]
     upscaler = Upscaler(
-        model, scale=scale, search=search, kernel=kernel, memory=memory, device=device, precision=precision
+        model,
+        scale=scale,
+        search=search,
+        kernel=kernel,
+        memory=memory,
+        device=device,
+        precision=precision,
+        threads=threads,
     )
     refs = [to_photo(reference)[0] for reference in several]
     if isinstance(image, Tensor) and image.ndim == 4:
@@ -136,10 +149,13 @@ class Upscaler:
         kernel: int | None = None,
         memory: str | float | None = None,
         device: str = "auto",
-        precision: str = "32",
+        precision: str = "auto",
+        threads: int | None = None,
     ):
-        if precision not in PRECISIONS:
-            raise UserError(f"--precision {precision}: allowed are {', '.join(PRECISIONS)}")
+        if precision not in (_AUTO, *PRECISIONS):
+            raise UserError(f"--precision {precision}: allowed are {', '.join((_AUTO, *PRECISIONS))}")
+        if threads is not None:
+            torch.set_num_threads(threads)
         if search not in get_args(SearchName):
             raise UserError(f"--search {search}: allowed are {', '.join(get_args(SearchName))}")
         if scale not in SCALES:
@@ -148,7 +164,7 @@ class Upscaler:
         if precision == "16" and self.device.type == "cpu":
             raise UserError("--precision 16 needs a GPU; take bf16 or 32")
         self.scale = scale
-        self.precision = PRECISIONS[precision]
+        self.precision = _choose_precision(self.device) if precision == _AUTO else PRECISIONS[precision]
         network = model if isinstance(model, (Extracter, TTSR)) else open_model(model)
         self.config = search_with_kernel(network, kernel)
         # Channels-last: oneDNN and cuDNN then convolve without laying maps out again, a third of the time on a CPU.
@@ -204,6 +220,12 @@ class Upscaler:
                 f"--memory: {self.memory / MIB:,.0f} MiB are too little for this image and its references; the "
                 f"least is {(held + error.needed) / MIB + 1:,.0f} MiB"
             ) from None
+
+
+def _choose_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 on a CPU that multiplies it, else float32."""
+    on_cpu = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if on_cpu else torch.float32
 
 
 def _own_copy(network: Extracter | TTSR, device: torch.device) -> Extracter | TTSR:

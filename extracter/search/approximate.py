@@ -27,6 +27,7 @@ from extracter.search.approximate_torch import search_torch
 from extracter.search.block_search import SPARE
 from extracter.search.key_table import (
     DIM,
+    LEAF,
     NO_CELL,
     Blocks,
     KeyTable,
@@ -101,8 +102,8 @@ class Band:
         """The rows from `top` to `bottom` among those that are laid out."""
         return slice(self.top - self.low, self.bottom - self.low)
 
-    def match(self, keys: KeyTable, length: int, u: int) -> Lists:
-        """Lists of the rows that are laid out, right in the inner ones."""
+    def match(self, keys: KeyTable, length: int, u: int) -> tuple[Lists, float]:
+        """Lists of the rows that are laid out, right in the inner ones; and the multiply-adds that they took."""
         rows, columns = (side - 2 for side in self.table.shape[:2])
         projected = project_image(self.table, self.weights, keys.projection)
         old, new = Lists.empty(rows, columns, length), Lists.empty(rows, columns, length)
@@ -115,18 +116,21 @@ class Band:
                 seed_row(row, number, self.table, projected, *common, *keys.tree, _PROBES, _LIMIT, seeds, *old)
 
         parallel(seed, 0, rows)
-        inner = self.inner
+        inner, scored = self.inner, 0
         for step in range(_STEPS):
             # What lies beyond a band's edge is unknown, and each step carries that one row further in.
             reach = _STEPS - 1 - step
 
-            def propagate(first: int, last: int) -> None:
-                for row in range(first, last):
-                    propagate_row(row, self.table, *common, _TOP, _LOCAL, *old, *new)  # noqa: B023
+            def propagate(first: int, last: int) -> int:
+                rows = range(first, last)
+                return sum(propagate_row(y, self.table, *common, _TOP, _LOCAL, *old, *new) for y in rows)  # noqa: B023
 
-            parallel(propagate, max(0, inner.start - reach), min(rows, inner.stop + reach))
+            scored += sum(parallel(propagate, max(0, inner.start - reach), min(rows, inner.stop + reach)))
             old, new = new, old
-        return old
+        depth, tree = self.table.shape[2], keys.tree
+        compared = tree.centres.size + _PROBES * (tree.leaf_centres[0].size + DIM * min(_LIMIT, LEAF))
+        of_query = DIM * (depth + 9 * DIM) + compared + 9 * depth * seeds
+        return old, rows * columns * of_query + 9 * depth * scored
 
     def score(self, queries: np.ndarray, keys: KeyTable, indices: np.ndarray, scores: np.ndarray) -> None:
         """Exact scores (without the query's norm) of some of the inner rows' queries.
@@ -189,6 +193,7 @@ def search_rows(
     two_stage: bool,
     memory: float,
     report: Callable[[int, int], None] = lambda done, total: None,
+    count: Callable[[float], None] = lambda multiply_adds: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores float32 and indices int32 of the best keys, Q, u; -inf where fewer were found.
 
@@ -202,6 +207,7 @@ def search_rows(
         two_stage: as of `search_approximate`.
         memory: bytes.
         report: called with (done, total).
+        count: called with the multiply-adds of each part of the search, for benchmarks.
     """
     length = u + SPARE
     parts, height = plan(query, keys, length, memory)
@@ -211,9 +217,11 @@ def search_rows(
     for number, part in enumerate(parts):
         table = None  # the last one's memory is free before another is made
         table = KeyTable(part)
+        count(table.multiply_adds)
         for order, (top, bottom) in enumerate(bands):
             band = Band.of(query, top, bottom, _STEPS)
-            lists = band.match(table, length, u)
+            lists, multiply_adds = band.match(table, length, u)
+            count(multiply_adds)
             scores, cells = lists.scores[band.inner], lists.cells[band.inner]
             norms[top:bottom, :, 0] = band.weights[1:-1, 1:-1][band.inner]
             _merge(best, slice(top, bottom), scores, table.index_of(cells))

@@ -19,7 +19,7 @@ from extracter.search.projection_loops import (
     second_moment,
 )
 
-_LEAF = 64  # keys of a leaf on the mean
+LEAF = 64  # keys of a leaf on the mean
 NO_CELL = 2**31 - 1
 
 
@@ -159,6 +159,15 @@ class KeyTable:
             self.projection = self._train_projection()
             self.tree = self._grow_tree(self._project_keys())
 
+    @property
+    def multiply_adds(self) -> float:
+        """Of the projection and the tree, of which the samples for training take about a tenth."""
+        branches, keys = len(self.tree.offsets), len(self.key_cells)
+        of_key = DIM * (self.depth + 9 * DIM) + 2 * branches * DIM
+        k_means = DIM * branches**2 * (4 * 64 + (2 + 1) * 8 * branches)
+        moments = 8192 * self.depth**2 + 2048 * ((9 * DIM) ** 2 + 9 * DIM * self.depth)
+        return keys * of_key + k_means + moments
+
     def index_of(self, cells: np.ndarray) -> np.ndarray:
         """Indices of keys, counted over all references; of `NO_CELL` 0."""
         indices = np.zeros(cells.shape, np.int32)
@@ -203,7 +212,7 @@ class KeyTable:
 
     def _grow_tree(self, points: np.ndarray) -> Tree:
         """Cluster samples of the keys, then sort all keys into the leaves."""
-        branches = max(1, round((len(points) / _LEAF) ** 0.5))
+        branches = max(1, round((len(points) / LEAF) ** 0.5))
         centres = k_means(points[_spread(64 * branches, len(points))], branches, 4)
         columns, offsets = np.ascontiguousarray(centres.T), 0.5 * np.square(centres).sum(1)
         samples = points[_spread(8 * branches**2, len(points))]
