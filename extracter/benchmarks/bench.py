@@ -18,7 +18,8 @@ from extracter.search.search import SearchConfig
 
 COLUMNS = [
     "part", "size", "kernel", "method", "strategy", "precision", "compile", "result", "seconds", "runs",
-    "peak_memory_mib", "gflops", "gemm_gflops", "share_of_gemm", "device", "threads",
+    "peak_memory_mib", "gflops", "gemm_gflops", "share_of_gemm", "launches", "waits", "device",
+    "threads",
 ]  # fmt: skip
 METHODS = ("unfold", "dense", "chunked", "blocks")
 # Assumed speed in GFLOP/s, to predict which cells would exceed the time limit.
@@ -103,6 +104,8 @@ def _measure(job: dict, limit: float) -> dict:
         "gemm_gflops": round(gemm, 1),
         "share_of_gemm": round(gflops / gemm, 3),
         "threads": measured["threads"],
+        "launches": measured["launches"],
+        "waits": measured["waits"],
     }
 
 
@@ -123,6 +126,8 @@ def _table(rows: list[dict]) -> Table:
         "s": lambda row: f"{row['seconds']:.3g}" if row["result"] == "measured" else row["result"],
         "MiB": lambda row: f"{row['peak_memory_mib']:,.0f}" if row["result"] == "measured" else "",
         "GFLOP/s": lambda row: f"{row['gflops']:,.0f}" if row.get("gflops") else "",
+        "launches": lambda row: str(row.get("launches") or ""),
+        "waits": lambda row: "" if row.get("waits") is None else str(row["waits"]),
         "of GEMM": lambda row: f"{row['share_of_gemm']:.0%}" if row.get("share_of_gemm") else "",
     }
     for name in titles:

@@ -6,7 +6,7 @@ Each setting runs in a child process, `python -m extracter.benchmarks.bench_trai
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from extracter import params
+from extracter.benchmarks.launches import count_launches
 from extracter.confined import run_child, run_job, say
 from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, configure_torch
+from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.memory import PeakMemory, malloc_reuse
 from extracter.models.checkpoint import build_model
@@ -30,15 +32,32 @@ from extracter.training.step import Learner
 PARTS = ["data", "search", "network", "losses", "backward", "optimiser"]
 COLUMNS = [
     "setting", "phase", "batch", "size", "result", "images_per_second", "peak_memory_mib",
-    *(f"share_{part}" for part in PARTS), "first_loss", "last_loss", "steps", "device", "threads",
+    *(f"share_{part}" for part in PARTS), "launches", "waits", "first_loss", "last_loss", "steps", "device", "threads",
 ]  # fmt: skip
-# How networks of this kind are usually trained.
-REFERENCE = {"precision": "32-true", "channels_last": False, "compile": False}
+# Changes to the parameters, by setting. `reference` is the way networks of this kind are usually trained.
+SETTINGS: dict[str, dict[str, object]] = {
+    "reference": {"precision": "32-true", "channels_last": False, "compile": False},
+    "float32": {"precision": "32-true", "channels_last": True, "compile": False},
+    "mixed": {"precision": "bf16-mixed", "channels_last": True, "compile": False},
+    "fastest": {
+        "precision": "bf16-mixed", "channels_last": True, "compile": True, "deterministic": False, "tf32": True
+    },
+    "preset": {},
+}  # fmt: skip
 NAMES = ("seed", "model", "search", "loss", "train")
 
 
-def bench_train(pairs: Path, blocks: str, out: Path, *, full: bool, steps: int, device: str) -> None:
-    """Measure training steps of Extracter with the given parameters and in the reference setting.
+def bench_train(
+    pairs: Path,
+    blocks: str,
+    out: Path,
+    *,
+    full: bool,
+    steps: int,
+    device: str,
+    settings: Sequence[str] = ("reference", "preset"),
+) -> None:
+    """Measure training steps of Extracter in settings of `SETTINGS`; `preset` takes the parameters as they are.
 
     The reference setting is float32 and contiguous, with a dense search that keeps the complete correlation for the
     backward pass, and with batches that are made while the network waits.
@@ -50,23 +69,31 @@ def bench_train(pairs: Path, blocks: str, out: Path, *, full: bool, steps: int, 
         full: train with all losses.
         steps: number of measured steps of each setting, after a warm-up of three.
         device: auto, cpu, cuda, cuda:N or mps.
+        settings: keys of `SETTINGS`.
 
     Raises:
-        UserError: the pairs or the parameters are not valid, or a setting failed for another reason than memory.
+        UserError: no such setting, the pairs or the parameters are not valid, or a setting failed for another reason
+            than memory.
     """
+    for setting in settings:
+        if setting not in SETTINGS:
+            raise UserError(f"--setting {setting}: allowed are {', '.join(SETTINGS)}")
     job = {"pairs": str(pairs), "blocks": blocks, "full": full, "steps": steps, "device": str(choose_device(device))}
     rows = []
-    for setting in ("reference", "preset"):
+    for setting in settings:
         command = [sys.executable, "-m", "extracter.benchmarks.bench_train", json.dumps({**job, "setting": setting})]
         measured = run_child(command, steps)
         result = "measured" if measured.pop("fits") else "out of memory"
         rows.append({"setting": setting, "phase": "full" if full else "rec", "result": result, **measured})
         write_csv(out, [{key: row.get(key) for key in COLUMNS} for row in rows], COLUMNS)
     table = Table(title="training steps, medians", title_justify="left", box=None)
-    for column in ("setting", "images/s", "MiB", *PARTS):
+    for column in ("setting", "images/s", "MiB", "launches", "waits", *PARTS):
         table.add_column(column, justify="left" if column == "setting" else "right")
     for row in rows:
-        cells = [f"{row['images_per_second']:.2f}", f"{row['peak_memory_mib']:,.0f}"] if "steps" in row else [result]
+        cells = [row["result"]]
+        if "steps" in row:
+            cells = [f"{row['images_per_second']:.2f}", f"{row['peak_memory_mib']:,.0f}"]
+            cells += ["" if row[key] is None else str(row[key]) for key in ("launches", "waits")]
         table.add_row(row["setting"], *cells, *(f"{row[f'share_{part}']:.0%}" for part in PARTS if "steps" in row))
     Console().print(table)
 
@@ -97,10 +124,9 @@ def run(job: dict) -> None:
     """Measure one setting and report it to the parent."""
     seed, model, search, weights, train = params.load_blocks(job["blocks"], None, *NAMES)
     reference = job["setting"] == "reference"
-    if reference:
-        train = train.model_copy(update=REFERENCE)
+    train = train.model_copy(update=SETTINGS[job["setting"]])
     device = torch.device(job["device"])
-    configure_torch(seed)
+    configure_torch(seed, deterministic=train.deterministic, tf32=train.tf32)
     pairs = TrainingPairs(Path(job["pairs"]))
     network = build_model("extracter", model, search)
     network.initialise(model.vgg_weights, seed)
@@ -131,7 +157,12 @@ def run(job: dict) -> None:
             seconds.append(clock.now() - start)
             say(done=len(seconds))
     spent = sum(clock.parts.values())
+    counts = None
+    if device.type == "cuda":
+        batch = pairs.batch(0, train, seed)
+        counts = count_launches(lambda: learner.step(total, batch), device)
     say(
+        launches=counts and counts.launches, waits=counts and counts.waits,
         fits=True, batch=train.batch, size=pairs.size, steps=job["steps"], device=device.type,
         images_per_second=round(train.batch / median(seconds), 3), peak_memory_mib=round(memory.read(), 1),
         first_loss=losses[0].item(), last_loss=losses[-1].item(), threads=torch.get_num_threads(),

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from extracter.benchmarks.launches import count_launches
 from extracter.benchmarks.naive_search import UnfoldSearchTransfer
 from extracter.confined import run_job, say
 from extracter.device import configure_torch
@@ -167,7 +168,9 @@ def run(job: dict) -> None:
         result = work()
     peak_memory = max(0.0, memory.read() - bytes_of(result) / MIB)
     gflop = arithmetic(job) + (convolutions(job["size"]) if job["part"] == "forward" else 0)
+    counts = count_launches(work, device) if device.type == "cuda" else None
     say(
+        launches=counts and counts.launches, waits=counts and counts.waits,
         fits=True, seconds=median(seconds), runs=len(seconds), peak_memory_mib=peak_memory,
         gflops=gflop / median(seconds), gemm=gemm, threads=torch.get_num_threads(),
     )  # fmt: skip

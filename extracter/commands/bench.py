@@ -16,6 +16,7 @@ BOTH_METHODS = ["unfold", "blocks"]
 BOTH_PRECISIONS = ["32-true", "bf16-mixed"]
 FULL_PRECISION = ["32-true"]
 PAPER_KERNEL = [6]
+BOTH_SETTINGS = ["reference", "preset"]
 
 Sizes = Annotated[
     list[int], typer.Option("--size", help="Side of the image and of its reference in pixels; repeatable.")
@@ -107,6 +108,10 @@ def train(
     out: Out = Path("bench-train.csv"),
     full: Annotated[bool, typer.Option("--full", help="All losses instead of the reconstruction loss alone.")] = False,
     steps: Annotated[int, typer.Option(min=1, help="Number of steps of each setting.")] = 10,
+    settings: Annotated[
+        list[str],
+        typer.Option("--setting", help="preset, reference, float32, mixed or fastest; repeat for several."),
+    ] = BOTH_SETTINGS,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -118,4 +123,4 @@ def train(
     from extracter.benchmarks.bench_train import NAMES, bench_train
 
     blocks = params.dump_blocks(params.select(Path(file), preset).selected, *NAMES)
-    bench_train(pairs, blocks, out, full=full, steps=steps, device=device)
+    bench_train(pairs, blocks, out, full=full, steps=steps, device=device, settings=settings)

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from extracter.benchmarks.launches import count_launches
 from extracter.search import batched, correlation
 from extracter.search import search as search_module
 from extracter.search.batched import fits_one_tile, stable_topk
@@ -14,37 +14,7 @@ from extracter.search.matched_scores import attach_gradient
 from extracter.search.search import SearchConfig, search
 from extracter.search.transfer import transfer
 
-# Operations whose result the host reads: on CUDA it would wait for the device.
-SYNCHRONISING = ("_local_scalar_dense", "nonzero", "is_nonzero", "unique", "masked_select", "equal", "_unique2")
-# Of those that start no kernel, what is no view of a tensor.
-FREE = (
-    "promote_types",
-    "scalar_tensor",
-    "detach",
-    "empty",
-    "_reshape_alias",
-    "unsafe_view",
-    "_unsafe_view",
-    "new_empty",
-    "empty_like",
-    "empty_strided",
-)
-
-
-class Counter(TorchDispatchMode):
-    """Counts operations that would start a kernel on CUDA, and refuses those that the host would wait for."""
-
-    def __init__(self):
-        super().__init__()
-        self.launches = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        assert not any(name == word for word in SYNCHRONISING), f"{name} waits for the device"
-        if name in ("index", "index_put", "index_put_"):
-            assert all(x is None or x.dtype != torch.bool for x in args[1]), "a mask as index waits for the device"
-        self.launches += not func.is_view and name not in FREE
-        return func(*args, **(kwargs or {}))
+CPU = torch.device("cpu")
 
 
 def features(seed: int, *shape: int, device="cpu") -> torch.Tensor:
@@ -127,18 +97,29 @@ def test_a_training_batch_takes_few_operations_and_waits_for_none(kernel, on_acc
     third = kernel // 3
     config = SearchConfig(kernel, third, third)
     query, key = (features(seed, 9, 2, 40, 40).requires_grad_() for seed in (1, 2))
-    with Counter() as forward:
-        matches = search(query, [key], 3, config)
-    assert forward.launches <= 60
+    found = []
+    forward = count_launches(lambda: found.append(search(query, [key], 3, config)), CPU)
     values = [features(3, 9, 2, 40 * scale, 40 * scale) for scale in (1, 2, 4)]
-    with Counter() as copying:
+
+    def copy() -> None:
         for scale, value in zip((1, 2, 4), values, strict=True):
-            transfer([value], matches.indices, (40, 40), scale, config)
+            transfer([value], found[0].indices, (40, 40), scale, config)
+
+    copying = count_launches(copy, CPU)
+    loss = found[0].scores.square().sum()
+    backward = count_launches(loss.backward, CPU)
+    assert forward.launches <= 60
     assert copying.launches <= 130
-    loss = matches.scores.square().sum()
-    with Counter() as backward:
-        loss.backward()
     assert backward.launches <= 120
+    assert forward.waits == copying.waits == backward.waits == 0
+
+
+def test_waits_are_counted():
+    x = torch.ones(4)
+    assert count_launches(lambda: x.sum().item(), CPU) == (2, 1)
+    assert count_launches(lambda: x[x > 0], CPU).waits == 1
+    assert count_launches(lambda: (x > 0).nonzero(), CPU).waits == 1
+    assert count_launches(lambda: x.view(2, 2).T + 1, CPU) == (1, 0)
 
 
 def test_one_tile_is_what_fits():
