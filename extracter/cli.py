@@ -43,6 +43,7 @@ PANELS = {
     "Your photographs": (upscale.upscale, models.info, models.convert),
     "Training and studies": (
         params.params,
+        train.train_match,
         train.train_rec,
         train.train_full,
         study.study_references,

@@ -3,7 +3,7 @@
 Nothing here needs PyTorch, so that Snakemake and `--help` can read it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -124,6 +124,11 @@ FAMILIES: dict[str, Family] = {
         native={**_C2_NATIVE, "rec_steps": 765_000, "full_steps": 765_000},
     ),
 }
+
+
+def variants_of(families: Iterable[str]) -> list[str]:
+    """What is trained and evaluated of some families: the -rec model and the one with all losses, in that order."""
+    return [name for family in families for name in (f"{family}-rec", family)]
 
 
 def schedule_of(family: str, train: Any) -> Any:

@@ -320,6 +320,15 @@ class Train(Block):
         return self
 
 
+class Match(Block):
+    """Training of the matcher of C2-Matching and AMSA, which comes before theirs and stays as it is in them."""
+
+    teacher_steps: Count = Field(description="steps of the teacher, which sees HR; 5,000 as published")
+    student_steps: Count = Field(description="steps of the student, which sees LR_up; 75,000 as published")
+    batch: Count = Field(description="images in a step; 8 as published")
+    lr: Positive = Field(description="learning rate of Adam; 1e-3 as published")
+
+
 class Evaluation(Block):
     """What is measured, and how."""
 
@@ -352,6 +361,7 @@ class Preset(Block):
     search: Search
     loss: Loss
     train: Train
+    match: Match
     evaluation: Evaluation
 
     @model_validator(mode="after")

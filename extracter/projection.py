@@ -55,6 +55,19 @@ PHASES = {
     ),
 }
 
+# The training of the matcher, which all families that have one share.
+_MATCH = (
+    "seed",
+    "model.dfe_width",
+    "model.vgg_weights",
+    "train.turn_apart",
+    "train.validate_every",
+    "match.teacher_steps",
+    "match.student_steps",
+    "match.batch",
+    "match.lr",
+)
+
 # The losses of Eq. 8, for families that have none of their own.
 _LOSSES = ("loss.rec", "loss.perc", "loss.grad", "loss.adv", "loss.perc_norm", "loss.gradient_penalty")
 
@@ -95,6 +108,11 @@ def train_keys(family: str, phase: str) -> tuple[str, ...]:
     """Keys of `extracter train-rec FAMILY` (phase `rec`) and `extracter train-full FAMILY` (phase `full`)."""
     losses = _LOSSES if phase == "full" and FAMILIES[family].losses is None else ()
     return tuple(sorted({*network_keys(family), *PHASES[phase], *losses}))
+
+
+def match_keys() -> tuple[str, ...]:
+    """Keys of `extracter train-match`."""
+    return _MATCH
 
 
 def evaluate_keys(variant: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`extracter train-rec` and `train-full`: the two phases of training."""
+"""`extracter train-match`, `train-rec` and `train-full`: the phases of training."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,17 +8,12 @@ import typer
 
 from extracter import params
 from extracter.commands.options import Device, Params, PresetName
+from extracter.families import FAMILIES
 from extracter.files import alone
-from extracter.projection import train_keys
+from extracter.projection import match_keys, train_keys
 
-
-class Family(StrEnum):
-    """The networks that can be trained."""
-
-    extracter = "extracter"
-    ttsr = "ttsr"
-
-
+# The systems that are trained.
+Family = StrEnum("Family", {name: name for name in FAMILIES})
 FamilyName = Annotated[Family, typer.Argument(help="Network to train.")]
 Pairs = Annotated[Path, typer.Option(help="Prepared training pairs.")]
 Out = Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")]
@@ -48,6 +43,32 @@ def _load(family: Family, phase: str, file: str, preset: str | None, every: int 
     return [blocks.seed, blocks.model, blocks.search, getattr(blocks, "loss", None), settings]
 
 
+def train_match(
+    pairs: Pairs,
+    out: Out,
+    state: State,
+    every: Every = None,
+    timings: Timings = None,
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    device: Device = "auto",
+) -> None:
+    """Train the matcher of C2-Matching and AMSA, which comes before their -rec models. Resumes if
+    interrupted.
+
+    Example: `extracter train-match --pairs data/prepared/demo/train --out my-matcher --state my-matcher.state`
+    """
+    from extracter.training.match import train_match
+
+    keys = [*match_keys(), *(["train.checkpoint_every"] if every is None else [])]
+    blocks = params.load_keys(file, preset, *keys)
+    settings = blocks.train if every is None else blocks.train.model_copy(update={"checkpoint_every": every})
+    with alone(state):
+        train_match(
+            pairs, out, state, blocks.seed, blocks.model, blocks.match, settings, timings=timings, device=device
+        )
+
+
 def train_rec(
     family: FamilyName,
     pairs: Pairs,
@@ -58,6 +79,10 @@ def train_rec(
         typer.Option(
             help="Checkpoint folder of a -rec model of the same size to start from; by default random weights."
         ),
+    ] = None,
+    matcher: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint folder of `train-match`, for C2-Matching and AMSA, which keep it as it is."),
     ] = None,
     every: Every = None,
     timings: Timings = None,
@@ -73,7 +98,10 @@ def train_rec(
 
     blocks = _load(family, "rec", file, preset, every)
     with alone(state):
-        train(family.value, pairs, out, state, *blocks, phase="rec", start=start, timings=timings, device=device)
+        train(
+            family.value, pairs, out, state, *blocks,
+            phase="rec", start=start, matcher=matcher, timings=timings, device=device,
+        )  # fmt: skip
 
 
 def train_full(
@@ -88,7 +116,7 @@ def train_full(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Train a -rec model further, with all losses of Eq. 8. Resumes if interrupted.
+    """Train a -rec model further, with all losses (Extracter: Eq. 8). Resumes if interrupted.
 
     Example: `extracter train-full extracter --pairs data/prepared/demo/train --start my-model --out my-full-model
     --state my-full-model.state`

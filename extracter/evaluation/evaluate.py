@@ -15,6 +15,7 @@ from extracter.data.datasets import TestImage, TestSet
 from extracter.data.degradation import SCALE, upscale
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
+from extracter.families import FAMILIES
 from extracter.files import atomic_path, read_json, write_csv, write_json
 from extracter.image_tensors import to_uint8
 from extracter.memory import PeakMemory, is_allocation_failure
@@ -28,10 +29,8 @@ from extracter.search.choose import SearchName, choose_search
 # What `training.json` says of the checkpoint behind each variant.
 VARIANTS = {
     "bicubic": None,
-    "ttsr-rec": ("ttsr", "rec"),
-    "ttsr": ("ttsr", "full"),
-    "extracter-rec": ("extracter", "rec"),
-    "extracter": ("extracter", "full"),
+    **{f"{family}-rec": (family, "rec") for family in FAMILIES},
+    **{family: (family, "full") for family in FAMILIES},
     "released": ("extracter", "rec"),
 }
 COLUMNS = ["image", "reference", "psnr_y", "ssim_y"]

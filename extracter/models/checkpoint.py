@@ -81,12 +81,13 @@ def load_model(folder: Path) -> RefSR:
     folder = Path(folder)
     config = read_json(folder / "config.json")
     architecture = config.pop("architecture", None) or _architecture_of(config) if isinstance(config, dict) else None
-    families = {family.network[1]: name for name, family in FAMILIES.items()}
-    if architecture not in families:
+    modules = {name: module for module, name in (family.network for family in FAMILIES.values())}
+    modules["Matcher"] = "matcher"
+    if architecture not in modules:
         raise UserError(
-            f"{folder / 'config.json'}: unknown architecture {architecture!r}; known are {', '.join(families)}"
+            f"{folder / 'config.json'}: unknown architecture {architecture!r}; known are {', '.join(modules)}"
         )
-    cls = network_class(families[architecture])
+    cls = getattr(import_module(f"extracter.models.{modules[architecture]}"), architecture)
     unknown = ", ".join(sorted(set(config) - set(inspect.signature(cls).parameters)))
     if unknown:
         raise UserError(f"{folder / 'config.json'}: unknown keys {unknown}; copy, convert or train the model again")

@@ -11,15 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from extracter.errors import UserError
+from extracter.families import FAMILIES
 from extracter.files import atomic_path, read_csv
 from extracter.reporting.tables import read_kernels, title
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-COLOURS = {"extracter": BLUE, "ttsr": ORANGE}
+SKY, YELLOW, AMBER, BLACK = "#56b4e9", "#f0e442", "#e69f00", "#000000"
+COLOURS = {
+    "extracter": BLUE, "ttsr": ORANGE, "srntt": GREEN, "c2": PURPLE, "dpfsr": SKY, "ssen": AMBER, "masa": BLACK,
+    "amsa": YELLOW,
+}  # fmt: skip
 GREY = "#666666"
 _LARGEST = 1200  # side of an image in a figure, in pixels
-NAMES = {"extracter": "Extracter", "ttsr": "TTSR"}
+NAMES = {name: family.title for name, family in FAMILIES.items()}
 
 
 def figure_training(logs: list[Path], out: Path) -> None:

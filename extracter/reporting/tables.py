@@ -8,16 +8,18 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from extracter.errors import UserError
+from extracter.families import FAMILIES
 from extracter.files import read_json, write_json, write_text
 from extracter.reporting.published import SETS
 
 # Variants and their names in tables.
 METHODS = {
     "bicubic": "Bicubic",
-    "ttsr": "TTSR",
-    "ttsr-rec": "TTSR-rec",
-    "extracter": "Extracter",
-    "extracter-rec": "Extracter-rec",
+    **{
+        variant: family.title + ("-rec" if variant.endswith("-rec") else "")
+        for name, family in FAMILIES.items()
+        for variant in (name, f"{name}-rec")
+    },
     "released": "Extracter-rec, released",
 }
 MISSING = "not available"

@@ -28,6 +28,7 @@ from extracter.image_tensors import to_signed
 from extracter.memory import malloc_reuse
 from extracter.metrics import psnr_of, squared_error_y
 from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
+from extracter.models.matcher import Matcher
 from extracter.models.refsr import RefSR
 from extracter.params import Loss, Model, Search, Train
 from extracter.progress import track
@@ -52,6 +53,7 @@ def train(
     *,
     phase: Phase,
     start: Path | None,
+    matcher: Path | None = None,
     timings: Path | None = None,
     device: str,
 ) -> None:
@@ -72,6 +74,8 @@ def train(
             be there, see `extracter.projection`.
         phase: rec, with the reconstruction loss alone, or full, with all losses.
         start: checkpoint of a -rec model to continue from, which all losses need; None for first weights from `seed`.
+        matcher: checkpoint of a trained matcher, for -rec models of families that have one; None for the matcher's
+            first weights.
         timings: JSON with the seconds that the training took; None: not written.
         device: auto, cpu, cuda, cuda:N or mps.
 
@@ -93,6 +97,8 @@ def train(
     network = build_model(family, model_params, search)
     if start is None:
         network.initialise(model_params.vgg_weights, seed)
+        if matcher is not None:
+            _take_matcher(matcher, network, model_params)
     else:
         _continue_from(start, network, family, model_params)
     size = pairs.size if phase == "full" else None
@@ -107,6 +113,7 @@ def train(
         "vgg_weights": model_params.vgg_weights,
         **pick(keys, model=model_params, search=search, loss=weights, train=params),
         "pairs_sha256": sha256(pairs_folder / "manifest.json"),
+        "matcher_sha256": None if matcher is None else sha256(matcher / "model.safetensors"),
         "start_sha256": None if start is None else sha256(start / "model.safetensors"),
     }
     run = json.dumps(training, sort_keys=True)  # a state is resumed only by the run that saved it
@@ -171,6 +178,19 @@ def _read_losses(unread: list[Tensor], names: list[str], progress: dict[str, Any
             progress["sums"].setdefault(key, []).append(value)
         if not math.isfinite(row[names.index("loss")]):
             raise UserError(f"{label}: the loss is not finite at step {step}; lower `train.lr` or the loss weights")
+
+
+def _take_matcher(folder: Path, network: nn.Module, model_params: Model) -> None:
+    """Load the weights of a trained matcher; refuse those of another width, and networks that have none."""
+    if not hasattr(network, "matcher"):
+        raise UserError(f"{folder}: {type(network).__name__} has no matcher; leave --matcher out")
+    trained = load_model(folder)
+    if not isinstance(trained, Matcher) or trained._hub_mixin_config["width"] != model_params.dfe_width:
+        raise UserError(
+            f"{folder}: no matcher of `model.dfe_width: {model_params.dfe_width}`; train one with "
+            "`extracter train-match`"
+        )
+    network.matcher.load_state_dict(trained.state_dict())
 
 
 @torch.no_grad()
