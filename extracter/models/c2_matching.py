@@ -31,8 +31,8 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
         memory: MiB for correlation scores; None sizes it from the device.
 
     Example:
-        >>> C2Matching(features=8, dfe_width=4, blocks=1).groups
-        4
+        >>> C2Matching(features=8, dfe_width=16, blocks=1).groups
+        2
     """
 
     frozen = ("dfe.", "matcher.")
@@ -44,7 +44,8 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
     def __init__(self, features: int = 64, dfe_width: int = 64, blocks: int = 16, memory: float | None = None):
         super().__init__(bicubic_skip=False)
         self.search = SearchConfig(3, 1, 0, "direct", memory=memory)
-        self.groups = gcd(8, dfe_width)
+        # Eight as published; with narrower features fewer, so that a group keeps its number of channels.
+        self.groups = gcd(8, max(1, dfe_width // 8))
         self.matcher = Matcher(dfe_width)
         self.dfe = VGG19(depth=3, width=dfe_width)
         for part in (self.matcher, self.dfe):

@@ -18,6 +18,7 @@ def test_every_key_reaches_a_job_or_changes_no_result(preset):
     sets = list(preset.data.tests)
     used = {
         *projection.kernel_keys(),
+        *projection.match_keys(),
         "systems",
         "evaluation.kernels",
         "evaluation.kernel_sets",
@@ -27,7 +28,7 @@ def test_every_key_reaches_a_job_or_changes_no_result(preset):
     for family in FAMILIES:
         for phase in projection.PHASES:
             used |= set(projection.train_keys(family, phase))
-    for variant in ("bicubic", "released", "ttsr", "extracter-rec"):
+    for variant in ("bicubic", "released", "extracter-rec", *FAMILIES):
         used |= set(projection.evaluate_keys(variant))
     assert set(projection.all_keys(preset)) - used == {"data.mirror", "train.checkpoint_every"}
     assert used <= set(projection.all_keys(preset))

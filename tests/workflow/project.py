@@ -205,6 +205,7 @@ def make_project(folder: Path, stand_in: bool) -> Project:
     for name, block in TINY.items():
         for key, value in block.items():
             tiny[name][key] = {**tiny[name][key], **value} if isinstance(value, dict) else value
+    tiny["systems"] = ["ttsr", "extracter"]
     tiny["data"]["tests"] = {
         "sun80": {"source": "none", "folder": None, "references": "own"},
         "set14": {"source": "demo", "folder": None, "references": "self"},

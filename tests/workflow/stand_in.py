@@ -52,7 +52,7 @@ def stand_in() -> None:
         write(out / "hr" / "a.png")
         entry = {"path": "hr/a.png", "sha256": hashlib.sha256(seed.encode()).hexdigest(), "size": len(seed)}
         write(out / "manifest.json", json.dumps({"set": inputs[0], "source": "demo", "files": [entry]}))
-    elif command in ("train-rec", "train-full"):
+    elif command in ("train-match", "train-rec", "train-full"):
         time.sleep(float(os.environ.get("PAUSE", "0")))
         for name in ("config.json", "model.safetensors", "training.json"):
             write(out / name)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import reporter
-from extracter import params, projection
+from extracter import families, params, projection
 from extracter.files import sha256
 from snakemake.io import IOFile
 from sources import SOURCES, digest
@@ -24,7 +24,9 @@ ABSENT = [name for name, test in SETTINGS.data.tests.items() if test.source == "
 SETS = ["train", *TESTS, *ABSENT]
 KERNEL_SETS = [name for name in SETTINGS.evaluation.kernel_sets if name in TESTS]
 FAMILIES = SETTINGS.systems
-TRAINED = [name for family in FAMILIES for name in (f"{family}-rec", family)]
+TRAINED = families.variants_of(FAMILIES)
+# The matcher that some systems share is trained where one of them is.
+MATCHER = ["matcher"] if any("match" in families.FAMILIES[name].phases for name in FAMILIES) else []
 VARIANTS = ["bicubic", *TRAINED, "released"]
 RELEASED = "extracter/released/extracter-rec"
 METHODS = ["dense", "chunked", "blocks"]
@@ -106,6 +108,13 @@ def get_training_threads(wildcards):
     return workflow.cores if GPUS else max(1, workflow.cores // 2)
 
 
+def get_matcher(wildcards):
+    """Files of the matcher that a system keeps as it is; most systems have none."""
+    if "match" not in families.FAMILIES[wildcards.family].phases:
+        return []
+    return [f"results/{wildcards.preset}/checkpoints/matcher/{name}" for name in CHECKPOINT]
+
+
 def get_checkpoint(wildcards):
     """Files of the checkpoint that a variant is evaluated with; bicubic has none, and git holds the released one."""
     if wildcards.variant == "bicubic":
@@ -157,7 +166,13 @@ def get_artefacts():
     """Each file or folder that a rule makes, logs and benchmarks apart."""
     return [
         *expand("data/{state}/{preset}/{set}/manifest.json", state=["raw", "prepared"], preset=PRESET, set=SETS),
-        *expand("results/{preset}/checkpoints/{variant}/{file}", preset=PRESET, variant=TRAINED, file=CHECKPOINT),
+        *expand(
+            "results/{preset}/checkpoints/{variant}/{file}",
+            preset=PRESET,
+            variant=[*MATCHER, *TRAINED],
+            file=CHECKPOINT,
+        ),
+        *expand("results/{preset}/checkpoints/{variant}/train_log.csv", preset=PRESET, variant=MATCHER),
         *get_logs(),
         *get_summaries(),
         *get_image_figures(),

@@ -1,6 +1,36 @@
+rule train_match:
+    input:
+        pairs="data/prepared/{preset}/train/manifest.json",
+    output:
+        config="results/{preset}/checkpoints/matcher/config.json",
+        weights="results/{preset}/checkpoints/matcher/model.safetensors",
+        training="results/{preset}/checkpoints/matcher/training.json",
+        log="results/{preset}/checkpoints/matcher/train_log.csv",
+    log:
+        "logs/{preset}/train_match/matcher.log",
+    benchmark:
+        "results/{preset}/benchmarks/train_match/matcher.tsv"
+    conda:
+        "../envs/extracter.yaml"
+    threads: get_training_threads
+    resources:
+        gpu=GPUS,
+    params:
+        blocks=get_blocks(projection.match_keys()),
+        version=get_version("train_match"),
+        state=f"results/{{preset}}/state/matcher.{get_version('train_match')}.pt",
+        pairs=subpath(input.pairs, parent=True),
+        folder=subpath(output.config, parent=True),
+    shell:
+        "extracter train-match --pairs {params.pairs} --out {params.folder} --state {params.state} "
+        "--checkpoint-every {EVERY} --timings results/{wildcards.preset}/timings/train_match/matcher.json "
+        "--params {params.blocks:q} > {log} 2>&1"
+
+
 rule train_rec:
     input:
         pairs="data/prepared/{preset}/train/manifest.json",
+        matcher=get_matcher,
     output:
         config="results/{preset}/checkpoints/{family}-rec/config.json",
         weights="results/{preset}/checkpoints/{family}-rec/model.safetensors",
@@ -21,9 +51,11 @@ rule train_rec:
         # A state is resumed only by the sources that began it; rule `record` removes those that are complete.
         state=f"results/{{preset}}/state/{{family}}-rec.{get_version('train_rec')}.pt",
         pairs=subpath(input.pairs, parent=True),
+        matcher=lambda wildcards, input: f"--matcher {Path(input.matcher[0]).parent}" if input.matcher else "",
         folder=subpath(output.config, parent=True),
     shell:
-        "extracter train-rec {wildcards.family} --pairs {params.pairs} --out {params.folder} --state {params.state} "
+        "extracter train-rec {wildcards.family} --pairs {params.pairs} {params.matcher} --out {params.folder} "
+        "--state {params.state} "
         "--checkpoint-every {EVERY} --timings results/{wildcards.preset}/timings/train_rec/{wildcards.family}.json "
         "--params {params.blocks:q} > {log} 2>&1"
 

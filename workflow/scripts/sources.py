@@ -40,6 +40,7 @@ SOURCES = {
         "photos",
     ),
     "prepare": _DATA,
+    "train_match": _TRAINING,
     "train_rec": _TRAINING,
     "train_full": _TRAINING,
     "evaluate": _EVALUATION,

@@ -13,7 +13,7 @@ from sources import ROOT, SOURCES, list_sources
 
 sys.path[:0] = [str(ROOT)]  # this checkout's package, whichever is installed
 
-from extracter import params, projection  # noqa: E402
+from extracter import families, params, projection  # noqa: E402
 
 # Of a set that no path of the user stands for: what the downloads are checked against.
 PUBLISHED = "extracter/download/checksums"
@@ -32,6 +32,8 @@ def list_stages(preset: params.Preset) -> dict[str, dict[str, Any]]:
     available = [name for name, test in preset.data.tests.items() if test.source != "none"]
     kernel_sets = [name for name in preset.evaluation.kernel_sets if name in available]
     stages = dict(_data_stages(preset, ["train", *tests]))
+    if any(_has_matcher(family) for family in preset.systems):
+        stages["train_match"] = _match_stage()
     for family in preset.systems:
         for phase in ("rec", "full"):
             stages[f"train_{phase}_{family}"] = _train_stage(family, phase)
@@ -49,8 +51,8 @@ def _stage(rules: str, target: str, keys: Iterable[str], deps: Iterable[str], ou
     """A stage that calls Snakemake for `target`; of the package it depends on what the rules run."""
     run = [rule for rule in rules.split() if rule in SOURCES]
     command = f'PATH="$DVC_ROOT/.venv/bin:$PATH" snakemake --cores all --allowed-rules {rules} -- {target}'
-    phase = {"download": "data", "prepare": "data", "train_rec": "train", "train_full": "train"}.get(run[0])
-    phase = phase or ("evaluate" if run[0] in ("evaluate", "kernel_sweep") else "tables")
+    phases = {"download": "data", "prepare": "data", "evaluate": "evaluate", "kernel_sweep": "evaluate"}
+    phase = phases.get(run[0], "train" if run[0].startswith("train") else "tables")
     named = [f"presets.${{preset}}.{key}" for key in keys]
     sources = [*list_sources(run), f"workflow/rules/{phase}.smk"]
     return {"cmd": command, "params": ["preset", *named], "deps": [*deps, *sources], "outs": list(outs)}
@@ -77,9 +79,18 @@ def _checkpoint(variant: str, *files: str) -> list[str]:
     return [f"{folder}/{name}" for name in files or CHECKPOINT]
 
 
+def _has_matcher(family: str) -> bool:
+    return "match" in families.FAMILIES[family].phases
+
+
+def _match_stage() -> dict[str, Any]:
+    outs = _checkpoint("matcher", *CHECKPOINT, "train_log.csv")
+    return _stage("train_match", outs[1], projection.match_keys(), [f"{PREPARED}/train"], outs)
+
+
 def _train_stage(family: str, phase: str) -> dict[str, Any]:
     rec, variant = f"{family}-rec", f"{family}-rec" if phase == "rec" else family
-    start = [] if phase == "rec" else _checkpoint(rec)
+    start = _checkpoint(rec) if phase == "full" else _checkpoint("matcher") if _has_matcher(family) else []
     return _stage(
         f"train_{phase}",
         _checkpoint(variant)[1],

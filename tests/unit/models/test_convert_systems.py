@@ -39,7 +39,7 @@ def c2_state(amsa=False):
             f"{at}_offset_conv1": conv(c, f + c),
             f"{at}_offset_conv2": conv(c, c),
             f"{at}_dyn_agg": conv(c, c),
-            f"{at}_dyn_agg.conv_offset_mask": conv(27 * 4, c),
+            f"{at}_dyn_agg.conv_offset_mask": conv(27, c),
             f"dyn_agg_restore.head_{level}.0": conv(f, f + c),
             **blocks(f"dyn_agg_restore.body_{level}", 2),
         }
