@@ -81,6 +81,9 @@ def write_checkpoint(folder: Path, *, family="extracter", phase="rec", **changes
     network = build_model(family, parameters.model, parameters.search)
     last = [module for module in network.tail.modules() if isinstance(module, torch.nn.Conv2d)][-1]
     torch.nn.init.normal_(last.weight, std=0.1)
+    if family == "srntt":  # whose features begin hundreds of times smaller
+        for module in network.tail:
+            torch.nn.init.normal_(module.weight, std=2.0)
     training = {
         "family": family,
         "phase": phase,

@@ -138,7 +138,7 @@ def test_only_a_parameter_that_changes_the_network_refuses_a_checkpoint(tmp_path
     for path in [*(f"model.{key}" for key in Model.model_fields), *(f"search.{key}" for key in Search.model_fields)]:
         block, key = path.split(".")
         value = {"model": model, "search": search}[block].model_dump()[key]
-        others = {"vgg_weights": "imagenet", "strategy": "direct", "bicubic_skip": False}
+        others = {"vgg_weights": "imagenet", "strategy": "direct", "bicubic_skip": False, "align": True, "gate": False}
         other = [1] * len(value) if isinstance(value, list) else others[key] if key in others else value + 2
         changed = {"model": model, "search": search}
         changed[block] = changed[block].model_copy(update={key: other})
@@ -176,7 +176,7 @@ def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
 def test_wrong_arguments_are_refused(tmp_path):
     images, weights = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "weights")
     for variant, checkpoint, says in [
-        ("extractor", weights, "allowed are bicubic, ttsr-rec, ttsr, extracter-rec, extracter"),
+        ("extractor", weights, "allowed are bicubic, srntt-rec, ttsr-rec, ssen-rec"),
         ("bicubic", weights, "takes no checkpoint"),
         ("ttsr", None, "needs a checkpoint"),
         ("extracter-rec", tmp_path / "nowhere", "nowhere/training.json: no such file"),
