@@ -19,6 +19,7 @@ from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.files import sha256, write_csv, write_json
+from extracter.image_tensors import to_signed
 from extracter.memory import malloc_reuse
 from extracter.models.checkpoint import save_model
 from extracter.models.matcher import Matcher
@@ -108,6 +109,7 @@ def train_match(
         optimiser.step()
         progress["step"] += 1
         progress["seconds"] = time.perf_counter() - started
+        # The matcher is small: reading each step's losses costs little.
         for key, value in measured.items():
             progress["sums"].setdefault(key, []).append(value.item())
         if not math.isfinite(progress["sums"]["loss"][-1]):
@@ -136,7 +138,7 @@ def _losses(
     fabric: Fabric, network: nn.Module, teacher: nn.Module | None, batch: dict[str, Tensor], seed: int, step: int
 ) -> dict[str, Tensor]:
     """The loss of one step and its terms; with a teacher, `network` is the student and sees LR_up."""
-    hr, lr_up = batch["hr"], batch["lr_up"]
+    hr, lr_up = to_signed(batch["hr"]), to_signed(batch["lr_up"])
     back = homographies(len(hr), hr.shape[-1], seed, step)
     warped = fabric.to_device(warp(hr, back))
     places, counts = corresponding(back, hr.shape[-1])
