@@ -72,7 +72,7 @@ for panel, commands in PANELS.items():
         app.command(rich_help_panel=panel)(command)
 for command in (status.status, status.verify):
     data_app.command()(command)
-for command in (bench.search, bench.forward, bench.train, bench.figure):
+for command in (bench.search, bench.forward, bench.train, bench.photo, bench.figure):
     bench_app.command()(command)
 app.add_typer(data_app, name="data", rich_help_panel="Training and studies")
 app.add_typer(bench_app, name="bench", rich_help_panel="Training and studies")

@@ -21,7 +21,7 @@ COLUMNS = [
     "peak_memory_mib", "gflops", "gemm_gflops", "share_of_gemm", "launches", "waits", "device",
     "threads",
 ]  # fmt: skip
-METHODS = ("unfold", "dense", "chunked", "blocks")
+METHODS = ("unfold", "dense", "chunked", "blocks", "approximate")
 # Assumed speed in GFLOP/s, to predict which cells would exceed the time limit.
 _GUESS = {"cpu": 100.0, "cuda": 20_000.0}
 

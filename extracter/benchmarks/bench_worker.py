@@ -29,6 +29,8 @@ CHANNELS = (64, 128, 256)
 _WARM_UP = 512
 # A run longer than this many seconds needs no warm-up.
 _LONG = 20
+# Blocks whose product a query of the approximate search asks for: about 40 patches of nine, and its projection.
+_APPROXIMATE = 450
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 
@@ -67,7 +69,8 @@ def make_search(job: dict, size: int, device: torch.device) -> Callable[[], obje
     config = SearchConfig.of_kernel(job["kernel"], strategy=job["strategy"], method=job["method"], memory=job["memory"])
     side = config.padded(size // 4)
     # `evaluate` runs networks channels-last; implementations with unfold are usually contiguous.
-    layout = torch.channels_last if job["method"] == "blocks" else torch.contiguous_format
+    ours = job["method"] in ("blocks", "approximate")
+    layout = torch.channels_last if ours else torch.contiguous_format
     query, key = (
         picture((CHANNELS[2], side, side), seed, device).relu_().to(dtype, memory_format=layout) for seed in (1, 2)
     )
@@ -89,6 +92,9 @@ def arithmetic(job: dict) -> float:
     patches = config.count(config.padded(job["size"] // 4)) ** 2
     whole = 2 * patches**2 * CHANNELS[2] * job["kernel"] ** 2 / 1e9
     passes = 2 if job["method"] in ("unfold", "chunked") and job["strategy"] == "two_stage" else 1
+    if job["method"] == "approximate":
+        # Of the exact block search's, what photographs need; noise, which is searched here, needs somewhat more.
+        return 2 * _APPROXIMATE * patches * CHANNELS[2] * (job["kernel"] // 3) ** 2 / 1e9
     return whole / 9 if job["method"] == "blocks" else whole * passes
 
 
@@ -109,7 +115,7 @@ def make_forward(job: dict, size: int, device: torch.device) -> Callable[[], obj
     network.search = replace(search, method=job["method"], memory=job["memory"])
     if job["method"] == "unfold":
         network.stm = UnfoldSearchTransfer(network.stm.u, network.search)
-    if job["method"] == "blocks":
+    if job["method"] in ("blocks", "approximate"):
         network.to(memory_format=torch.channels_last)
     if job["compile"]:
         network.compile_parts()

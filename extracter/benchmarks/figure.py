@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 
 from extracter.errors import UserError
 from extracter.files import read_csv
-from extracter.reporting.figures import BLUE, GREEN, GREY, ORANGE, save, tidy
+from extracter.reporting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, save, tidy
 
 _COLUMNS = ("part", "result", "method", "kernel", "size", "seconds", "peak_memory_mib")
-_COLOURS = {"unfold": "black", "dense": ORANGE, "chunked": GREEN, "blocks": BLUE}
+_COLOURS = {"unfold": "black", "dense": ORANGE, "chunked": GREEN, "blocks": BLUE, "approximate": PURPLE}
 _LINES = {3: "-", 6: "--", 12: ":"}
 
 

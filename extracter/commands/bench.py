@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from extracter import params
-from extracter.commands.options import Device, Params, PresetName
+from extracter.commands.options import Device, Model, Params, PresetName
 
 # Defaults; Typer wants lists.
 SIZES = [160, 320, 512, 1024]
 KERNELS = [3, 6, 12]
-METHODS = ["unfold", "dense", "chunked", "blocks"]
+METHODS = ["unfold", "dense", "chunked", "blocks", "approximate"]
+PHOTO_PARTS = ["search", "quality", "command"]
+PHOTO_SIZES = [1024, 2048, 4096]
+MEGAPIXELS = [1.0, 4.0, 12.0, 24.0, 48.0]
 BOTH_METHODS = ["unfold", "blocks"]
 BOTH_PRECISIONS = ["32-true", "bf16-mixed"]
 FULL_PRECISION = ["32-true"]
@@ -26,7 +29,9 @@ Out = Annotated[Path, typer.Option(help="CSV to write, with one row per cell.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs of each cell; the median is reported.")]
 Limit = Annotated[float, typer.Option(help="Seconds; a cell that is predicted to take longer is left out.")]
 Budget = Annotated[float | None, typer.Option(help="Memory limit of a cell in GiB; by default none.")]
-Methods = Annotated[list[str], typer.Option("--method", help="unfold, dense, chunked or blocks; repeatable.")]
+Methods = Annotated[
+    list[str], typer.Option("--method", help="unfold, dense, chunked, blocks or approximate; repeatable.")
+]
 Precisions = Annotated[list[str], typer.Option("--precision", help="32-true or bf16-mixed; repeatable.")]
 
 
@@ -87,6 +92,29 @@ def forward(
         ["forward"], sizes, kernels, methods, out, precisions=precisions, compiled=compiled, repeats=repeats,
         limit=limit, budget_gib=budget, device=device,
     )  # fmt: skip
+
+
+def photo(
+    photograph: Annotated[Path, typer.Argument(help="Photograph: it is reduced, and enlarged again.")],
+    reference: Annotated[Path, typer.Argument(help="Another photograph of the same scene.")],
+    out: Out = Path("bench-photo.csv"),
+    parts: Annotated[list[str], typer.Option("--part", help="search, quality or command; repeatable.")] = PHOTO_PARTS,
+    sizes: Annotated[
+        list[int], typer.Option("--size", help="Long side for search and quality; repeatable.")
+    ] = PHOTO_SIZES,
+    megapixels: Annotated[
+        list[float], typer.Option("--megapixels", help="Size of the result for command; repeatable.")
+    ] = MEGAPIXELS,
+    model: Model = None,
+    limit: Limit = 300.0,
+) -> None:
+    """Measure photographs on the CPU: exact and fast search, what they are worth in PSNR, and the whole command.
+
+    Example: `extracter bench photo castle1.jpg castle2.jpg --out docs/performance/photo.csv`
+    """
+    from extracter.benchmarks.photograph import bench_photo
+
+    bench_photo(photograph, reference, out, parts=parts, sizes=sizes, megapixels=megapixels, model=model, limit=limit)
 
 
 def figure(
