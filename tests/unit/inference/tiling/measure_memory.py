@@ -1,15 +1,18 @@
 """Peak memory of one super-resolution, as a program: budget in MiB, sides of LR and of the reference, kernel.
 
-Prints MiB of resident set over that of the interpreter with its modules loaded, and how many steps the run took.
+The picture of `--compare` is drawn, too. Prints MiB of resident set over that of the interpreter with its modules
+loaded, and how many steps the run took.
 """
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from extracter.inference.compare_figure import draw
 from extracter.inference.upscaler import Upscaler
 from extracter.memory import MIB, malloc_return
 from extracter.models.extracter import Extracter
@@ -35,6 +38,8 @@ def main() -> None:
     upscaler = Upscaler(model, memory=budget * MIB, kernel=kernel)
     result = upscaler.run(photo, [ref], lambda phase, done, total: steps.append(phase))
     assert result.photo.rgb.shape == (4 * side, 4 * side, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        draw(result, Path(folder) / "compare.png")
     print(f"{status('VmHWM') - baseline:.0f} {steps.count('search')} {steps.count('network')}")
 
 
