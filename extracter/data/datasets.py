@@ -112,7 +112,7 @@ class TrainingPairs:
             steps: their numbers.
             params: as for `batch`.
             seed: as for `batch`.
-            pin: place them where a GPU copies from fastest.
+            pin: whether to put them in pinned memory, from which a GPU copies fastest.
         """
 
         def make(step: int) -> dict[str, torch.Tensor]:
@@ -152,8 +152,8 @@ class TrainingPairs:
         arrays = self._arrays["train"]
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "lr_up", "hr", "ref_du", "ref")}
         for position in range(step * params.batch, (step + 1) * params.batch):
-            epoch, place = divmod(position, count)
-            index = _epoch_order(seed, epoch, count)[place]
+            epoch, number = divmod(position, count)
+            index = _epoch_order(seed, epoch, count)[number]
             inputs, references = ARRAYS
             turn, own_turn = rng.integers(8, size=2)
             reference_turn = own_turn if rng.random() < params.turn_apart else turn

@@ -23,7 +23,7 @@ LONG_SIDE = 800
 FEATURES = 2500
 RATIO = 0.85
 MIN_INLIERS = 30
-# Points kept of each pair of photographs, spread over the first one: enough to place crops.
+# Largest number of points stored for a pair of photographs; they are spread over the first one.
 POINTS = 48
 CELLS = 12
 UNITS = 10_000
@@ -31,7 +31,7 @@ UNITS = 10_000
 
 @dataclass(frozen=True)
 class Match:
-    """Two photographs of one scene and points that show the same place.
+    """Two photographs of one scene and the points that match in them.
 
     Attributes:
         first: path of a photograph without suffix.
@@ -81,8 +81,8 @@ def _mutual_neighbours(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     mutual = similarity.argmax(0)[nearest] == np.arange(len(first))
     # Distances of unit vectors: sqrt(2 - 2 s).
     distinct = 2 - 2 * best < RATIO**2 * (2 - 2 * following)
-    kept = np.flatnonzero(mutual & distinct)
-    return np.stack([kept, nearest[kept]], 1)
+    indices = np.flatnonzero(mutual & distinct)
+    return np.stack([indices, nearest[indices]], 1)
 
 
 def _inliers(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Self-reference training pairs: two overlapping crops of one photograph, the second moved, scaled, turned, recoloured.
 
-A stand-in for the (input, reference) pairs of CUFED, where the reference is another photograph of the same place
+A stand-in for the (input, reference) pairs of CUFED, where the reference is another photograph of the same scene
 (section 4 of the paper); the same kind of pair is used to train on photographs that have no partner.
 """
 
@@ -91,12 +91,12 @@ def extend(photo: Image.Image, size: int) -> Image.Image:
     return Image.fromarray(np.pad(np.asarray(photo), (*missing, (0, 0)), mode="symmetric"))
 
 
-def cut_pair(
+def crop_pair(
     photo: Image.Image, region: Region, data: TrainData, rng: np.random.Generator
 ) -> tuple[Image.Image, Image.Image]:
     """Input and reference of `data.size` pixels, from one region of one photograph.
 
-    The input is an exact crop at a random place. The reference is centred up to `data.shift` sides from it, covers
+    The input is an exact crop at a random position. The reference is centred up to `data.shift` sides from it, covers
     1 - `data.scale` to 1 + `data.scale` of its side, is turned by up to `data.rotation` degrees, and is recoloured by
     a gain and a gamma of 1 - `data.photometry` to 1 + `data.photometry`. Where the region is too small for the turn,
     the reference is upright and at most as large as the region.

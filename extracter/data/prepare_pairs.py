@@ -1,4 +1,4 @@
-"""Training pairs as arrays: cut from photographs, or read where pairs are published."""
+"""Training pairs as arrays: cropped from photographs, or read where a data set publishes pairs."""
 
 import zlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from extracter.data import manifest
 from extracter.data.contact_sheet import write_contact_sheet
 from extracter.data.manifest import Entry
 from extracter.data.pair_arrays import COLUMNS, Block, Pairs, Row, numbered, stack, write_arrays
-from extracter.data.pairs import Region, cut_pair, extend
+from extracter.data.pairs import Region, crop_pair, extend
 from extracter.data.parallel import ordered_map
 from extracter.errors import UserError
 from extracter.files import write_csv
@@ -22,7 +22,7 @@ WHOLE_PHOTOGRAPHS = 20
 
 
 @dataclass(frozen=True)
-class Cutting:
+class Crops:
     """Some pairs of one split from one region of one photograph."""
 
     entry: Entry
@@ -50,7 +50,7 @@ def _parts(width: int, height: int, size: int) -> tuple[Region, Region | None]:
 
 def split_photographs(
     entries: list[Entry], sizes: list[tuple[int, int]], data: TrainData, seed: int
-) -> tuple[list[Cutting], list[Cutting]]:
+) -> tuple[list[Crops], list[Crops]]:
     """Training and validation regions, which share no pixel.
 
     From 20 photographs on, one in twenty is held out whole; with fewer, a quarter of each at its end.
@@ -73,20 +73,20 @@ def split_photographs(
         train, validation = [], []
         for entry, region in zip(entries, whole, strict=True):
             if entry["sha256"] in held_out:
-                validation.append(Cutting(entry, region, "validation"))
+                validation.append(Crops(entry, region, "validation"))
             else:
-                train.append(Cutting(entry, region, "train"))
+                train.append(Crops(entry, region, "train"))
         if train:
             return train, validation
     train, validation = [], []
     for entry, (width, height) in zip(entries, sizes, strict=True):
         first, last = _parts(width, height, data.size)
-        train.append(Cutting(entry, first, "train"))
+        train.append(Crops(entry, first, "train"))
         if last is not None:
-            validation.append(Cutting(entry, last, "validation"))
+            validation.append(Crops(entry, last, "validation"))
     if not validation and len(entries) > 1:
         train, last_photograph = train[:-1], train[-1]
-        validation = [Cutting(last_photograph.entry, last_photograph.region, "validation")]
+        validation = [Crops(last_photograph.entry, last_photograph.region, "validation")]
     if not validation:
         raise UserError(
             f"{entries[0]['path']}: one photograph, too small to hold out a part of {data.size} pixels for validation; "
@@ -95,27 +95,27 @@ def split_photographs(
     return train, validation
 
 
-def allot(cuttings: list[Cutting], pairs: int) -> list[Cutting]:
+def allot(all_crops: list[Crops], pairs: int) -> list[Crops]:
     """Share `pairs` among regions in proportion to their area, by largest remainder."""
-    areas = np.array([cutting.region.width * cutting.region.height for cutting in cuttings], dtype=np.float64)
+    areas = np.array([crops.region.width * crops.region.height for crops in all_crops], dtype=np.float64)
     exact = pairs * areas / areas.sum()
     counts = np.floor(exact).astype(int)
     for number in np.argsort(counts - exact, kind="stable")[: pairs - counts.sum()]:
         counts[number] += 1
     return [
-        Cutting(cutting.entry, cutting.region, cutting.split, int(count))
-        for cutting, count in zip(cuttings, counts, strict=True)
+        Crops(crops.entry, crops.region, crops.split, int(count))
+        for crops, count in zip(all_crops, counts, strict=True)
         if count
     ]
 
 
-def _cut(raw: Path, cutting: Cutting, data: TrainData, seed: int) -> Pairs:
-    """All pairs of one cutting; each depends on the seed, the photograph's path, the split and its number alone."""
-    photo = extend(manifest.read_image(raw, cutting.entry), data.size)
-    key = zlib.crc32(f"{cutting.split}/{cutting.entry['path']}".encode())
+def _crop_pairs(raw: Path, crops: Crops, data: TrainData, seed: int) -> Pairs:
+    """All pairs of one crops; each depends on the seed, the photograph's path, the split and its number alone."""
+    photo = extend(manifest.read_image(raw, crops.entry), data.size)
+    key = zlib.crc32(f"{crops.split}/{crops.entry['path']}".encode())
     pairs = []
-    for number in range(cutting.count):
-        pairs.append(cut_pair(photo, cutting.region, data, np.random.default_rng([seed, key, number])))
+    for number in range(crops.count):
+        pairs.append(crop_pair(photo, crops.region, data, np.random.default_rng([seed, key, number])))
     return stack(pairs)
 
 
@@ -124,17 +124,17 @@ def _row(name: str, split: str, kind: str) -> Row:
 
 
 def _photograph_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int) -> list[Block]:
-    """Pairs cut from photographs, a block for each photograph and split."""
+    """Pairs cropped from photographs, one block per photograph and split."""
 
     def size_of(entry: Entry) -> tuple[int, int]:
         return manifest.read_image(raw, entry).size
 
     sizes = list(ordered_map(size_of, files, "check train"))
     train, validation = split_photographs(files, sizes, data, seed)
-    cuttings = [*allot(train, data.pairs - data.validation), *allot(validation, data.validation)]
+    all_crops = [*allot(train, data.pairs - data.validation), *allot(validation, data.validation)]
     return [
-        Block((_row(cutting.name, cutting.split, "warped"),) * cutting.count, partial(_cut, raw, cutting, data, seed))
-        for cutting in cuttings
+        Block((_row(crops.name, crops.split, "warped"),) * crops.count, partial(_crop_pairs, raw, crops, data, seed))
+        for crops in all_crops
     ]
 
 

@@ -1,4 +1,4 @@
-"""Plan and cut the pairs of `data.train.mixture`: warped copies, two photographs of a scene, unrelated photographs.
+"""Plan and crop the pairs of `data.train.mixture`: warped copies, photographs of one scene, unrelated photographs.
 
 Photographs lie in folders of the raw set: `single/` has no partners; each folder of `scenes/` holds photographs of one
 scene; `validation/single/` and `validation/scenes/` hold those that are never trained on.
@@ -50,7 +50,7 @@ def _scene_by_name(names: Iterable[str]) -> dict[str, str]:
 
 @dataclass
 class Plan:
-    """The pairs to be cut whose inputs lie in one photograph or one scene.
+    """The pairs whose inputs lie in one photograph or one scene.
 
     `pairs` are kind, photograph, partner, and the match for pairs of one scene.
     """
@@ -68,8 +68,13 @@ class Plan:
 
 
 def _shares(data: TrainData, split: str, count: int) -> dict[str, int]:
-    """How many pairs of each kind: the mixture for training; equally many for validation."""
-    weights = [getattr(data.mixture, kind) if split == "train" else 1.0 for kind in KINDS]
+    """How many pairs of each kind: the mixture for training; for validation equally many of each.
+
+    Unrelated pairs are validated whatever the mixture, since training draws them besides (`train.other_reference`).
+    """
+    weights = [getattr(data.mixture, kind) for kind in KINDS]
+    if split == "validation":
+        weights = [1.0, float(data.mixture.same_scene > 0), 1.0]
     edges = np.rint(np.cumsum([0, *weights]) / sum(weights) * count).astype(int)
     return dict(zip(KINDS, np.diff(edges).tolist(), strict=True))
 
@@ -140,7 +145,7 @@ class Photographs:
         return view_pairs.reduce_photograph(photograph, self._largest)
 
 
-def _cut(photographs: Photographs, plan: Plan, data: TrainData, seed: int) -> dict[str, np.ndarray]:
+def _crop_pairs(photographs: Photographs, plan: Plan, data: TrainData, seed: int) -> dict[str, np.ndarray]:
     sizes = (data.size, data.reference_size if plan.split == "train" else data.validation_reference_size)
     uses = defaultdict(int)
     for _, first, second, _ in plan.pairs:
@@ -154,7 +159,7 @@ def _cut(photographs: Photographs, plan: Plan, data: TrainData, seed: int) -> di
         rng = np.random.default_rng([seed, zlib.crc32(key.encode()), numbers[key]])
         numbers[key] += 1
         points = None if found is None else found.points
-        pairs.append(view_pairs.cut(kind, tuple(images), points, sizes, data, rng))
+        pairs.append(view_pairs.crop(kind, tuple(images), points, sizes, data, rng))
         for name in (first, second):
             uses[name] -= 1
             if not uses[name]:
@@ -163,7 +168,7 @@ def _cut(photographs: Photographs, plan: Plan, data: TrainData, seed: int) -> di
 
 
 def find_matches(raw: Path, photographs: Photographs) -> list[Match]:
-    """The matches of the set's scenes: those in `matches.csv` beside the photographs, or else found anew (minutes)."""
+    """The matches of the scenes: read from `matches.csv` beside the photographs, or computed, which takes minutes."""
     if (raw / matching.NAME).is_file():
         return [
             one for one in matching.read(raw / matching.NAME) if {one.first, one.second} <= set(photographs.entries)
@@ -192,11 +197,11 @@ def view_blocks(raw: Path, out: Path, files: list[Entry], data: TrainData, seed:
         if not names:
             where = "validation/" if split == "validation" else "single/ or scenes/"
             raise UserError(f"{raw}: no photograph in {where}; put some there, or set data.train.mixture to null")
-    matches = find_matches(raw, photographs)
+    matches = find_matches(raw, photographs) if data.mixture.same_scene else []
     matching.write(out / matching.NAME, matches)
     blocks = []
     for split, count in (("train", data.pairs - data.validation), ("validation", data.validation)):
         own = [one for one in matches if _is_validation(one.first) == (split == "validation")]
         for plan in _group(split, _draw(split, by_split[split], own, count, data, seed)):
-            blocks.append(Block(plan.rows, partial(_cut, photographs, plan, data, seed)))
+            blocks.append(Block(plan.rows, partial(_crop_pairs, photographs, plan, data, seed)))
     return blocks

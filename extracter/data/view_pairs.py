@@ -89,7 +89,7 @@ def _far_enough(side: float, photograph: Image.Image, size: int) -> float:
     return max(side, min(size * max(photograph.size) / min(photograph.size), max(photograph.size)))
 
 
-def cut_same_scene(
+def crop_same_scene(
     photograph: Image.Image,
     other: Image.Image,
     points: np.ndarray,
@@ -98,10 +98,10 @@ def cut_same_scene(
     data: TrainData,
     rng: np.random.Generator,
 ) -> Pair:
-    """Input from one photograph, and the place that it shows from another one.
+    """Crop an input from one photograph, and the part that it shows from another.
 
-    The input lies around a matched point. The reference is placed so that it holds the same point and, where it is
-    large enough, what lies around it; where in the reference that is, is random.
+    The input lies around a matched point. The reference contains the same point and, if it is large enough,
+    all that the input shows, at a random position.
 
     Args:
         photograph: of the input, 8-bit RGB.
@@ -124,10 +124,10 @@ def cut_same_scene(
     return hr, ref
 
 
-def cut_unrelated(
+def crop_unrelated(
     photograph: Image.Image, other: Image.Image, size: int, ref_size: int, rng: np.random.Generator
 ) -> Pair:
-    """Input and reference from random places of two photographs that have nothing in common, both as in testing."""
+    """Crop input and reference at random positions of two unrelated photographs, both reduced as in testing."""
     crops = []
     for image, side in ((photograph, size), (other, ref_size)):
         resized = resize_to(image, _far_enough(min(SMALL, max(image.size)), image, side))
@@ -154,14 +154,14 @@ def _homography(corners: np.ndarray, size: int) -> list[float]:
 
 
 def light(image: Image.Image, photometry: float, rng: np.random.Generator) -> Image.Image:
-    """Another light: gains of the channels and a gamma of 1 - `photometry` to 1 + `photometry`."""
+    """Change the light: one gain per channel and a gamma, within 1 - `photometry` and 1 + `photometry`."""
     gain, gamma = 1 + rng.uniform(-photometry, photometry, 2)
     tint = 1 + rng.uniform(-photometry, photometry, 3) / 4
     return recolour(image, tuple((gain * tint).tolist()), gamma)
 
 
-def cut_warped(photograph: Image.Image, size: int, ref_size: int, data: TrainData, rng: np.random.Generator) -> Pair:
-    """Input and reference from one photograph: the reference at another size, turned, in perspective, in other light.
+def crop_warped(photograph: Image.Image, size: int, ref_size: int, data: TrainData, rng: np.random.Generator) -> Pair:
+    """Crop input and reference from one photograph; the reference is scaled, rotated, warped and recoloured.
 
     Args:
         photograph: 8-bit RGB.
@@ -191,7 +191,7 @@ def cut_warped(photograph: Image.Image, size: int, ref_size: int, data: TrainDat
 KINDS: tuple[str, ...] = ("warped", "same_scene", "unrelated")
 
 
-def cut(
+def crop(
     kind: str,
     photographs: tuple[Image.Image, Image.Image],
     points: np.ndarray | None,
@@ -199,7 +199,7 @@ def cut(
     data: TrainData,
     rng: np.random.Generator,
 ) -> Pair:
-    """A pair of a kind; an input without texture, such as sky, is drawn anew a few times.
+    """Crop a pair of one kind; an input without texture, such as sky, is drawn again a few times.
 
     Args:
         kind: one of `KINDS`.
@@ -212,11 +212,11 @@ def cut(
     first, second = photographs
     for _ in range(TRIES):
         if kind == "warped":
-            pair = cut_warped(first, *sizes, data, rng)
+            pair = crop_warped(first, *sizes, data, rng)
         elif kind == "unrelated":
-            pair = cut_unrelated(first, second, *sizes, rng)
+            pair = crop_unrelated(first, second, *sizes, rng)
         else:
-            pair = cut_same_scene(first, second, points, *sizes, data, rng)
+            pair = crop_same_scene(first, second, points, *sizes, data, rng)
         if np.asarray(pair[0].convert("L")).std() >= TEXTURE:
             break
     return pair

@@ -1,4 +1,4 @@
-"""Stand-ins for the training set and the four test sets, cut from photographs that ship inside scikit-image.
+"""Stand-ins for the training set and the four test sets, cropped from photographs that ship inside scikit-image.
 
 They show that every step works, without network; their figures cannot be compared with the paper's. Each test set
 has the layout of the one it stands for. No photograph serves both training and testing; the two views of the
@@ -130,8 +130,8 @@ def _layouts() -> dict[str, tuple[Layout, dict[str, Cut]]]:
 SETS = _layouts()
 
 
-def cut(what: Cut) -> Image.Image:
-    """The pixels of a cut, 8-bit RGB.
+def crop(what: Cut) -> Image.Image:
+    """The pixels of a crop, 8-bit RGB.
 
     Raises:
         UserError: scikit-image is installed without its photographs.
@@ -177,7 +177,7 @@ def write(name: str, folder: Path, chosen: list[str]) -> list[manifest.Entry]:
     """
     entries = []
     for path in chosen:
-        data = encode_png(cut(SETS[name][1][path]))
+        data = encode_png(crop(SETS[name][1][path]))
         write_bytes(folder / path, data)
         entries.append(manifest.describe_bytes(path, data))
     return entries

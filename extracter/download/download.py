@@ -65,7 +65,7 @@ def _copy_from_mirror(out: Path, mirror: Path, file: PinnedFile, remedy: str) ->
 
 
 def _fetch_all(missing: list[PinnedFile], out: Path, name: str, mirror: str | None, patience: Patience) -> None:
-    """Fetch files over http(s), several at a time; the first that cannot be had ends it, whole files are kept."""
+    """Fetch files over http(s), several at a time; the first failure ends it, complete files are kept."""
     stop = threading.Event()
     with open_session(patience, CONNECTIONS) as session, transfer_bar(f"download {name}", len(missing)) as bar:
         transfer = Transfer(session, bar.advance, stop, patience)
@@ -102,7 +102,7 @@ def _by_hand(name: str, file: PinnedFile) -> str:
 def _download_pinned(
     name: str, files: list[PinnedFile], out: Path, mirror: str | None, patience: Patience
 ) -> list[Entry]:
-    """Bring files with known SHA-256 into the set's folder, from the nearest place; return their manifest entries."""
+    """Bring files with known SHA-256 into the set's folder, from the nearest source; return their manifest entries."""
     present = ordered_map(lambda file: _is_there(out / file.path, file.sha256), files, f"check {name}")
     missing = [file for file, there in zip(files, present, strict=True) if not there]
     missing = [
@@ -130,7 +130,7 @@ def _download_folder(name: str, folder: str, out: Path, every: int) -> list[Entr
         raise UserError(f"{key}: no such folder; correct the path")
     with supplied.opened(key, Path(folder), out) as (root, images):
         chosen = _every(name, "photographs", [{"path": path} for path in images], every)
-        return supplied.place(out, name, {entry["path"]: root / entry["path"] for entry in chosen}, key)
+        return supplied.copy_files(out, name, {entry["path"]: root / entry["path"] for entry in chosen}, key)
 
 
 def _download_local(
@@ -146,13 +146,13 @@ def _download_local(
             if sha256(root / chosen[path]) != pinned[path]:
                 raise UserError(f"{local}/{chosen[path]}: not the published file, its SHA-256 differs; replace it")
         files = {entry["path"]: root / chosen[entry["path"]] for entry in entries}
-        return layout, supplied.place(out, name, files, key)
+        return layout, supplied.copy_files(out, name, files, key)
 
 
 def _download_whole(name: str, source: registry.Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
-    """Bring a set by git or, where that fails or is not offered, from Google Drive; what is there and whole is kept."""
+    """Fetch a set by git or, if that fails or is not offered, from Google Drive, unless it is complete already."""
     known = pins.read_pins(out)
-    if pins.is_kept(out, known):
+    if pins.is_complete(out, known):
         return source.layout, known["files"]
     if source.git is None:
         return download_drive(name, source, out, patience)
@@ -176,7 +176,7 @@ def download(
     every: int,
     patience: Patience = PATIENCE,
 ) -> None:
-    """Bring the raw images of one set into a folder, with manifest.json; what is there and whole is kept.
+    """Download the raw images of one set into a folder, with manifest.json; complete files are kept.
 
     Args:
         name: `train` or a test set.
@@ -188,7 +188,7 @@ def download(
         patience: how long to try.
 
     Raises:
-        UserError: the set cannot be had as asked for; what arrived is kept for the next run.
+        UserError: the set cannot be obtained; complete files are kept for the next run.
     """
     out = Path(out)
     kind = source.source

@@ -14,7 +14,7 @@ from extracter.data.references import Layout
 from extracter.download import archives, pins
 from extracter.download.http import Patience, looks_like_html
 from extracter.download.registry import DriveFile, Source
-from extracter.download.supplied import match_layout, place
+from extracter.download.supplied import copy_files, match_layout
 from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.progress import transfer_bar
@@ -77,7 +77,7 @@ def _check_pin(file: DriveFile, digest: str, known: pins.Pins, out: Path) -> Non
 
 
 def download_drive(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
-    """Bring a set on Google Drive into its folder, whole.
+    """Fetch a set from Google Drive into its folder, complete or not at all.
 
     The SHA-256 of every archive and file is kept in .pins.json: what is fetched later must agree with it.
 
@@ -111,7 +111,7 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
                 where[target] = folder / path
         layout, chosen = match_layout(source, sorted(where), f"{name} from Google Drive")
         files = {target: where[path] for target, path in chosen.items()}
-        known["files"] = place(out, name, files, f"or supply the set with data.local.{name}")
+        known["files"] = copy_files(out, name, files, f"or supply the set with data.local.{name}")
         pins.write_pins(out, known)
         for archive in fetched:
             archive.unlink()

@@ -12,10 +12,10 @@ from extracter.data.references import Layout
 from extracter.download.http import Patience
 from extracter.download.pins import write_pins
 from extracter.download.registry import GitFolder, Source
-from extracter.download.supplied import images_below, match_layout, place
+from extracter.download.supplied import copy_files, images_below, match_layout
 from extracter.errors import UserError
 
-# Nothing of the user's or the machine's settings may change a file or run a program.
+# No setting of the user or the machine may change a file or run a program.
 SETTINGS = {
     "core.autocrlf": "false",
     "core.hooksPath": os.devnull,
@@ -48,7 +48,7 @@ def fetch_folder(place: GitFolder, repository: Path, patience: Patience) -> Path
         the folder with the files, inside `repository`.
 
     Raises:
-        UserError: git is missing, or the server does not give the folder.
+        UserError: git is missing, or the server does not send the folder.
     """
     if shutil.which("git") is None:
         raise UserError("git is not installed")
@@ -65,7 +65,7 @@ def fetch_folder(place: GitFolder, repository: Path, patience: Patience) -> Path
 
 
 def download_git(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
-    """Bring a set in a Git repository into its folder, whole.
+    """Fetch a set from a Git repository into its folder, complete or not at all.
 
     Args:
         name: of the set.
@@ -77,7 +77,7 @@ def download_git(name: str, source: Source, out: Path, patience: Patience) -> tu
         the layout, and the manifest entries of all files.
 
     Raises:
-        UserError: the folder cannot be had, or a file of the set is missing in it.
+        UserError: the folder cannot be fetched, or a file of the set is missing in it.
     """
     where = f"{source.git.address}, commit {source.git.commit[:7]}"
     repository = out / f".git-{source.git.commit[:12]}"
@@ -90,7 +90,7 @@ def download_git(name: str, source: Source, out: Path, patience: Patience) -> tu
         raise UserError(f"{where}: has no folder {source.git.folder}")
     layout, chosen = match_layout(source, images_below(folder), where)
     files = {target: folder / path for target, path in chosen.items()}
-    entries = place(out, name, files, f"or supply the set with data.local.{name}")
+    entries = copy_files(out, name, files, f"or supply the set with data.local.{name}")
     write_pins(out, {"archives": {}, "files": entries})
     shutil.rmtree(repository, ignore_errors=True)
     return layout, entries

@@ -20,7 +20,7 @@ def write_pins(out: Path, pins: Pins) -> None:
     write_json(out / NAME, pins)
 
 
-def is_kept(out: Path, pins: Pins) -> bool:
+def is_complete(out: Path, pins: Pins) -> bool:
     """Whether every file of the set is still there, byte for byte."""
     entries = pins["files"]
     return bool(entries) and all(

@@ -210,6 +210,8 @@ TRAIN_SOURCES = {
             PinnedFolder(*DCSCN, "data/yang91", into="yang91"),
         ),
     ),
+    # Without the validation images of BSDS500, which are the test set BSD100, and without castle-P30's photographs 0011
+    # to 0018, which show the fountain of `views`. Scenes in validation/ are never trained on.
     "photographs_and_views": Source(
         title="single photographs, and photographs of the same scenes, of public repositories",
         layout="photographs",

@@ -77,7 +77,8 @@ def _origin(name: str, source: TrainData | TestData, data: Data) -> tuple[str, s
         return "scikit-image" if name in demo.SETS else "no stand-in", "-"
     registered = registry.get(name, source.source)
     supplied = data.local.get(name)
-    place = supplied or (data.mirror if data.mirror and registered.folders else registered.place)
+    mirror = data.mirror if registered.folders or registered.listing else None
+    place = supplied or mirror or registered.place
     return place, f"about {registered.megabytes:,} MB"
 
 

@@ -159,7 +159,7 @@ def match_layout(source: Source, images: list[str], where: str) -> tuple[Layout,
     return source.layout, _choose_pinned(source, images, where)
 
 
-def place(out: Path, name: str, files: dict[str, Path], key: str) -> list[Entry]:
+def copy_files(out: Path, name: str, files: dict[str, Path], key: str) -> list[Entry]:
     """Bring the files of a set to its folder, each decoded once; what is there already with the same bytes is kept.
 
     The user's files are copied; files that were unpacked below `out` are moved.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from extracter.data.pairs import Region, cut_pair, extend, recolour, warp
+from extracter.data.pairs import Region, crop_pair, extend, recolour, warp
 
 
 def test_a_warp_without_change_is_a_crop(photograph):
@@ -74,7 +74,7 @@ def test_pairs_stay_in_their_region(width, height, shift, scale, rotation, seed)
     region = Region(5, 7, 5 + width, 7 + height)
     pixels = np.zeros((height + 20, width + 20, 3), np.uint8)
     pixels[7 : 7 + height, 5 : 5 + width] = 255
-    hr, ref = cut_pair(Image.fromarray(pixels), region, data, np.random.default_rng(seed))
+    hr, ref = crop_pair(Image.fromarray(pixels), region, data, np.random.default_rng(seed))
     assert hr.size == ref.size == (32, 32)
     assert np.asarray(hr).min() == 255
     # Bicubic sampling reads up to two pixels beyond the area, so only the region's edge may be darker.
@@ -83,14 +83,14 @@ def test_pairs_stay_in_their_region(width, height, shift, scale, rotation, seed)
 
 def test_without_parameters_input_and_reference_are_equal(photograph, train_data):
     data = train_data(shift=0.0, scale=0.0, rotation=0.0, photometry=0.0)
-    hr, ref = cut_pair(photograph(1, 50, 60), Region(0, 0, 50, 60), data, np.random.default_rng(1))
+    hr, ref = crop_pair(photograph(1, 50, 60), Region(0, 0, 50, 60), data, np.random.default_rng(1))
     assert np.array_equal(np.asarray(hr), np.asarray(ref))
 
 
 def test_a_shift_alone_gives_exact_pixels_of_the_same_photograph(photograph, train_data):
     photo = photograph(1, 80, 70)
     data = train_data(shift=0.5, scale=0.0, rotation=0.0, photometry=0.0)
-    hr, ref = cut_pair(photo, Region(0, 0, 80, 70), data, np.random.default_rng(4))
+    hr, ref = crop_pair(photo, Region(0, 0, 80, 70), data, np.random.default_rng(4))
     windows = np.lib.stride_tricks.sliding_window_view(np.asarray(photo), (32, 32, 3))[:, :, 0]
     places = {}
     for name, image in (("hr", hr), ("ref", ref)):

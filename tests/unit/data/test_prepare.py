@@ -155,10 +155,10 @@ def test_training_and_validation_share_no_pixel(sizes, validation):
     train, held_out = prepare_pairs.split_photographs(entries, sizes, data, 3)
     assert train
     assert held_out
-    for cutting in (*train, *held_out):
-        width, height = (max(side, 32) for side in sizes[int(cutting.entry["path"][:-4])])
-        assert 0 <= cutting.region.left <= cutting.region.right - 32 <= width - 32
-        assert 0 <= cutting.region.top <= cutting.region.bottom - 32 <= height - 32
+    for crops in (*train, *held_out):
+        width, height = (max(side, 32) for side in sizes[int(crops.entry["path"][:-4])])
+        assert 0 <= crops.region.left <= crops.region.right - 32 <= width - 32
+        assert 0 <= crops.region.top <= crops.region.bottom - 32 <= height - 32
     for one in train:
         for other in held_out:
             if one.entry == other.entry:
@@ -171,14 +171,14 @@ def test_training_and_validation_share_no_pixel(sizes, validation):
 @given(st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=30), st.integers(1, 500))
 @settings(max_examples=60, deadline=None)
 def test_pairs_are_shared_out_by_area(sizes, pairs):
-    cuttings = [
-        prepare_pairs.Cutting({"path": f"{n}.png"}, Region(0, 0, w, h), "train") for n, (w, h) in enumerate(sizes)
+    all_crops = [
+        prepare_pairs.Crops({"path": f"{n}.png"}, Region(0, 0, w, h), "train") for n, (w, h) in enumerate(sizes)
     ]
     total = sum(w * h for w, h in sizes)
-    shared = prepare_pairs.allot(cuttings, pairs)
-    assert sum(cutting.count for cutting in shared) == pairs
-    for cutting in shared:
-        assert abs(cutting.count - pairs * cutting.region.width * cutting.region.height / total) < 1
+    shared = prepare_pairs.allot(all_crops, pairs)
+    assert sum(crops.count for crops in shared) == pairs
+    for crops in shared:
+        assert abs(crops.count - pairs * crops.region.width * crops.region.height / total) < 1
 
 
 def test_published_pairs(raw_set, train_data, tmp_path):
@@ -218,7 +218,7 @@ def test_a_full_disk_leaves_the_earlier_arrays(raw_set, train_data, tmp_path, mo
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare_pairs, "cut_pair", full)
+    monkeypatch.setattr(prepare_pairs, "crop_pair", full)
     with pytest.raises(UserError, match=r"\.npy: cannot be written \(No space left on device\)"):
         prepare_train(train_data(), photos, tmp_path / "out", seed=2)
     assert contents(tmp_path / "out") == before

@@ -88,7 +88,7 @@ def test_the_reference_of_a_scene_holds_what_the_input_shows(mixed):
     points = np.array([[(x + 60) / 500, (y + 40) / 400, x / 500, y / 400] for x in (100, 250, 400) for y in (80, 300)])
     rng = np.random.default_rng(0)
     for _ in range(5):
-        hr, ref = view_pairs.cut_same_scene(first, second, points, 32, 96, mixed(scale=0.0), rng)
+        hr, ref = view_pairs.crop_same_scene(first, second, points, 32, 96, mixed(scale=0.0), rng)
         assert (hr.size, ref.size) == ((32, 32), (96, 96))
         grey, wanted = (np.asarray(image.convert("L"), dtype=np.int16) for image in (ref, hr))
         views = np.lib.stride_tricks.sliding_window_view(grey, (32, 32))
@@ -101,10 +101,10 @@ def test_warped_pairs_of_any_photograph_have_their_sizes_and_no_black_corner(mix
     photograph = Image.new("RGB", (side, side * 3 // 4), (200, 200, 200))
     rng = np.random.default_rng(0)
     for _ in range(4):
-        hr, ref = view_pairs.cut_warped(photograph, 32, 64, mixed(), rng)
+        hr, ref = view_pairs.crop_warped(photograph, 32, 64, mixed(), rng)
         assert (hr.size, ref.size) == ((32, 32), (64, 64))
         assert np.asarray(ref).min() > 80
-        one, other = view_pairs.cut_unrelated(photograph, photograph, 32, 64, rng)
+        one, other = view_pairs.crop_unrelated(photograph, photograph, 32, 64, rng)
         assert (one.size, other.size) == ((32, 32), (64, 64))
 
 

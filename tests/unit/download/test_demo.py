@@ -57,12 +57,12 @@ def test_no_photograph_is_in_training_and_in_a_test_set():
 
 
 def test_no_pixels_are_in_training_and_in_a_test_set():
-    training = [demo.cut(cut) for cut in demo.TRAIN.values()]
+    training = [demo.crop(cut) for cut in demo.TRAIN.values()]
     greys = [grey(photo) for photo in training]
     wanted = set()
     for name in TESTS:
         for path, cut in demo.SETS[name][1].items():
-            image = demo.cut(cut)
+            image = demo.crop(cut)
             wanted |= windows(image)
             closest = max(likeness(photo, grey(image)) for photo in greys)
             assert closest < 0.88, f"{name}/{path} shows a training photograph"
@@ -70,12 +70,12 @@ def test_no_pixels_are_in_training_and_in_a_test_set():
 
 
 def test_the_pixel_check_sees_crops_tints_and_the_other_view():
-    photo = demo.cut(demo.Cut("motorcycle_left.png"))
-    crop = demo.cut(demo.Cut("motorcycle_left.png", (101, 203, 90, 80)))
+    photo = demo.crop(demo.Cut("motorcycle_left.png"))
+    crop = demo.crop(demo.Cut("motorcycle_left.png", (101, 203, 90, 80)))
     assert contains(photo, windows(crop))
-    tinted = demo.cut(demo.Cut("motorcycle_left.png", (100, 200, 200, 160), gain=(0.7, 0.9, 1.0), gamma=1.3))
+    tinted = demo.crop(demo.Cut("motorcycle_left.png", (100, 200, 200, 160), gain=(0.7, 0.9, 1.0), gamma=1.3))
     assert likeness(grey(photo), grey(tinted)) > 0.95
-    assert likeness(grey(photo), grey(demo.cut(demo.CUFED5["000"][1]))) > 0.88
+    assert likeness(grey(photo), grey(demo.crop(demo.CUFED5["000"][1]))) > 0.88
 
 
 def test_structure_of_the_sets():
@@ -90,11 +90,11 @@ def test_structure_of_the_sets():
 
 def test_sizes_suit_a_cpu_and_table_3():
     for name in TESTS:
-        sizes = [demo.cut(cut).size for cut in demo.SETS[name][1].values()]
+        sizes = [demo.crop(cut).size for cut in demo.SETS[name][1].values()]
         assert max(max(size) for size in sizes) <= 512
         assert any(side % 4 for size in sizes for side in size)
     for name in ("sun80", "urban100"):
-        assert any(min(demo.cut(cut).size) >= 384 for cut in demo.SETS[name][1].values())
+        assert any(min(demo.crop(cut).size) >= 384 for cut in demo.SETS[name][1].values())
 
 
 def patches(image: Image.Image, stride: int) -> np.ndarray:
@@ -109,8 +109,8 @@ def patches(image: Image.Image, stride: int) -> np.ndarray:
 @pytest.mark.parametrize("name", list(demo.CUFED5))
 def test_similarity_falls_from_the_first_reference_to_the_last(name):
     query, *references = demo.CUFED5[name]
-    wanted = patches(demo.cut(query), 16)
-    found = [(wanted @ patches(demo.cut(cut), 2).T).max(1).mean() for cut in references]
+    wanted = patches(demo.crop(query), 16)
+    found = [(wanted @ patches(demo.crop(cut), 2).T).max(1).mean() for cut in references]
     assert found == sorted(found, reverse=True)
     assert found[0] > found[4] + 0.1
 
@@ -135,5 +135,5 @@ def test_a_missing_photograph_and_an_unknown_set_are_named(monkeypatch, tmp_path
         download("set5", test_data(), tmp_path, mirror=None, local=None, every=1)
     monkeypatch.setattr(demo.skimage, "__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(UserError, match=r"data/page\.png: missing from this scikit-image; install"):
-        demo.cut(demo.Cut("page.png"))
+        demo.crop(demo.Cut("page.png"))
     assert Path(demo.skimage.__file__).parent == tmp_path

@@ -117,7 +117,7 @@ def test_a_killed_run_does_not_fetch_a_complete_archive_again(server, tmp_path, 
     def killed(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(drive, "place", killed)
+    monkeypatch.setattr(drive, "copy_files", killed)
     with pytest.raises(KeyboardInterrupt):
         get(tmp_path / "out")
     monkeypatch.undo()
