@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from extracter.data import manifest
-from extracter.data.datasets import TestSet, TrainingPairs, to_tensor
+from extracter.data.datasets import TestSet, TrainingPairs
 from extracter.data.degradation import downscale, upscale
 from extracter.data.prepare import prepare_test, prepare_train
 from extracter.errors import UserError
+from extracter.image_tensors import to_signed, to_tensor
 
 
 @pytest.fixture
@@ -25,6 +26,16 @@ def pairs(raw_set, train_data, tmp_path) -> TrainingPairs:
 def training(tiny_preset):
     plain = {"turn_apart": 1.0, "self_reference": 0.0, "other_reference": 0.0}
     return lambda **changes: tiny_preset.train.model_copy(update={**plain, **changes})
+
+
+def signed(images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The networks' values of a batch."""
+    assert all(pixels.dtype == torch.uint8 for pixels in images.values())
+    return {name: to_signed(pixels) for name, pixels in images.items()}
+
+
+def batch_of(pairs: TrainingPairs, step: int, params, seed: int) -> dict[str, torch.Tensor]:
+    return signed(pairs.batch(step, params, seed))
 
 
 def orientations(image: torch.Tensor) -> list[torch.Tensor]:
@@ -42,7 +53,7 @@ def bicubic_consistent(batch: dict[str, torch.Tensor]) -> bool:
 
 
 def test_shapes_ranges_and_families(pairs, training):
-    batch = pairs.batch(0, training(batch=6, swap=0.5), 3)
+    batch = batch_of(pairs, 0, training(batch=6, swap=0.5), 3)
     sides = {"lr": 8, "lr_up": 32, "hr": 32, "ref_du": 32, "ref": 32}
     assert {name: tuple(value.shape) for name, value in batch.items()} == {n: (6, 3, s, s) for n, s in sides.items()}
     assert all(value.dtype == torch.float32 and value.abs().max() <= 1 for value in batch.values())
@@ -52,19 +63,21 @@ def test_shapes_ranges_and_families(pairs, training):
 
 
 def test_a_batch_depends_on_seed_and_step_alone(pairs, training):
-    first = pairs.batch(5, training(batch=4, swap=0.5), 3)
+    first = batch_of(pairs, 5, training(batch=4, swap=0.5), 3)
     torch.manual_seed(99)
-    pairs.batch(1, training(batch=4, swap=0.5), 8)
-    again = TrainingPairs(pairs.folder).batch(5, training(batch=4, swap=0.5), 3)
+    batch_of(pairs, 1, training(batch=4, swap=0.5), 8)
+    again = batch_of(TrainingPairs(pairs.folder), 5, training(batch=4, swap=0.5), 3)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["hr"], pairs.batch(5, training(batch=4, swap=0.5), 4)["hr"])
-    assert not torch.equal(first["hr"], pairs.batch(6, training(batch=4, swap=0.5), 3)["hr"])
+    assert not torch.equal(first["hr"], batch_of(pairs, 5, training(batch=4, swap=0.5), 4)["hr"])
+    assert not torch.equal(first["hr"], batch_of(pairs, 6, training(batch=4, swap=0.5), 3)["hr"])
 
 
 @pytest.mark.parametrize("size", [3, 4, 7])
 def test_an_epoch_shows_every_training_pair_once_and_no_validation_pair(pairs, size, training):
     wanted = [to_tensor(image[None])[0] for image in np.load(pairs.folder / "hr.npy")]
-    seen = torch.cat([pairs.batch(step, training(batch=size, swap=0.0), 3)["hr"] for step in range(size * len(wanted))])
+    seen = torch.cat(
+        [batch_of(pairs, step, training(batch=size, swap=0.0), 3)["hr"] for step in range(size * len(wanted))]
+    )
     for epoch in range(2):
         shown = seen[epoch * len(wanted) : (epoch + 1) * len(wanted)]
         for image in wanted:
@@ -78,7 +91,7 @@ def test_input_and_reference_are_turned_apart_and_in_all_eight_ways(pairs, train
     arrays["ref_du"] = np.stack([np.asarray(upscale(downscale(Image.fromarray(image)))) for image in arrays["ref"]])
     together = set()
     for step in range(60):
-        batch = pairs.batch(step, training(batch=2, swap=0.0), 11)
+        batch = batch_of(pairs, step, training(batch=2, swap=0.0), 11)
         for place in range(2):
             ways = {}
             for name, partner in (("hr", "lr"), ("ref", "ref_du")):
@@ -96,7 +109,7 @@ def test_input_and_reference_are_turned_apart_and_in_all_eight_ways(pairs, train
 
 def test_references_that_are_not_turned_apart_keep_their_place_beside_the_input(pairs, training):
     arrays = {name: np.load(pairs.folder / f"{name}.npy") for name in ("hr", "ref")}
-    batch = pairs.batch(0, training(batch=8, swap=0.0, turn_apart=0.0), 11)
+    batch = batch_of(pairs, 0, training(batch=8, swap=0.0, turn_apart=0.0), 11)
     for hr, ref in zip(batch["hr"], batch["ref"], strict=True):
         turned = {name: [orientations(to_tensor(array[None])[0]) for array in arrays[name]] for name in arrays}
         places = [(i, k) for i in range(len(pairs)) for k in range(8) if torch.equal(turned["hr"][i][k], hr)]
@@ -104,16 +117,16 @@ def test_references_that_are_not_turned_apart_keep_their_place_beside_the_input(
 
 
 def test_a_reference_is_the_inputs_own_bicubic_or_another_pairs_as_often_as_asked(pairs, training):
-    own = pairs.batch(0, training(batch=8, self_reference=1.0, turn_apart=0.0), 3)
+    own = batch_of(pairs, 0, training(batch=8, self_reference=1.0, turn_apart=0.0), 3)
     assert torch.equal(own["ref"], own["lr_up"])
     assert not torch.equal(own["ref_du"], own["lr_up"])
     assert (own["ref_du"] - own["lr_up"]).abs().mean() < 0.1
     settings = training(batch=40, self_reference=0.3, other_reference=0.3, turn_apart=0.0, swap=0.0)
-    mixed = [pairs.batch(step, settings, 3) for step in range(10)]
+    mixed = [batch_of(pairs, step, settings, 3) for step in range(10)]
     share = np.mean([torch.equal(up, ref) for b in mixed for up, ref in zip(b["lr_up"], b["ref"], strict=True)])
     assert 0.2 < share < 0.4
-    other = pairs.batch(0, training(batch=40, other_reference=1.0, turn_apart=0.0, swap=0.0), 3)
-    paired = pairs.batch(0, training(batch=40, turn_apart=0.0, swap=0.0), 3)
+    other = batch_of(pairs, 0, training(batch=40, other_reference=1.0, turn_apart=0.0, swap=0.0), 3)
+    paired = batch_of(pairs, 0, training(batch=40, turn_apart=0.0, swap=0.0), 3)
     assert sum(torch.equal(a, b) for a, b in zip(other["ref"], paired["ref"], strict=True)) < 20
 
 
@@ -137,7 +150,7 @@ def test_swap_happens_as_often_as_asked(training, tmp_path_factory, swap, seed):
     files = [manifest.describe(folder, path.name) for path in folder.iterdir()]
     manifest.write(folder, "train", "demo", stand_in=True, files=files)
     pairs = TrainingPairs(folder)
-    batches = [pairs.batch(step, training(batch=10, swap=swap), seed) for step in range(40)]
+    batches = [batch_of(pairs, step, training(batch=10, swap=swap), seed) for step in range(40)]
     swapped = torch.cat([batch["hr"][:, 0, 0, 0] > 0 for batch in batches])
     for first, second in (("lr", "hr"), ("lr_up", "hr"), ("ref_du", "ref")):
         assert all(torch.equal(batch[first][:, 0, 0, 0], batch[second][:, 0, 0, 0]) for batch in batches)
@@ -146,7 +159,7 @@ def test_swap_happens_as_often_as_asked(training, tmp_path_factory, swap, seed):
 
 
 def test_validation_shows_the_held_out_pairs_as_they_are(pairs):
-    found = list(pairs.validation())
+    found = [signed(pair) for pair in pairs.validation()]
     assert len(found) == 4
     assert set(found[0]) == {"lr", "lr_up", "hr", "ref_du", "ref"}
     assert pairs.validation_kinds == ["warped"] * 4
@@ -168,7 +181,7 @@ def test_references_larger_than_inputs(tmp_path, training):
     files = [manifest.describe(tmp_path, path.name) for path in tmp_path.iterdir()]
     manifest.write(tmp_path, "train", "demo", stand_in=True, files=files)
     pairs = TrainingPairs(tmp_path)
-    batch = pairs.batch(0, training(batch=16, swap=1.0, self_reference=0.5, turn_apart=0.0), 3)
+    batch = batch_of(pairs, 0, training(batch=16, swap=1.0, self_reference=0.5, turn_apart=0.0), 3)
     sides = {"lr": 8, "lr_up": 32, "hr": 32, "ref_du": 48, "ref": 48}
     assert {name: tuple(value.shape) for name, value in batch.items()} == {n: (16, 3, s, s) for n, s in sides.items()}
     hr = to_tensor(np.load(tmp_path / "hr.npy"))
