@@ -19,6 +19,16 @@ PYTHON = $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(RECENT)'
 TABLES := table1_metrics table2_parameters table3_kernels
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
+# The environment holds this folder's path: where it was made elsewhere, the folder was moved or copied since. A linked
+# .venv, such as another worktree's, is left as it is.
+MADE_IN := $(shell [[ -L .venv ]] || cat .venv/.made_in 2>/dev/null)
+ifneq ($(MADE_IN),)
+ifneq ($(MADE_IN),$(CURDIR))
+$(info make: this folder was moved or copied from $(MADE_IN); its environment .venv is made again)
+MOVED := $(shell rm -f .venv/.locked .venv/.complete)
+endif
+endif
+
 setup: .venv/.complete
 
 # The marks are written last: an installation that was interrupted is begun afresh; a complete one is brought up to date.
@@ -28,16 +38,19 @@ setup: .venv/.complete
 	  exit 1; \
 	fi
 	@if [[ -e $@ ]]; then rm $@; else '$(PYTHON)' -m venv --clear .venv; fi
-	.venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "make: installing the packages of requirements.lock into .venv, which takes some minutes"
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	@echo '$(CURDIR)' > .venv/.made_in
 	@touch $@
 
 .venv/.complete: .venv/.locked pyproject.toml
-	.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 reproduce: setup
 	.venv/bin/snakemake --cores all
 	@.venv/bin/extracter show $(TABLES:%=results/tables/%.md)
+	@echo "Memory and seconds of Table 3 on this machine: results/*/measured/table3_kernels.md"
 
 restore: setup
 	@$(IN_VENV) python workflow/scripts/restore.py

@@ -16,6 +16,7 @@ from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.params import Data, TestData, TrainData
 
+SHOWN = 10  # damaged files that are named
 COLOURS = {"there": "green", "missing": "yellow", "partial": "yellow", "corrupt": "red", "not available": "dim"}
 
 
@@ -92,12 +93,13 @@ def report(data: Data, preset: str, root: Path, *, rehash: bool) -> None:
         rehash: hold SHA-256 against the manifests, not sizes alone.
 
     Raises:
-        UserError: with `rehash`, a file is corrupt, or missing from a set whose manifest is there.
+        UserError: with `rehash`, a file is corrupt or missing, or a whole set is.
     """
     table = Table(title=f"data of preset {preset}", title_justify="left")
     for column in ("set", "raw", "size", "prepared", "size", "source"):
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
     bad: list[str] = []
+    absent: list[str] = []
     for name, source in {"train": data.train, **data.tests}.items():
         place, expected = _origin(name, source, data)
         cells = []
@@ -106,6 +108,8 @@ def report(data: Data, preset: str, root: Path, *, rehash: bool) -> None:
             if source.source != "none":
                 state = inspect(root / kind / preset / name, source.source, rehash=rehash, label=f"{kind} {name}")
             bad += state.bad
+            if rehash and state.word in ("missing", "partial") and not state.bad:
+                absent.append(f"{root / kind / preset / name}: {state.word}")
             word = f"[{COLOURS[state.word]}]{state.word}[/]" + (f" ({state.detail})" if state.detail else "")
             cells += [word, decimal(state.size) if state.size else (expected if kind == "raw" else "-")]
         table.add_row(name, *cells, place)
@@ -114,8 +118,11 @@ def report(data: Data, preset: str, root: Path, *, rehash: bool) -> None:
         console = Console(width=160)
     console.print(table)
     if bad:
-        more = f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-        sentence = f"{bad[0]}{more}; delete {manifest.NAME} in its set's folder and run the workflow again"
+        more = [f"and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
+        listed = "\n".join([*bad[:SHOWN], *more])
+        sentence = f"{listed}\ndelete {manifest.NAME} in the folder of each of these sets and run the workflow again"
         if rehash:
             raise UserError(sentence)
         print(sentence)
+    if absent and rehash:
+        raise UserError(f"{'; '.join(absent)}; `snakemake --cores all` makes what is missing")

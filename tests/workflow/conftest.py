@@ -14,7 +14,7 @@ def project(tmp_path) -> Project:
 def completed(tmp_path_factory) -> Project:
     """The same after one complete run of Snakemake, committed; not to be changed."""
     project = make_project(tmp_path_factory.mktemp("completed") / "project", stand_in=True)
-    project.snakemake()
+    project.printed = project.snakemake(FORCE_COLOR="1")
     project.ran_in_all = project.ran()
     project.commit("first")
     return project

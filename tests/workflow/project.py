@@ -124,12 +124,8 @@ class Project:
             process.wait()
 
     def copy(self, folder: Path) -> "Project":
-        """The same working copy elsewhere, with all that git ignores; DVC's links lead into its own cache."""
+        """The same working copy elsewhere, with all that git ignores."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        for path in folder.rglob("*"):
-            if path.is_symlink() and self.folder in (target := path.readlink()).parents:
-                path.unlink()
-                path.symlink_to(folder / target.relative_to(self.folder))
         return Project(folder)
 
     def clone(self, name: str) -> "Project":

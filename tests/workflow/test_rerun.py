@@ -224,7 +224,7 @@ def test_snakemake_plans_what_the_table_says(shared, what):
 def test_an_edit_during_the_run_is_not_missed(project):
     """Snakemake takes checksums when a job ends; the old source ran."""
     process = subprocess.Popen(
-        ["snakemake", "--cores", "all", "--quiet", "all"],
+        ["snakemake", "--cores", "all"],
         cwd=project.folder,
         env=project.environment | {"PAUSE": "2"},
         stdout=subprocess.PIPE,
@@ -247,15 +247,20 @@ def test_a_damaged_data_file_is_noticed_by_both_tools(complete):
     project = complete
     path = project.folder / "data/prepared/tiny/set14/hr/a.png"
     text = path.read_text()
+    other = project.folder / "data/raw/tiny/train/hr/a.png"
+    before = other.read_text()
+    other.unlink()
     for damaged in (text.swapcase()[::-1], text[:10], None):
         path.unlink()
         if damaged is not None:
             path.write_text(damaged)
-        said = project.snakemake(fails=True).splitlines()[-1]
-        assert said.startswith("data/prepared/tiny/set14/hr/a.png: ")
-        assert "delete data/prepared/tiny/set14 " in said
+        said = project.snakemake("--dry-run", fails=True)
+        assert "\ndata/prepared/tiny/set14/hr/a.png: " in said
+        assert "\ndata/raw/tiny/train/hr/a.png: missing" in said, "all in one run"
+        assert "delete data/raw/tiny/train data/prepared/tiny/set14 and" in said
         assert "data/prepared/tiny/set14" in project.dvc("status")
         path.write_text(text)
+    other.write_text(before)
     project.run("rm", "-r", "data/prepared/tiny/set14")
     project.snakemake()
     assert path.read_text() == text
@@ -291,6 +296,9 @@ def test_without_git_the_run_ends_well_and_says_what_is_missing(complete):
     edit(project, "extracter/reporting/table_metrics.py")
     assert "this folder is no git repository" in project.snakemake()
     assert project.planned() == {}
+    project.run("git", "init", "--quiet")
+    assert "DVC holds this run" in project.snakemake(), "recorded as soon as there is a repository"
+    project.assert_settled()
 
 
 def test_files_that_snakemake_did_not_make_are_not_taken_for_current(complete):

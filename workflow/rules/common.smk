@@ -215,12 +215,25 @@ def get_known_artefacts(wildcards):
         # What an interrupted job left is made again whatever is known of it.
         made = sorted(set(made) - workflow.persistence._filter_incomplete_keys(made))
         unknown = [path for path in made if workflow.persistence.metadata(IOFile(path)) is None]
-        if unknown:
+        if unknown and len(unknown) < len(made) and not any(map(is_foreign, unknown)):
+            # Of others it has one: these were finished after a run was killed. To make them again takes seconds or
+            # minutes, also of a training, whose state was kept.
+            for path in unknown:
+                workflow.persistence._mark_incomplete(path, None)
+            more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+            print(f"{unknown[0]}{more}: left by a run that was killed, made again", file=sys.stderr)
+        elif unknown:
             sys.exit(
                 f"{unknown[0]}: Snakemake has no record of how it was made; `make restore` checks whether it belongs to "
                 "this revision, or delete it to have it made again"
             )
     return artefacts
+
+
+def is_foreign(path):
+    """Whether a file is of a checkpoint that was not trained here: its training would have left a state."""
+    parts = Path(path).parts
+    return parts[2] == "checkpoints" and not any(Path("results", PRESET, "state").glob(f"{parts[3]}.*.pt"))
 
 
 def check_links():

@@ -30,7 +30,16 @@ FOLDER = Path(".snakemake/extracter-progress").absolute()
 MEMORY = Path(".snakemake/extracter-seconds.json").absolute()
 # What Snakemake says besides, which tells a user nothing.
 CHATTER = ("Assuming ", "Building DAG", "Using shell", "Provided ", "Rules claiming", "Conda env", "Singularity")
-CHATTER += ("Select jobs", "Execute ", "Finished jobid", "Touching", "Shutting down", "Exiting because", "Elapsed time")
+CHATTER += (
+    "Select jobs",
+    "Execute ",
+    "Finished jobid",
+    "Touching",
+    "Will exit after",
+    "Shutting down",
+    "Exiting because",
+    "Elapsed time",
+)
 CHATTER += ("RuleException", "CalledProcessError", "WorkflowError:\nAt least one job")
 
 
