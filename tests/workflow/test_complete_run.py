@@ -33,7 +33,7 @@ def test_everything_is_made_and_recorded(finished):
     assert not [path for path in finished.folder.rglob("*.part*") if ".venv" not in path.parts]
     assert not list((finished.folder / STATE).glob("*"))
     # What differs from run to run is tracked by neither git nor DVC.
-    tracked = finished.run("git", "ls-files", "results").split()
+    tracked = finished.run("git", "ls-files", "--others", "--cached", "--exclude-standard", "results").split()
     kept = [path for path in tracked if path.endswith((".csv", ".md", ".json"))]
     assert not [path for path in kept if re.search(r"second|peak_memory|MiB", finished.read(path))]
     lock = finished.read("dvc.lock")

@@ -58,7 +58,8 @@ def test_a_failed_job_says_why_in_its_own_words(complete):
     shutil.rmtree(complete.folder / "results/tiny/images/bicubic")
     text = complete.read("extracter/cli.py")
     complete.write(
-        "extracter/cli.py", text.replace("def stand_in():", "def stand_in():\n    sys.exit('extracter: no')", 1)
+        "extracter/cli.py",
+        text.replace("def stand_in() -> None:", "def stand_in() -> None:\n    sys.exit('extracter: no')", 1),
     )
     said = complete.snakemake(fails=True)
     assert "FAILED evaluate bicubic set14; the end of logs/tiny/evaluate/bicubic_set14.log:\n  extracter: no\n" in said
