@@ -55,10 +55,15 @@ def info(name: str | Path | None, *, measure: bool) -> None:
     console.print(f"[bold]{folder}[/bold]", markup=True)
     console.print(_table("configuration", read_json(folder / "config.json").items()), markup=False)
     parts = dict(model.named_children())
-    counts = [(text, f"{count_parameters(parts[name]):,}") for name, text in _PARTS.items() if name in parts]
+    counts = [
+        (_PARTS.get(name, name), f"{count_parameters(part):,}")
+        for name, part in sorted(parts.items(), key=lambda item: [*_PARTS, item[0]].index(item[0]))
+        if count_parameters(part)
+    ]
     console.print(_table("parameters", [*counts, ("together", f"{count_parameters(model):,}")]), markup=False)
     console.print(_table("training", _provenance(folder)), markup=False)
-    console.print(_cost(model, _rates(model) if measure else None), markup=False)
+    if isinstance(model, (Extracter, TTSR)):
+        console.print(_cost(model, _rates(model) if measure else None), markup=False)
 
 
 def _provenance(folder: Path) -> list[tuple[str, Any]]:

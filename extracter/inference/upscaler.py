@@ -31,6 +31,7 @@ from extracter.inference.tiling.windows import InsufficientMemoryError, Window
 from extracter.memory import GIB, MIB, available
 from extracter.models.extracter import Extracter
 from extracter.models.locate import open_model
+from extracter.models.refsr import RefSR
 from extracter.models.ttsr import TTSR
 from extracter.photos.alpha import bleed
 from extracter.photos.colour import match
@@ -165,7 +166,13 @@ class Upscaler:
             raise UserError("--precision 16 needs a GPU; take bf16 or 32")
         self.scale = scale
         self.precision = _choose_precision(self.device) if precision == _AUTO else PRECISIONS[precision]
-        network = model if isinstance(model, (Extracter, TTSR)) else open_model(model)
+        network = model if isinstance(model, RefSR) else open_model(model)
+        if not isinstance(network, (Extracter, TTSR)):
+            # Several of them take means over the whole image, so that tiles would change the result.
+            raise UserError(
+                f"{type(network).__name__} is not tiled, so it cannot keep to a memory limit: `extracter evaluate` "
+                "and Python run it on whole images; upscale photographs with a model of Extracter or TTSR"
+            )
         self.config = search_with_kernel(network, kernel)
         # Channels-last: oneDNN and cuDNN then convolve without laying maps out again, a third of the time on a CPU.
         self.model = _own_copy(network, self.device).to(memory_format=torch.channels_last).eval()

@@ -168,6 +168,13 @@ def warp(query: Tensor, key: Tensor, values: Sequence[Tensor]) -> Warped:
     return Warped(score.unflatten(1, (down, across)), textures)
 
 
+def compared_pairs(height: int, width: int) -> list[tuple[int, int]]:
+    """Queries and keys of the coarse and of the fine matches, for LR and a reference of four times its size."""
+    blocks = (height // _BLOCK) * (width // _BLOCK)
+    sides = [2 * int(side // (2 * (side // _BLOCK)) * _REGION) + 1 for side in (height, width)]
+    return [(blocks, height * width), (height * width, sides[0] * sides[1])]
+
+
 def _cut_blocks(x: Tensor) -> Tensor:
     """Blocks with a margin of one pixel, N, B, C, 10, 10; beyond the image its edge is repeated."""
     # By slices, since `pad`'s gradient is not deterministic on CUDA.

@@ -1,8 +1,9 @@
 """Published figures, as data. Nothing here is measured.
 
-Source of `TABLE1`, `TABLE2` and `TABLE3`: the paper, arXiv 2310.01379, tables 1 to 3. Source of `ELSEWHERE`: MASA-SR
-(CVPR 2021), C2-Matching (CVPR 2021), AMSA (AAAI 2022) and DATSR (ECCV 2022). They use the same protocol; the paper's
-Table 1 leaves them out or gives other figures.
+Source of `TABLE1`, `TABLE2` and `TABLE3`: the paper, arXiv 2310.01379, tables 1 to 3. Sources of `ELSEWHERE`: papers of
+SRNTT (CVPR 2019), TTSR (CVPR 2020), SSEN (CVPR 2020), MASA-SR (CVPR 2021), C2-Matching (CVPR 2021), AMSA (AAAI 2022)
+and DATSR (ECCV 2022), and the README of the authors' released code. The paper's Table 1 leaves these figures out or has
+others.
 """
 
 # Key in params.yaml: name in print, number of images in the published set.
@@ -30,12 +31,41 @@ TABLE1: dict[str, Scores] = {
     "Extracter-rec": _scores((27.29, 0.811), (30.02, 0.816), (26.04, 0.785), (28.09, 0.782)),
 }
 
-ELSEWHERE: dict[str, Scores] = {
-    "MASA-rec": _scores((27.54, 0.814), (30.15, 0.815), (26.09, 0.786)),
-    "C2-Matching-rec": _scores((28.24, 0.841), (30.18, 0.817), (26.03, 0.785)),
-    "AMSA-rec": _scores((28.50, 0.849), (30.29, 0.819), (26.18, 0.789)),
-    "DATSR-rec": _scores((28.72, 0.856), (30.52, 0.824), (26.52, 0.798)),
+# Method and where its figures stand.
+ELSEWHERE: dict[tuple[str, str], Scores] = {
+    ("SRNTT-rec", "its paper"): _scores((26.24, 0.784), (28.54, 0.793), (25.50, 0.783)),
+    ("TTSR", "its paper"): _scores((25.53, 0.765), (28.59, 0.774), (24.62, 0.747)),
+    ("TTSR-rec", "its paper"): _scores((27.09, 0.804), (30.02, 0.814), (25.87, 0.784)),
+    ("SSEN", "its paper"): _scores((25.35, 0.742)),
+    ("C2-Matching-rec", "its paper"): _scores((28.24, 0.841), (30.18, 0.817), (26.03, 0.785)),
+    ("Extracter-rec", "the authors' README"): _scores((27.43, 0.813), (30.14, 0.816), (26.04, 0.785), (28.15, 0.782)),
+    ("MASA", "its paper"): _scores((24.92, 0.729), (27.12, 0.708), (23.78, 0.712)),
+    ("MASA-rec", "its paper"): _scores((27.54, 0.814), (30.15, 0.815), (26.09, 0.786)),
+    ("AMSA", "its paper"): _scores((27.31, 0.809), (29.83, 0.803), (25.60, 0.770)),
+    ("AMSA-rec", "its paper"): _scores((28.50, 0.849), (30.29, 0.819), (26.18, 0.789)),
+    ("DATSR-rec", "its paper"): _scores((28.72, 0.856), (30.52, 0.824), (26.52, 0.798)),
 }
+
+# References on CUFED5 and pixels cut from the border behind each system's published figures, as far as is known.
+PROTOCOLS = {
+    "SRNTT": "five references pooled (said by users); border not stated",
+    "TTSR": "five references stitched in its paper, the most similar one in its code; no border cut",
+    "SSEN": "not known",
+    "DPFSR": "not known",
+    "C2-Matching": "most similar reference; 4 px of the border cut",
+    "Extracter": "most similar reference; no border cut",
+    "MASA": "five references stitched; no border cut",
+    "AMSA": "most similar reference; 4 px of the border cut",
+    "DATSR": "most similar reference; 4 px of the border cut",
+}
+
+# What a reader of Table 1's reported rows should know of them.
+REMARKS = (
+    "C2-Matching's row in the paper is its model with all losses, between the -rec rows of others.",
+    "DPFSR's figures on Sun80 equal TTSR's in both digits, probably a copying error.",
+    "SSEN's figures are of Shim et al. (CVPR 2020), not of the work that the paper cites for them.",
+    "Column `protocol` of the CSV says what is known of the references and the border behind each row.",
+)
 
 # Method: parameters in millions, side of the search kernel, shape of the correlation while training (160 px).
 TABLE2 = {"TTSR": (6.73, 3, "1600x1600"), "DPFSR": (6.91, 3, "1600x1600"), "Extracter": (9.31, 6, "800x800")}

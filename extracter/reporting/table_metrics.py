@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from extracter.files import write_csv
-from extracter.reporting.published import ELSEWHERE, SETS, TABLE1
+from extracter.reporting.published import ELSEWHERE, PROTOCOLS, REMARKS, SETS, TABLE1
 from extracter.reporting.tables import (
     METHODS,
     MISSING,
@@ -14,6 +14,9 @@ from extracter.reporting.tables import (
     title,
     write_markdown,
 )
+
+# Sources whose figures compete for bold type.
+_RANKED = ("paper", "this run")
 
 
 def table_metrics(summaries: list[Path], out: Path) -> None:
@@ -29,7 +32,7 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
     measured = read_summaries(summaries)
     sets = sorted({*SETS, *(name for _, name in measured)}, key=lambda name: sort_key(name, list(SETS)))
     rows = [(method, "reported", "paper", scores) for method, scores in TABLE1.items()]
-    rows += [(method, "reported", "elsewhere", scores) for method, scores in ELSEWHERE.items()]
+    rows += [(method, "reported", source, scores) for (method, source), scores in ELSEWHERE.items()]
     for variant, method in METHODS.items():
         found = {name: measured[variant, name] for name in sets if (variant, name) in measured}
         if not found and method not in TABLE1 and variant != "bicubic":
@@ -41,8 +44,9 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
 
     records, lines = [], []
     for row, (method, provenance, source, scores) in enumerate(rows):
-        record = {"method": method, "provenance": provenance, "source": source}
-        cells = [method, f"{provenance}, elsewhere" if source == "elsewhere" else provenance]
+        protocol = PROTOCOLS.get(method.removesuffix("-rec"), "") if provenance == "reported" else ""
+        record = {"method": method, "provenance": provenance, "source": source, "protocol": protocol}
+        cells = [method, provenance if source in _RANKED else f"{provenance}, {source}"]
         for name in sets:
             absent = MISSING if provenance == "measured" else NOT_REPORTED
             images = (about[name] or "published set") if provenance == "measured" else "published set"
@@ -80,7 +84,7 @@ def _bold(rows: list[tuple], name: str, *, apart: bool) -> set[tuple[int, int]]:
     """Return row and metric (0: PSNR, 1: SSIM) of the best two values of a column, as printed. Ties share a rank."""
     pools: dict[str, list[int]] = {}
     for row, (_, provenance, source, scores) in enumerate(rows):
-        if name in scores and source != "elsewhere":
+        if name in scores and source in _RANKED:
             pools.setdefault(provenance if apart else "together", []).append(row)
     marks = set()
     for pool in pools.values():
@@ -109,5 +113,6 @@ def _notes(measured: dict[tuple[str, str], dict], about: dict[str, str]) -> list
         notes.append("The measured networks started from random weights instead of VGG19's.")
     if any(summary.get("bicubic_skip") for summary in measured.values()):
         notes.append("They add their output to the bicubic enlargement, which the paper's do not.")
-    notes.append("`elsewhere`: published elsewhere, not in the paper, not ranked.")
+    notes.append("Reported figures of another source than the paper are not ranked.")
+    notes.extend(REMARKS)
     return notes

@@ -2,9 +2,11 @@
 
 import evaluation_setup
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from extracter.cli import app
+from extracter.families import FAMILIES
 from extracter.inference.upscaler import memory_needed
 from extracter.models.checkpoint import load_model
 from extracter.models.extracter import Extracter
@@ -23,6 +25,19 @@ def test_what_is_printed(tmp_path, family):
     for text in ("kernel", "best_step", "512 x 512", "4096 x 4096", "MiB"):
         assert text in result.output
     assert "training" in CliRunner().invoke(app, ["info", str(folder / "model.safetensors"), "--no-time"]).output
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("extracter", "ttsr")])
+def test_other_systems_are_described_and_not_tiled(tmp_path, family):
+    folder = evaluation_setup.write_checkpoint(tmp_path / "model", family=family)
+    result = CliRunner().invoke(app, ["info", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert f"{count_parameters(load_model(folder)):,}" in result.output
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    arguments = ["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), "--model", str(folder)]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code != 0
+    assert "is not tiled" in str(refused.exception or refused.output)
 
 
 def test_memory_rises_with_size_and_network():

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from summaries import kernel, summary, write
 
 from extracter.errors import UserError
+from extracter.families import FAMILIES
 from extracter.models.ttsr import TTSR
-from extracter.reporting.published import SETS, TABLE1, TABLE2, TABLE3
+from extracter.reporting.published import ELSEWHERE, SETS, TABLE1, TABLE2, TABLE3
 from extracter.reporting.table_kernels import table_kernels
 from extracter.reporting.table_metrics import _bold, table_metrics
 from extracter.reporting.table_parameters import correlation_shape, table_parameters
@@ -44,11 +45,14 @@ def test_reported_figures_are_in_table_1_with_the_papers_own_bold(tmp_path):
         "25.88 / 0.784",
         "**28.10** / **0.782**",
     ]
-    assert table["MASA-rec", "reported, elsewhere"][0] == "27.54 / 0.814"
+    assert table["MASA-rec", "reported, its paper"][0] == "27.54 / 0.814"
     assert table["Extracter-rec", "measured"] == ["not available"] * 4
-    assert (
-        len(rows(tmp_path / "t.csv")) == 2 * len(TABLE1) + 4 + 1
-    )  # each of the paper's methods twice, and bicubic measured
+    # Each of the paper's methods twice, bicubic measured, and what others say.
+    assert len(rows(tmp_path / "t.csv")) == 2 * len(TABLE1) + 1 + len(ELSEWHERE)
+    protocol = {row["method"]: row["protocol"] for row in rows(tmp_path / "t.csv") if row["provenance"] == "reported"}
+    assert all(protocol.values())
+    assert protocol["C2-Matching-rec"] == "most similar reference; 4 px of the border cut"
+    assert table["Extracter-rec", "reported, the authors' README"][0] == "27.43 / 0.813"
 
 
 def test_stand_ins_are_named_and_never_compete_with_reported_figures(tmp_path):
@@ -176,11 +180,20 @@ def test_metrics_json_holds_numbers_and_no_timings(tmp_path):
 def test_table_2_counts_and_measures(tmp_path):
     table_parameters(tmp_path / "t.csv")
     table = {row["method"]: row for row in rows(tmp_path / "t.csv")}
-    assert [table[name]["parameters"] for name in TABLE2] == ["6729603", "", "9315203"]
-    assert [table[name]["correlation_shape"] for name in TABLE2] == ["1600x1600", "", "400x400"]
+    assert [table[name]["parameters"] for name in TABLE2] == ["6729603", "6907459", "9315203"]
+    assert [table[name]["correlation_shape"] for name in TABLE2] == ["1600x1600", "1600x1600", "400x400"]
+    assert table["C2-Matching"]["correlation_shape"] == table["SRNTT"]["correlation_shape"] == "1444x1444"
+    assert table["MASA"]["correlation_shape"] == "25x1600 + 1600x169"
+    assert [table[family.title]["parameters"] for family in FAMILIES.values()] == [
+        "4087875", "6729603", "3178905", "6907459", "8865547", "9315203", "4028291", "9749084",
+    ]  # fmt: skip
+    assert table["TTSR"]["correlation_gib"] == "16"
     assert table["Extracter"]["difference_percent"] == "0.056"
     cells = markdown(tmp_path / "t.md")["Extracter", "9,315,203"]
-    assert cells == ["9.31", "+0.06 %", "6x6, stride 2, padding 2", "400x400", "800x800"]
+    assert cells[:6] == ["0", "9.31", "+0.06 %", "6x6, stride 2, padding 2", "400x400", "800x800"]
+    # Twice the multiplications and additions that the specification of the systems counts by hand.
+    by_hand = {"TTSR": 95, "SSEN": 11, "DPFSR": 98, "C2-Matching": 150, "MASA": 67, "SRNTT": 69, "AMSA": 148 + 10}
+    assert {name: float(table[name]["gflop"]) for name in by_hand} == pytest.approx(by_hand, rel=0.03, abs=1)
 
 
 def test_the_correlation_shape_is_that_of_the_network(tmp_path):
