@@ -105,13 +105,28 @@ def _enlarge(x: Tensor, factor: int) -> Tensor:
         return F.conv_transpose2d(padded, weight, stride=factor, padding=cut, groups=x.shape[1]).to(x.dtype)
 
 
+# Side in pixels up to which CUDA's matrix products are faster than its interpolation, whose cost is in the reads.
+_SMALL = 256
+
+
+def _resize_by_products(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize bicubically by one matrix product for each direction, in float32 or float64; equal up to rounding."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    sides = zip(x.shape[-2:], size, strict=True)
+    rows, columns = (_bicubic_matrix(n, m, dtype, x.device) for n, m in sides)
+    with torch.autocast(x.device.type, enabled=False):
+        return (rows @ x.to(dtype) @ columns.mT).to(x.dtype)
+
+
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize N, C, h, w bicubically to N, C, *size, without `align_corners`; deterministic, as is its gradient."""
     height, width = x.shape[-2:]
     if (height, width) == tuple(size):
         return x
     factor = size[0] // height
-    # Not on CUDA: its interpolation is fast, and cuDNN may compute a convolution in TensorFloat-32.
+    if x.device.type == "cuda" and max(height, width, *size) <= _SMALL:
+        return _resize_by_products(x, size)
+    # Not on CUDA, where cuDNN may compute a convolution in TensorFloat-32.
     if x.device.type == "cpu" and factor % 2 == 0 and tuple(size) == (height * factor, width * factor):
         return _enlarge(x, factor)
     if torch.is_grad_enabled() and x.requires_grad:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extracter.search.align_loops import align_queries
-from extracter.search.block_grid import locate
+from extracter.search.block_grid import constants, locate
 from extracter.search.search import Matches, SearchConfig
 
 # Standard deviation of a window, in [-1, 1], below which it counts as flat: one grey level of 8 bits.
@@ -141,7 +141,7 @@ def _compare_in_parallel(
     deviations = windows.square().mean(2, keepdim=True).sqrt()
     windows = windows / (deviations.clamp(min=_FLAT) * side)  # of unit norm unless flat
     start, first = _starts(keys, grids, indices, cell)
-    width = torch.tensor([key.shape[-1] for key in keys], device=query.device)[first]
+    width = constants(tuple(key.shape[-1] for key in keys), query.device)[first]
     flat = torch.cat([key.flatten(1) for key in keys], 1)  # N, pixels of all references
     line = torch.arange(side + 2 * reach, device=query.device)
     steps = torch.arange(-reach, reach + 1, device=query.device).abs()
@@ -175,8 +175,8 @@ def _starts(
     """For each match the first pixel of its window in all references laid out flat, and its reference's number."""
     first, row, column = locate(indices, grids)
     pixels = [key.shape[-2] * key.shape[-1] for key in keys]
-    begin = torch.tensor([0, *pixels], device=indices.device).cumsum(0)[first]
-    width = torch.tensor([key.shape[-1] for key in keys], device=indices.device)[first]
+    begin = constants((0, *pixels), indices.device).cumsum(0)[first]
+    width = constants(tuple(key.shape[-1] for key in keys), indices.device)[first]
     return begin + row * cell * width + column * cell, first
 
 

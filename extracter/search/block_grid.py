@@ -1,6 +1,7 @@
 """Patches of k = 3s, p = s as 3 x 3 neighbourhoods on a grid of s x s blocks; search and transfer share it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -59,13 +60,19 @@ def neighbour_index(grids: Sequence[tuple[int, int]], device: torch.device) -> T
     return torch.cat(maps, dim=1)
 
 
+@lru_cache(maxsize=256)
+def constants(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Integers as a tensor on a device, kept: to bring them there makes the host wait for a GPU."""
+    return torch.tensor(values, device=device)
+
+
 def locate(indices: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Reference, row and column of keys that are counted on from one reference to the next; shaped as `indices`."""
-    counts = torch.tensor([rows * columns for rows, columns in grids], device=indices.device)
+    counts = constants(tuple(rows * columns for rows, columns in grids), indices.device)
     ends = counts.cumsum(0)
     number = torch.bucketize(indices.contiguous(), ends, right=True).clamp(max=len(grids) - 1)
     within = indices - (ends - counts)[number]
-    across = torch.tensor([columns for _, columns in grids], device=indices.device)[number]
+    across = constants(tuple(columns for _, columns in grids), indices.device)[number]
     return number, within.div(across, rounding_mode="floor"), within % across
 
 

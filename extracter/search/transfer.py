@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extracter.search.block_grid import block_sources, grid_of, locate, neighbour_index
+from extracter.search.block_grid import block_sources, constants, grid_of, locate, neighbour_index
 from extracter.search.numba_loops import gather_row
 from extracter.search.search import SearchConfig
 
@@ -130,8 +130,8 @@ def pixel_sources(
     device = indices.device
     grids = [(height // block, width // block) for height, width in sizes]
     number, row, column = locate(indices, grids)
-    height, width = (torch.tensor(side, device=device)[number] for side in zip(*sizes, strict=True))
-    first = torch.tensor([0, *(h * w for h, w in sizes)], device=device).cumsum(0)
+    height, width = (constants(side, device)[number] for side in zip(*sizes, strict=True))
+    first = constants((0, *(h * w for h, w in sizes)), device).cumsum(0)
     outside = first[-1]
     # A patch lends its block d to the output block at its query's place + d.
     near = torch.arange(9, device=device)
