@@ -126,7 +126,7 @@ def _download_pinned(
 def _download_folder(name: str, folder: str, out: Path, every: int) -> list[Entry]:
     """Copy the user's own photographs."""
     key = f"data.train.folder: {folder}" if name == "train" else f"data.tests.{name}.folder: {folder}"
-    if not Path(folder).is_dir():
+    if not Path(folder).expanduser().is_dir():
         raise UserError(f"{key}: no such folder; correct the path")
     with supplied.opened(key, Path(folder), out) as (root, images):
         chosen = _every(name, "photographs", [{"path": path} for path in images], every)

@@ -1,5 +1,6 @@
 """Sets that the user supplies: a folder of photographs, or a published set as a folder or an archive."""
 
+import os
 import re
 import tempfile
 from collections import defaultdict
@@ -21,17 +22,27 @@ Chosen = dict[str, str]
 
 
 def images_below(folder: Path) -> list[str]:
-    """Images in a folder and its subfolders, relative to it, sorted; hidden folders are left out."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if is_image(path) and path.is_file())
-    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    """Images in a folder and its subfolders, relative to it, sorted. Links are followed, hidden folders left out."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real not in seen:
+            paths = (Path(place, name) for name in files)
+            found += [path.relative_to(folder).as_posix() for path in paths if is_image(path) and path.is_file()]
+        seen.add(real)
+    return sorted(found)
 
 
 def files_of(supplied: str | None) -> list[str]:
     """The files that a folder or archive consists of, for the workflow: a change of one is a change of the set."""
-    if supplied is None or not Path(supplied).exists():
+    if supplied is None:
         return []
-    path = Path(supplied)
-    return [supplied] if path.is_file() else [str(path / image) for image in images_below(path)]
+    path = Path(supplied).expanduser()
+    if not path.exists():
+        return []
+    return [str(path)] if path.is_file() else [str(path / image) for image in images_below(path)]
 
 
 @contextmanager
@@ -46,6 +57,7 @@ def opened(key: str, supplied: Path, scratch: Path) -> Iterator[tuple[Path, list
     Raises:
         UserError: there is nothing of this name, or no image in it.
     """
+    supplied = supplied.expanduser()
     if not supplied.exists():
         raise UserError(f"{key}: {supplied}: no such folder or archive; correct the path")
     scratch.mkdir(parents=True, exist_ok=True)

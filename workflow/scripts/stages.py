@@ -3,6 +3,7 @@
 Each stage is one call of Snakemake for the files that the stage owes. A test holds the stages against the rules.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -62,7 +63,7 @@ def _data_stages(preset: params.Preset, names: list[str]) -> Iterator[tuple[str,
     data = preset.data
     for name in names:
         source = data.train if name == "train" else data.tests[name]
-        supplied = data.local.get(name) or source.folder or PUBLISHED
+        supplied = os.path.expanduser(data.local.get(name) or source.folder or PUBLISHED)
         keys = [
             key for key in projection.download_keys(name) if not key.startswith("data.local.") or name in data.local
         ]

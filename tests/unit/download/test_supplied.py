@@ -225,3 +225,15 @@ def test_the_files_that_the_workflow_watches(tmp_path):
     assert supplied.files_of(str(tmp_path / "mine")) == [str(tmp_path / "mine" / name) for name in ("a.jpg", "b/2.png")]
     assert supplied.files_of(str(tmp_path / "mine/a.jpg")) == [str(tmp_path / "mine/a.jpg")]
     assert supplied.files_of(str(tmp_path / "nix")) == supplied.files_of(None) == []
+
+
+def test_linked_folders_and_the_home_folder(tmp_path, monkeypatch):
+    write(tmp_path / "elsewhere", ["b.png", ".hidden/c.png"])
+    write(tmp_path / "photos", ["a.png"])
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "loop").symlink_to(tmp_path / "photos")
+    assert supplied.images_below(tmp_path / "photos") == ["a.png", "link/b.png"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert supplied.files_of("~/photos") == [str(tmp_path / "photos" / name) for name in ("a.png", "link/b.png")]
+    with supplied.opened("key", Path("~/photos"), tmp_path / "scratch") as (folder, images):
+        assert (folder, images) == (tmp_path / "photos", ["a.png", "link/b.png"])
