@@ -9,6 +9,7 @@ import struct
 from typing import NamedTuple
 
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
+_ACROSS, _DOWN, _UNIT = 0x011A, 0x011B, 0x0128
 _EXIF_IFD, _PIXEL_WIDTH, _PIXEL_HEIGHT = 0x8769, 0xA002, 0xA003
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I"}
@@ -39,6 +40,29 @@ def orientation(block: bytes) -> int:
     entry = entries.get(ORIENTATION)
     value = _number(block, order, entry) if entry else None
     return value if value in range(1, 9) else 1
+
+
+def resolution(block: bytes) -> tuple[float, float] | None:
+    """Pixels per inch across and down; None where the block does not say.
+
+    Raises:
+        ValueError: the block has no readable directory.
+    """
+    order, entries, _ = directory(block)
+    unit = _number(block, order, entries[_UNIT]) if _UNIT in entries else 2
+    values = [_number(block, order, entries[tag]) if tag in entries else None for tag in (_ACROSS, _DOWN)]
+    if unit not in (2, 3) or None in values or min(values) < 2:
+        return None
+    inches = 2.54 if unit == 3 else 1.0
+    return (values[0] * inches, values[1] * inches)
+
+
+def of_resolution(dpi: tuple[float, float]) -> bytes:
+    """A block that says nothing but a resolution in pixels per inch."""
+    rows = struct.pack("<HHII", _ACROSS, 5, 1, 50) + struct.pack("<HHII", _DOWN, 5, 1, 58)
+    rows += struct.pack("<HHIHH", _UNIT, _SHORT, 1, 2, 0)
+    values = b"".join(struct.pack("<II", round(100 * value), 100) for value in dpi)
+    return struct.pack("<2sHIH", b"II", 42, 8, 3) + rows + bytes(4) + values
 
 
 def upright(block: bytes) -> bytes:

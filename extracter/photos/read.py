@@ -197,7 +197,8 @@ def _turned(photo: Photo, orientation: int = 1) -> Photo:
         try:
             found = exif.orientation(metadata.exif)
             orientation = found if found != 1 else orientation
-            metadata = replace(metadata, exif=exif.upright(metadata.exif))
+            dpi = metadata.dpi or exif.resolution(metadata.exif)
+            metadata = replace(metadata, exif=exif.upright(metadata.exif), dpi=dpi)
         except ValueError as error:
             metadata, notes = replace(metadata, exif=None), (*notes, f"left out damaged EXIF data ({error})")
     if metadata.xmp is not None:

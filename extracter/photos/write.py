@@ -109,6 +109,8 @@ def _options(photo: Photo, suffix: str, quality: int | None) -> dict:
         options["exif"] = b"Exif\0\0" + metadata.exif
     if metadata.xmp:
         options["xmp"] = metadata.xmp
+    if suffix in (".webp", ".avif") and metadata.dpi and not metadata.exif:  # they hold a resolution in no other way
+        options["exif"] = b"Exif\0\0" + exif.of_resolution(metadata.dpi)
     if suffix == ".webp":
         return options | ({"lossless": True} if quality is None else {"quality": quality})
     options["quality"] = quality or QUALITIES[suffix]

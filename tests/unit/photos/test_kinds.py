@@ -351,6 +351,7 @@ def test_metadata_goes_from_format_to_format(tmp_path, suffix, deep):
         assert image.info["icc_profile"] == srgb()
     again = read_photo(path)
     assert again.metadata.xmp == xmp.replace(b'"6"', b'"1"')
+    # In WebP and AVIF the resolution is a part of EXIF, which says nothing of it here.
     assert again.metadata.dpi == pytest.approx((200, 300), abs=0.1) or suffix in (".webp", ".avif")
     write_photo(photo, path, strip=True)
     again = read_photo(path)
@@ -359,6 +360,15 @@ def test_metadata_goes_from_format_to_format(tmp_path, suffix, deep):
     assert again.icc == srgb()
     with Image.open(path) as image:
         assert not {271, 0x8769} & set(image.getexif())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
+def test_a_resolution_without_exif(suffix):
+    photo = decode_photo(pillow(Image.fromarray(SHALLOW), "PNG", dpi=(300, 150)), "a.png")
+    again = decode_photo(encode_photo(photo, suffix), "a")
+    assert again.metadata.dpi == pytest.approx((300, 150), abs=0.5)
+    photo = decode_photo(pillow(Image.fromarray(SHALLOW), "JPEG"), "a.jpg")
+    assert photo.metadata.dpi is None
 
 
 def test_exif_too_large_for_jpeg_is_left_out():
