@@ -288,7 +288,9 @@ class Train(Block):
     critic_lr: Positive = Field(description="learning rate of the critic's Adam")
     critic_beta1: Fraction = Field(description="beta1 of the critic's Adam")
     critic_beta2: Fraction = Field(description="beta2 of the critic's Adam")
-    swap: Share = Field(description="probability that input and reference are exchanged")
+    swap: Share = Field(
+        description="probability that input and reference are exchanged; no effect where their sizes differ"
+    )
     turn_apart: Share = Field(
         description="probability that the reference is flipped and rotated independently of the input"
     )
