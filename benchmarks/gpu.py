@@ -18,7 +18,18 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("numpy", "PIL", "pydantic", "typer", "lightning_fabric", "huggingface_hub", "safetensors", "skimage", "rich")
+NEEDED = (
+    "numpy",
+    "PIL",
+    "pydantic",
+    "typer",
+    "lightning_fabric",
+    "huggingface_hub",
+    "safetensors",
+    "skimage",
+    "rich",
+    "yaml",
+)
 # Seconds: a cell that would take longer, by its arithmetic, is left out.
 LONGEST = 4.0
 
@@ -135,11 +146,12 @@ def demo(device: str, out: Path, tiny: bool) -> None:
     """The demo preset's steps: data, both phases of training, evaluation, a kernel, an enlarged photograph."""
     import subprocess
 
+    import yaml
+
     folder = out / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    config = json.loads(json.dumps(_demo_params(tiny)))
     parameters = folder / "params.yaml"
-    parameters.write_text(json.dumps(config))  # JSON is YAML
+    parameters.write_text(yaml.safe_dump(_demo_params(tiny)))
     data, common = folder / "data", ["--params", str(parameters)]
     steps = [["download", name, "--out", f"{data}/raw/{name}"] for name in ("train", "set14")]
     steps += [

@@ -22,8 +22,6 @@ def test_forward_and_losses(family, tiny_preset):
     weights = losses_of(family, "full", tiny_preset.loss)
     with FakeTensorMode(), torch.device("cuda:0"):
         network = build_model(family, tiny_preset.model, tiny_preset.search).train()
-        if network.search is not None:  # the networks are tested here, and the block search by itself
-            network.search = replace(network.search, method="chunked")
         objective = Objective(replace(weights, perc=0.0), network, "random", 4, 0)
         # Without its first weights, which need numbers.
         objective.vgg = VGG19(depth=5, width=4, whole_stage=weights.perc_layer == "conv5_4")

@@ -3,17 +3,20 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from extracter import params, projection
+from extracter.data import manifest, pair_arrays
 from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.training import train
@@ -99,10 +102,15 @@ def test_both_phases_in_mixed_precision(tiny_preset, tiny_pairs, tmp_path):
     assert json.loads((tmp_path / "extracter/training.json").read_text())["phase"] == "full"
 
 
-@pytest.mark.parametrize("phase", ["rec", "full"])
-def test_interrupted_and_resumed_equals_uninterrupted(tiny_preset, tiny_pairs, rec, tmp_path, monkeypatch, phase):
+@pytest.mark.parametrize(
+    ("phase", "changes"),
+    [("rec", {}), ("full", {}), ("rec", {"ema": 0.9, "precision": "bf16-mixed", "clip": 1.0})],
+)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    tiny_preset, tiny_pairs, rec, tmp_path, monkeypatch, phase, changes
+):
     start = None if phase == "rec" else rec
-    preset = with_train(tiny_preset, checkpoint_every=1)
+    preset = with_train(tiny_preset, checkpoint_every=1, **changes)
     run(preset, tiny_pairs, tmp_path / "whole", start=start)
     save, saved = train._save, []
 
@@ -237,6 +245,24 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_preset, tiny_pairs, tmp_path
     beyond_float32 = tiny_preset.model_copy(update={"loss": tiny_preset.loss.model_copy(update={"rec": 1e39})})
     with pytest.raises(UserError, match="the loss is not finite at step 1"):
         run(beyond_float32, tiny_pairs, tmp_path / "a")
+
+
+def test_a_flat_validation_pair_does_not_hide_the_others(tiny_preset, tiny_pairs, tmp_path):
+    """The network starts at bicubic, which is exact on a flat image: its PSNR alone would be infinite."""
+    folder = tmp_path / "pairs"
+    shutil.copytree(tiny_pairs, folder)
+    for name in pair_arrays.ARRAYS:
+        path = folder / f"validation_{name}.npy"
+        np.save(path, np.concatenate((np.zeros_like(np.load(path)), np.load(path))))
+    with (folder / "pairs.csv").open("a", newline="") as file:
+        csv.writer(file).writerow([1, "flat", "flat", "validation", "warped", ""])
+    files = [manifest.describe(folder, p.name) for p in sorted(folder.iterdir()) if p.name != manifest.NAME]
+    manifest.write(folder, "train", "demo", stand_in=True, files=files)
+    run(with_train(tiny_preset, lr=1.0e-2), folder, tmp_path / "a")
+    figures = [float(row["validation_psnr"]) for row in csv.DictReader((tmp_path / "a/train_log.csv").open())]
+    assert all(10 < figure < 60 for figure in figures)
+    training = json.loads((tmp_path / "a/training.json").read_text(), parse_constant=pytest.fail)
+    assert training["validation_psnr"] == max(figures)
 
 
 def test_dfe_at_rate_zero_keeps_its_weights(tiny_preset, tiny_pairs, tmp_path):

@@ -1,0 +1,86 @@
+"""One training step: nothing that a GPU would be waited for, precision where it is due, and float16's scale."""
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
+
+from extracter.benchmarks.launches import count_launches
+from extracter.data.datasets import TrainingPairs
+from extracter.image_tensors import to_signed
+from extracter.models.checkpoint import build_model
+from extracter.search import correlation, transfer
+from extracter.search import search as search_module
+from extracter.training.objective import losses_of
+from extracter.training.step import Learner
+
+CPU = torch.device("cpu")
+
+
+def make_learner(preset, pairs: TrainingPairs, fabric: Fabric, *, phase: str = "full", **changes) -> Learner:
+    params = preset.train.model_copy(update=changes)
+    torch.manual_seed(0)
+    network = build_model("extracter", preset.model, preset.search)
+    network.initialise("random", 0)
+    terms = losses_of("extracter", phase, preset.loss)
+    size = pairs.size if phase == "full" else None
+    return Learner(fabric, network, preset.model, terms, params, steps=9, seed=1, size=size)
+
+
+def test_a_step_waits_for_nothing(tiny_preset, tiny_pairs, monkeypatch):
+    monkeypatch.setattr(correlation, "merge_row", None)
+    monkeypatch.setattr(transfer, "gather_row", None)
+    monkeypatch.setattr(search_module, "_on_cpu", lambda x: False)
+    # Adam reads its step counter, which is on the CPU whatever the device.
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)
+    pairs = TrainingPairs(tiny_pairs)
+    learner = make_learner(tiny_preset, pairs, Fabric(accelerator="cpu", devices=1), clip=1.0, ema=0.0)
+    batch = pairs.batch(0, tiny_preset.train, 1)
+    assert all(images.dtype == torch.uint8 for images in batch.values())
+    learner.step(0, batch)
+    counts = count_launches(lambda: learner.step(1, batch), CPU)
+    assert counts.waits == 0
+    assert counts.launches > 500
+
+
+def test_the_average_counts_on_the_cpu(tiny_preset, tiny_pairs):
+    """`_move_average` reads that counter in each step."""
+    pairs = TrainingPairs(tiny_pairs)
+    learner = make_learner(tiny_preset, pairs, Fabric(accelerator="cpu", devices=1), phase="rec", ema=0.9)
+    assert learner.average.n_averaged.device.type == "cpu"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_first_loss_is_that_of_bicubic_in_every_precision(tiny_preset, tiny_pairs, precision):
+    """Images and the bicubic skip are not rounded: a network that starts at bicubic has exactly its loss."""
+    pairs = TrainingPairs(tiny_pairs)
+    batch = pairs.batch(0, tiny_preset.train, 1)
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    learner = make_learner(tiny_preset, pairs, fabric)
+    measured = learner.step(0, batch)
+    bicubic = (to_signed(batch["lr_up"]) - to_signed(batch["hr"])).abs().mean()
+    assert measured["rec"] == bicubic
+    assert all(value.dtype == torch.float32 for value in measured.values())
+
+
+def test_float16_survives_overflow_and_resumes_with_its_scale(tiny_preset, tiny_pairs):
+    pairs = TrainingPairs(tiny_pairs)
+    batch = pairs.batch(0, tiny_preset.train, 1)
+
+    def start() -> Learner:
+        # The scale is far too large at first, as 65,536 may be: gradients are infinite and the step is left out.
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
+        precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=[precision])
+        return make_learner(tiny_preset, pairs, fabric, phase="rec", clip=1.0)
+
+    learner = start()
+    before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+    learner.step(0, batch)
+    assert all(torch.equal(before[name], value) for name, value in learner.network.state_dict().items())
+    state = learner.parts["precision"].state_dict()
+    assert state["scale"] == 2.0**119
+    again = start()
+    again.parts["precision"].load_state_dict(state)
+    again.step(0, batch)
+    assert again.parts["precision"].state_dict()["scale"] == 2.0**118
