@@ -1,12 +1,12 @@
 """Fixtures shared by the unit tests: small photographs, training sets, networks and parameter blocks."""
 
 import csv
-import os
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from devices import DEVICE
 from PIL import Image
 
 from extracter import params
@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def device() -> str:
     """Where the tests compute: the environment variable EXTRACTER_TEST_DEVICE, by default the CPU."""
-    return os.environ.get("EXTRACTER_TEST_DEVICE", "cpu")
+    return DEVICE
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from statistics import mean
 
 import numpy as np
 import pytest
+from devices import DEVICE
 from evaluation_setup import preset, write_checkpoint, write_test_set
 from PIL import Image
 
@@ -26,7 +27,7 @@ def run(variant: str, images: Path, checkpoint: Path | None, out: Path, **change
         "timings": out / "timings.csv",
         "model": parameters.model,
         "search": parameters.search,
-        "device": "cpu",
+        "device": DEVICE,
         **changes,
     }
     evaluate(variant, images, checkpoint, out / "rows.csv", out / "summary.json", out / "sr", **arguments)

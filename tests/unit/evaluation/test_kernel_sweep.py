@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from evaluation_setup import preset, write_checkpoint, write_test_set
 
 from extracter.data.datasets import TestSet
+from extracter.device import choose_device
 from extracter.errors import UserError
 from extracter.evaluation import kernel_sweep as module
 from extracter.evaluation.evaluate import load_network, run_network
@@ -16,7 +18,7 @@ from extracter.memory import MIB, PeakMemory
 from extracter.metrics import psnr_y
 from extracter.search.search import SearchConfig
 
-CPU = torch.device("cpu")
+CPU, WHERE = torch.device("cpu"), choose_device(DEVICE)
 
 
 def sweep(tmp_path, kernel, method, budget_gib=1.0):
@@ -24,7 +26,7 @@ def sweep(tmp_path, kernel, method, budget_gib=1.0):
     model, search = preset().model, preset().search.model_copy(update={"memory": 1.0})
     kernel_sweep(
         images, weights, kernel, method, tmp_path / "k.json",
-        model=model, search=search, budget_gib=budget_gib, timings=tmp_path / "timings.json", device="cpu",
+        model=model, search=search, budget_gib=budget_gib, timings=tmp_path / "timings.json", device=DEVICE,
     )  # fmt: skip
     return json.loads((tmp_path / "k.json").read_text()) | json.loads((tmp_path / "timings.json").read_text())
 
@@ -45,9 +47,9 @@ def test_a_run_that_fits_scores_the_whole_image_for_every_kernel(prepared, kerne
     assert result["seconds"] > 0
     assert 0 < result["peak_memory_mib"] < budget_gib * 1024
     # Worked out in this process, by the evaluation's own way of running a network.
-    network = load_network(prepared / "weights", preset().search, CPU)
+    network = load_network(prepared / "weights", preset().search, WHERE)
     network.search = SearchConfig(kernel, kernel // 3, kernel // 3, "two_stage", method)
-    scores = [psnr_y(inputs.hr_pixels, run_network(network, inputs, CPU)) for inputs in TestSet(prepared / "set")]
+    scores = [psnr_y(inputs.hr_pixels, run_network(network, inputs, WHERE)) for inputs in TestSet(prepared / "set")]
     assert result["psnr_y"] == pytest.approx(np.mean(scores), abs=1e-3)
 
 

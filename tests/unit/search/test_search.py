@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from devices import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -25,8 +26,8 @@ def features(seed: int, channels: int, height: int, width: int, levels: int = 0,
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, channels, height, width)
     if levels:
-        return torch.randint(0, levels, shape, generator=generator).float()
-    return torch.randn(shape, generator=generator)
+        return torch.randint(0, levels, shape, generator=generator).float().to(DEVICE)
+    return torch.randn(shape, generator=generator).to(DEVICE)
 
 
 def plain_correlation(query: torch.Tensor, keys: list[torch.Tensor], config: SearchConfig) -> torch.Tensor:
@@ -177,8 +178,8 @@ def test_walk_is_the_same_whatever_the_tiles_and_the_memory_format(rows, key_row
 
 
 def test_ties_go_to_the_lower_index_and_missing_ranks_score_zero():
-    query = torch.ones(1, 1, 3, 3)
-    key = torch.ones(1, 1, 1, 1)
+    query = torch.ones(1, 1, 3, 3, device=DEVICE)
+    key = torch.ones(1, 1, 1, 1, device=DEVICE)
     config = SearchConfig(1, 1, 0, "direct")
     for method in METHODS:
         found = search(query, [key, key, key], 5, dataclasses.replace(config, method=method))
@@ -191,7 +192,7 @@ def test_ties_go_to_the_lower_index_and_missing_ranks_score_zero():
 
 def test_all_zero_patches_score_zero():
     config = SearchConfig(3, 1, 1, "direct")
-    found = search(torch.zeros(1, 2, 4, 4), [features(3, 2, 4, 4)], 2, config)
+    found = search(torch.zeros(1, 2, 4, 4, device=DEVICE), [features(3, 2, 4, 4)], 2, config)
     assert (found.scores == 0).all()
     assert found.scores.isfinite().all()
 
@@ -246,13 +247,13 @@ def test_transfer_equals_its_definition(kernel, scale, height, width, references
     ]
     keys = sum(config.count(v.shape[-2] // scale) * config.count(v.shape[-1] // scale) for v in values)
     rows, columns = (config.count(side) for side in size)
-    indices = torch.randint(0, keys, (2, rows * columns), generator=torch.Generator().manual_seed(seed))
+    indices = torch.randint(0, keys, (2, rows * columns), generator=torch.Generator().manual_seed(seed)).to(DEVICE)
     found, again = transfer(values, torch.stack((indices, indices), 1), size, scale, config)
     assert torch.equal(found, again)
 
     k, s, p = (scale * x for x in (config.kernel, config.stride, config.padding))
     patches = torch.cat([F.unfold(v, k, padding=p, stride=s) for v in values], 2)
-    total = torch.zeros(2, 2, scale * size[0] + 2 * p, scale * size[1] + 2 * p)
+    total = torch.zeros(2, 2, scale * size[0] + 2 * p, scale * size[1] + 2 * p, device=DEVICE)
     counts = torch.zeros_like(total)
     for n in range(2):
         for q in range(rows * columns):
@@ -271,7 +272,7 @@ def test_gradient_of_transfer(kernel):
     value = features(8, 2, 2 * config.padded(4), 2 * config.padded(5)).double().requires_grad_()
     count = config.count(config.padded(4)) * config.count(config.padded(5))
     queries = config.count(size[0]) * config.count(size[1])
-    indices = torch.randint(0, count, (1, queries), generator=torch.Generator().manual_seed(9))
+    indices = torch.randint(0, count, (1, queries), generator=torch.Generator().manual_seed(9)).to(DEVICE)
     assert torch.autograd.gradcheck(lambda v: transfer([v], indices.unsqueeze(1), size, 2, config)[0], (value,))
 
 

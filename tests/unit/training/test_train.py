@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from safetensors.torch import load_file
 
 from extracter import params, projection
@@ -33,9 +34,9 @@ def run(
     phase: str | None = None,
 ) -> None:
     """Train; with a start all losses, unless told otherwise."""
-    blocks = (getattr(preset, name) for name in NAMES)
+    blocks = (getattr(preset, name, None) for name in NAMES)
     phase = phase or ("full" if start else "rec")
-    train.train(family, pairs, out, out.with_suffix(".state"), *blocks, phase=phase, start=start, device="cpu")
+    train.train(family, pairs, out, out.with_suffix(".state"), *blocks, phase=phase, start=start, device=DEVICE)
 
 
 def with_train(preset: params.Preset, **changes) -> params.Preset:
@@ -146,7 +147,7 @@ def test_killed_process_resumes_to_the_same_weights(tiny_preset, tiny_pairs, tmp
             "--params",
             blocks,
             "--device",
-            "cpu",
+            DEVICE,
         ]
         command += ["--pairs", tiny_pairs, "--out", out, "--state", out.with_suffix(".state")]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def network(seed: int = 0, ttsr: bool = False, **changes):
         for name, weight in model.named_parameters():
             if not name.startswith("dfe") and weight.ndim == 4:
                 weight.mul_(1.5)
-    return model.eval()
+    return model.eval().to(DEVICE)
 
 
 def images(seed: int, lr: tuple[int, int], refs: list[tuple[int, int]], dtype=np.uint8) -> engine.Inputs:
@@ -75,10 +76,10 @@ def whole(model, inputs: engine.Inputs, matches: Matches) -> torch.Tensor:
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(stm, "search", compare)
         return model(
-            to_signed(inputs.lr),
-            to_signed(inputs.lr_up),
-            [to_signed(x) for x in inputs.refs],
-            [to_signed(x) for x in inputs.refs_du],
+            to_signed(inputs.lr).to(DEVICE),
+            to_signed(inputs.lr_up).to(DEVICE),
+            [to_signed(x).to(DEVICE) for x in inputs.refs],
+            [to_signed(x).to(DEVICE) for x in inputs.refs_du],
         )
 
 
@@ -94,7 +95,7 @@ def difference(model, inputs: engine.Inputs, memory: float, edge: int | None = N
             patch.setattr(engine, "least_needed", lambda *_: 0)
             patch.setattr(engine, "plan_tiles", lambda m, margins, area, bytes_: (area.split(edge, edge), bytes_))
         sr, matches = engine.super_resolve(model, floating(inputs), memory=memory)
-    wanted = whole(model, inputs, matches)
+    wanted = whole(model, inputs, matches).cpu()
     assert wanted.std() > 0.05
     return float((to_signed(sr) - wanted).abs().max())
 
