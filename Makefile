@@ -29,6 +29,11 @@ MOVED := $(shell rm -f .venv/.locked .venv/.complete)
 endif
 endif
 
+# Snakemake and DVC keep caches in the home folder, which a container may not let them write.
+ifneq ($(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null && [[ -w "$$cache" ]] && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+endif
+
 setup: .venv/.complete
 
 # The marks are written last: an installation that was interrupted is begun afresh; a complete one is brought up to date.

@@ -143,7 +143,11 @@ def test_the_environment_of_a_moved_folder_is_made_again(tmp_path):
     assert "moved" not in done.stdout
 
 
-def test_a_home_that_cannot_be_written_is_no_matter(shared):
-    said = shared.snakemake("--dry-run", HOME="/proc/none", XDG_CACHE_HOME="/proc/none/cache")
-    assert "Traceback" not in said
-    assert "Nothing to be done" in said
+def test_a_home_that_cannot_be_written_is_no_matter(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command = ["make", "--eval", "show: ; @echo cache=$$XDG_CACHE_HOME", "show"]
+    for home, cache in (("/proc/none", tmp_path / ".cache"), (tmp_path, "")):
+        environment = {**os.environ, "HOME": str(home)}
+        environment.pop("XDG_CACHE_HOME", None)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == f"cache={cache}"
