@@ -5,6 +5,7 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 from project import ORDINARY, ROOT, Project
@@ -145,9 +146,17 @@ def test_the_environment_of_a_moved_folder_is_made_again(tmp_path):
 
 def test_a_home_that_cannot_be_written_is_no_matter(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    command = ["make", "--eval", "show: ; @echo cache=$$XDG_CACHE_HOME", "show"]
+    command = ["make", "--eval", "show: ; @echo cache=$${XDG_CACHE_HOME:-}", "show"]
     for home, cache in (("/proc/none", tmp_path / ".cache"), (tmp_path, "")):
         environment = {**os.environ, "HOME": str(home)}
         environment.pop("XDG_CACHE_HOME", None)
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == f"cache={cache}"
+
+
+def test_a_command_writes_no_control_codes_into_a_file(tmp_path):
+    environment = {**os.environ, "FORCE_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "extracter.cli", "show", str(ROOT / "results/tables/table1_metrics.md")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "| Extracter-rec" in done.stdout
