@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,7 +98,8 @@ def batch_bar(costs: Sequence[float]) -> Iterator[Callable[[int, str], Callable[
         A function that begins a piece, given its number and description, and returns what reports its progress, called
         with (phase, steps done, steps).
     """
-    total, started = sum(costs), time.monotonic()
+    over = [0.0, *accumulate(costs)]
+    total, started = over[-1], time.monotonic()
     with _bar(TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")) as progress:
         task = progress.add_task("", total=total, left="")
 
@@ -109,7 +111,7 @@ def batch_bar(costs: Sequence[float]) -> Iterator[Callable[[int, str], Callable[
             progress.update(task, description=escape(description), completed=done, left=left)
 
         def begin(number: int, description: str) -> Callable[[str, int, int], None]:
-            before = sum(costs[:number])
+            before = over[number]
             label = f"{number + 1}/{len(costs)} {description}"
 
             def report(phase: str, done: int, steps: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from extracter.errors import UserError
 from extracter.inference.plan import Job, Plan, check_space, check_writable, is_folder, named, plan, why_impossible
-from extracter.inference.provenance import Record, read_record, record_of, settings_digest, with_record
+from extracter.inference.provenance import Record, model_digest, read_record, record_of, settings_digest, with_record
 from extracter.inference.tiling.engine import Report
 from extracter.inference.upscaler import Result, Upscaler
 from extracter.memory import is_allocation_failure
@@ -50,21 +50,48 @@ class Options:
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
 class _References:
     """Photographs for all images, the files they came from, and folders that hold one for each image."""
 
-    common: Sequence[Photo]
-    files: Sequence[Path]
-    folders: Sequence[Path]
+    def __init__(self, refs: Sequence[Path]):
+        self.files = [ref for ref in refs if not is_folder(ref)]
+        self.common = [_read(ref) for ref in self.files]
+        self.folders = [ref for ref in refs if is_folder(ref)]
+        self._by_name: dict[Path, dict[str, list[Path]]] = {}
 
     def of(self, job: Job) -> list[Path]:
-        """The files in folders that belong to one image.
+        """The files in folders that belong to one image: the same name, of any format, upper and lower case alike.
+
+        Where the image lies in a subfolder, one of the same subfolder goes first.
 
         Raises:
             UserError: a folder has none, or several.
         """
-        return [_namesake(job, folder) for folder in self.folders]
+        return [self._namesake(job, folder) for folder in self.folders]
+
+    def _namesake(self, job: Job, folder: Path) -> Path:
+        found: list[Path] = []
+        for place in dict.fromkeys((folder / job.below, folder)):
+            found = self._named(place).get(same_name(job.image.stem), [])
+            found = [entry for entry in found if entry.stem == job.image.stem] or found
+            if len(found) == 1:
+                return found[0]
+            if found:
+                break
+        what, name = f"{len(found)} references" if found else "no reference", shown(job.image.stem)
+        raise UserError(f"{shown(job.image)}: {what} of this name in {shown(folder)}; one image named {name} is wanted")
+
+    def _named(self, folder: Path) -> dict[str, list[Path]]:
+        """The photographs of a folder by what their names have in common; each folder is listed once."""
+        if folder not in self._by_name:
+            self._by_name[folder] = named = {}
+            try:
+                entries = sorted(folder.iterdir()) if is_folder(folder) else []
+            except OSError as error:
+                raise UserError(f"{shown(folder)}: cannot be read ({error.strerror}); check its permissions") from None
+            for entry in filter(is_photo, entries):
+                named.setdefault(same_name(entry.stem), []).append(entry)
+        return self._by_name[folder]
 
 
 def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, options: Options) -> int:
@@ -84,9 +111,9 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
             read.
     """
     planned = plan(images, out, options.kind, options.scale, options.suffix)
-    files = [ref for ref in refs if not is_folder(ref)]
-    references = _References([_read(ref) for ref in files], files, [ref for ref in refs if is_folder(ref)])
+    references = _References(refs)
     folder = model_folder(options.model)
+    model = model_digest(folder)
     waiting: list[tuple[Job, Record]] = []
     searches: Counter[str] = Counter()
     failed = there = 0
@@ -94,7 +121,7 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
         failed += _say(problem)
     for job in planned.jobs:
         try:
-            record = _record(job, references, folder, options)
+            record = _record(job, references, model, options)
             if problem := why_impossible(job, options.scale, options.compare):
                 failed += _say(problem)
             elif job.out.exists() and not options.overwrite and _is_made_from(job, record):
@@ -179,10 +206,10 @@ def _named_search(result: Result) -> str:
     return f"{kind} search of {result.search.kernel}x{result.search.kernel} patches"
 
 
-def _record(job: Job, references: _References, folder: Path, options: Options) -> Record:
+def _record(job: Job, references: _References, model: str, options: Options) -> Record:
     """What the result of a job is made from."""
     files = [*references.files, *references.of(job)]
-    settings = settings_digest(folder, files, options.search, options.kernel, options.precision, options.scale)
+    settings = settings_digest(model, files, options.search, options.kernel, options.precision, options.scale)
     return record_of(job.image, settings)
 
 
@@ -202,32 +229,6 @@ def _is_made_from(job: Job, record: Record) -> bool:
     raise UserError(
         f"{shown(job.image)}: {shown(job.out)} {what}; choose another --out or --suffix, or replace it with --overwrite"
     )
-
-
-def _namesake(job: Job, folder: Path) -> Path:
-    """The reference of an image in a folder: the same name, of any format, upper and lower case alike.
-
-    Where the image lies in a subfolder, one of the same subfolder goes first.
-
-    Raises:
-        UserError: there is none, or several.
-    """
-    wanted = same_name(job.image.stem)
-    for place in dict.fromkeys((folder / job.below, folder)):
-        try:
-            entries = sorted(place.iterdir()) if place.is_dir() else []
-        except OSError as error:
-            raise UserError(f"{shown(place)}: cannot be read ({error.strerror}); check its permissions") from None
-        found = [entry for entry in entries if is_photo(entry) and same_name(entry.stem) == wanted]
-        exact = [entry for entry in found if entry.stem == job.image.stem]
-        found = exact or found
-        if len(found) == 1:
-            return found[0]
-        if found:
-            break
-    what = f"{len(found)} references" if found else "no reference"
-    name = shown(job.image.stem)
-    raise UserError(f"{shown(job.image)}: {what} of this name in {shown(folder)}; one image named {name} is wanted")
 
 
 def _say(problem: object) -> int:

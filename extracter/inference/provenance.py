@@ -38,16 +38,21 @@ def record_of(image: Path, settings: str) -> Record:
     return Record(image.name, fingerprint(image), settings)
 
 
-def settings_digest(model: Path, references: Sequence[Path], *options: object) -> str:
+def settings_digest(model: str, references: Sequence[Path], *options: object) -> str:
     """One digest of the model, the references and the options of a result.
 
     Args:
-        model: checkpoint folder.
+        model: of `model_digest`.
         references: their files.
         options: numbers and words.
     """
-    parts = [sha256(model / "model.safetensors"), sha256(model / "config.json"), *map(fingerprint, references)]
-    return hashlib.sha256(json.dumps([*parts, *options]).encode()).hexdigest()[:16]
+    parts = [model, *map(fingerprint, references), *options]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def model_digest(folder: Path) -> str:
+    """One digest of a checkpoint folder's weights and configuration."""
+    return sha256(folder / "model.safetensors") + sha256(folder / "config.json")
 
 
 def fingerprint(path: Path) -> str:
