@@ -13,6 +13,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/cluster.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -20,8 +21,23 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/record.smk"
 
 
+# Seconds of work each, some with the network or the repository: on a cluster they run where Snakemake does.
 localrules:
     all,
+    download,
+    collect_metrics,
+    collect_plots,
+    table_metrics,
+    table_parameters,
+    table_kernels,
+    figure_comparison,
+    figure_training,
+    figure_kernels,
+    evaluated,
+    swept,
+    tabulated,
+    drawn,
+    record,
 
 
 rule all:

@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -46,9 +45,6 @@ if "DVC_STAGE" in os.environ and not STAGED:
 
 # From here on the run prints a line a job; dry runs and commands such as --unlock print what Snakemake prints.
 reporter.install(workflow, PRESET, os.cpu_count() or 1)
-
-# Jobs share the processor's cores, but not a GPU.
-GPUS = 1 if shutil.which("nvidia-smi") else 0
 
 
 wildcard_constraints:
@@ -99,13 +95,23 @@ def get_all_cores(wildcards):
     return workflow.cores
 
 
+def get_memory(gib):
+    """Memory for a job of `gib` GiB, in MB; each new attempt of a job that failed is given as much again."""
+    return lambda wildcards, attempt: int(1024 * gib * attempt)
+
+
+def get_runtime(hours):
+    """Time limit of a job in minutes; more in each new attempt, as with memory."""
+    return lambda wildcards, attempt: 60 * hours * attempt
+
+
 def get_training_threads(wildcards):
-    """Threads of a training: half of the cores, since two networks train side by side; with a GPU one at a time, all.
+    """Threads of a training: half of the cores, since two networks train side by side; all where one GPU lets one train at a time.
 
     Results depend on the number of threads bit for bit, so it must not depend on which jobs happen to run together.
     Evaluations take one thread each for the same reason.
     """
-    return workflow.cores if GPUS else max(1, workflow.cores // 2)
+    return workflow.cores if LOCAL_GPUS == 1 else max(1, workflow.cores // 2)
 
 
 def get_matcher(wildcards):

@@ -28,6 +28,9 @@ rule prepare:
     conda:
         "../envs/extracter.yaml"
     threads: get_all_cores
+    resources:
+        mem_mb=get_memory(8),
+        runtime=get_runtime(4),
     params:
         blocks=get_prepare_blocks,
         version=get_version("prepare"),
@@ -45,6 +48,7 @@ if ABSENT:
             manifest="data/{state}/{preset}/{absent}/manifest.json",
         log:
             "logs/{preset}/absent/{absent}_{state}.log",
+        localrule: True
         conda:
             "../envs/extracter.yaml"
         threads: 1

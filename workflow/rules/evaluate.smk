@@ -15,6 +15,8 @@ rule evaluate:
     threads: 1
     resources:
         gpu=GPUS,
+        mem_mb=get_memory(8),
+        runtime=get_runtime(4),
     params:
         blocks=lambda wildcards: get_blocks(projection.evaluate_keys(wildcards.variant)),
         version=get_version("evaluate"),
@@ -44,7 +46,8 @@ rule kernel_sweep:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=int(1024 * (SETTINGS.evaluation.memory_budget_gib + 3)),
+        mem_mb=get_memory(SETTINGS.evaluation.memory_budget_gib + 3),
+        runtime=get_runtime(4),
     params:
         blocks=get_blocks(projection.kernel_keys()),
         version=get_version("kernel_sweep"),

@@ -1,3 +1,7 @@
+# `exec` leaves no shell between Snakemake and a training: a cluster that ends a job signals each of its processes, the
+# shell would end at once, and the training could not save its state.
+
+
 rule train_match:
     input:
         pairs="data/prepared/{preset}/train/manifest.json",
@@ -15,6 +19,8 @@ rule train_match:
     threads: get_training_threads
     resources:
         gpu=GPUS,
+        mem_mb=get_memory(16),
+        runtime=get_runtime(72),
     params:
         blocks=get_blocks(projection.match_keys()),
         version=get_version("train_match"),
@@ -22,7 +28,7 @@ rule train_match:
         pairs=subpath(input.pairs, parent=True),
         folder=subpath(output.config, parent=True),
     shell:
-        "extracter train-match --pairs {params.pairs} --out {params.folder} --state {params.state} "
+        "exec extracter train-match --pairs {params.pairs} --out {params.folder} --state {params.state} "
         "--checkpoint-every {EVERY} --timings results/{wildcards.preset}/timings/train_match/matcher.json "
         "--params {params.blocks:q} > {log} 2>&1"
 
@@ -45,6 +51,8 @@ rule train_rec:
     threads: get_training_threads
     resources:
         gpu=GPUS,
+        mem_mb=get_memory(16),
+        runtime=get_runtime(72),
     params:
         blocks=lambda wildcards: get_blocks(projection.train_keys(wildcards.family, "rec")),
         version=get_version("train_rec"),
@@ -54,7 +62,7 @@ rule train_rec:
         matcher=lambda wildcards, input: f"--matcher {Path(input.matcher[0]).parent}" if input.matcher else "",
         folder=subpath(output.config, parent=True),
     shell:
-        "extracter train-rec {wildcards.family} --pairs {params.pairs} {params.matcher} --out {params.folder} "
+        "exec extracter train-rec {wildcards.family} --pairs {params.pairs} {params.matcher} --out {params.folder} "
         "--state {params.state} "
         "--checkpoint-every {EVERY} --timings results/{wildcards.preset}/timings/train_rec/{wildcards.family}.json "
         "--params {params.blocks:q} > {log} 2>&1"
@@ -80,6 +88,8 @@ rule train_full:
     threads: get_training_threads
     resources:
         gpu=GPUS,
+        mem_mb=get_memory(16),
+        runtime=get_runtime(72),
     params:
         blocks=lambda wildcards: get_blocks(projection.train_keys(wildcards.family, "full")),
         version=get_version("train_full"),
@@ -88,7 +98,7 @@ rule train_full:
         start=subpath(input.config, parent=True),
         folder=subpath(output.config, parent=True),
     shell:
-        "extracter train-full {wildcards.family} --pairs {params.pairs} --start {params.start} --out {params.folder} "
+        "exec extracter train-full {wildcards.family} --pairs {params.pairs} --start {params.start} --out {params.folder} "
         "--state {params.state} --checkpoint-every {EVERY} "
         "--timings results/{wildcards.preset}/timings/train_full/{wildcards.family}.json "
         "--params {params.blocks:q} > {log} 2>&1"
