@@ -22,6 +22,9 @@ from extracter.errors import UserError
 from extracter.image_tensors import to_planes, to_tensor
 from extracter.params import Train
 
+# A whole batch.
+WHOLE = slice(None)
+
 
 @lru_cache(maxsize=4)
 def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
@@ -105,7 +108,9 @@ class TrainingPairs:
         """Whether the photographs stand in for the paper's."""
         return self.manifest["stand_in"]
 
-    def batches(self, steps: range, params: Train, seed: int, *, pin: bool) -> Iterator[dict[str, torch.Tensor]]:
+    def batches(
+        self, steps: range, params: Train, seed: int, *, pin: bool, part: slice = WHOLE
+    ) -> Iterator[dict[str, torch.Tensor]]:
         """The batches of training steps, each made while the step before it runs.
 
         Args:
@@ -113,10 +118,11 @@ class TrainingPairs:
             params: as for `batch`.
             seed: as for `batch`.
             pin: whether to put them in pinned memory, from which a GPU copies fastest.
+            part: as for `batch`.
         """
 
         def make(step: int) -> dict[str, torch.Tensor]:
-            batch = self.batch(step, params, seed)
+            batch = self.batch(step, params, seed, part)
             return {key: images.pin_memory() for key, images in batch.items()} if pin else batch
 
         # A GPU takes batches faster than one thread makes them; on a CPU more threads would slow the network down.
@@ -128,7 +134,7 @@ class TrainingPairs:
                 if step + workers + 1 < steps.stop:
                     waiting.append(pool.submit(make, step + workers + 1))
 
-    def batch(self, step: int, params: Train, seed: int) -> dict[str, torch.Tensor]:
+    def batch(self, step: int, params: Train, seed: int, part: slice = WHOLE) -> dict[str, torch.Tensor]:
         """The batch of one training step, the same whenever and wherever it is asked for.
 
         Each epoch runs through all training pairs in an order drawn from (seed, epoch). Input family (lr, lr_up, hr)
@@ -141,6 +147,7 @@ class TrainingPairs:
                 `other_reference`, that it is the input's own bicubic, or that of another pair, as happens where
                 nothing better is at hand.
             seed: of the order and of the augmentation.
+            part: which of the batch's pairs to read: those of one process of several.
 
         Returns:
             lr (N, 3, S/4, S/4), lr_up and hr (N, 3, S, S), ref and ref_du (N, 3, R, R), uint8: `to_signed` makes the
@@ -151,22 +158,26 @@ class TrainingPairs:
         rng = np.random.default_rng([seed, step, 1])
         arrays = self._arrays["train"]
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "lr_up", "hr", "ref_du", "ref")}
-        for position in range(step * params.batch, (step + 1) * params.batch):
-            epoch, number = divmod(position, count)
+        wanted = range(params.batch)[part]
+        for place in range(params.batch):
+            epoch, number = divmod(step * params.batch + place, count)
             index = _epoch_order(seed, epoch, count)[number]
             inputs, references = ARRAYS
             turn, own_turn = rng.integers(8, size=2)
             reference_turn = own_turn if rng.random() < params.turn_apart else turn
             if rng.random() < params.swap and self.size == self.ref_size:
                 inputs, references = references, inputs
+            kind, other = rng.random(), index
+            if params.self_reference <= kind < params.self_reference + params.other_reference:
+                other = rng.integers(count)
+            # All processes draw the same for all pairs, and read their own.
+            if place not in wanted:
+                continue
             pair = _degrade(arrays[inputs][index], "lr", "lr_up", "hr")
-            kind = rng.random()
             if kind < params.self_reference:
                 reference = np.asarray(extend(Image.fromarray(pair["lr_up"]), self.ref_size))
             else:
-                if kind < params.self_reference + params.other_reference:
-                    index = rng.integers(count)
-                reference = arrays[references][index]
+                reference = arrays[references][other]
             pair |= _degrade(reference, "ref_lr", "ref_du", "ref")
             for name, images in columns.items():
                 images.append(_orient(pair[name], reference_turn if name in ("ref", "ref_du") else turn))

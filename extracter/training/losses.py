@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from extracter.models.gde import gradient_density
 from extracter.models.vgg import VGG19
+from extracter.training.distributed import mean_over_processes, norm_over_processes, part_of, process_count
 
 
 def reconstruction_loss(sr: Tensor, hr: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def perceptual_loss(vgg: VGG19, sr: Tensor, hr: Tensor, norm: str = "l1") -> Ten
         target = vgg(hr)[-1].float()
     features = vgg(sr)[-1].float()
     if norm == "norm":
-        return torch.linalg.vector_norm(features - target)
+        return norm_over_processes(features - target)
     return (F.l1_loss if norm == "l1" else F.mse_loss)(features, target)
 
 
@@ -80,7 +81,7 @@ def relativistic_loss(wanted: Tensor, other: Tensor) -> Tensor:
         wanted: scores N, 1 of the images that should look real: HR for the critic, SR for the network.
         other: scores of the others.
     """
-    above, below = wanted - other.mean(), other - wanted.mean()
+    above, below = wanted - mean_over_processes(other.mean()), other - mean_over_processes(wanted.mean())
     return (F.softplus(-above).mean() + F.softplus(below).mean()) / 2
 
 
@@ -105,10 +106,11 @@ def critic_loss(
         sr: super-resolved images; no gradient flows into them.
         hr: originals.
         penalty: lambda, 10 in the paper's source.
-        generator: draws the place between SR and HR, uniformly for each image; on the CPU.
+        generator: draws the place between SR and HR, uniformly for each image of all processes; on the CPU.
     """
     sr = sr.detach()
-    share = torch.rand(len(hr), 1, 1, 1, generator=generator)
+    count = len(hr) * process_count()
+    share = torch.rand(count, 1, 1, 1, generator=generator)[part_of(count)]
     if hr.is_cuda:  # from pinned memory the host need not wait for the copy
         share = share.pin_memory()
     share = share.to(hr, non_blocking=True)

@@ -17,6 +17,7 @@ from extracter.models.critic import Critic
 from extracter.models.refsr import RefSR
 from extracter.params import Model, Train
 from extracter.training import losses
+from extracter.training.distributed import average_gradients
 from extracter.training.objective import Objective
 
 Clock = Callable[[str], AbstractContextManager]
@@ -122,6 +123,7 @@ class Learner:
         with clock("backward"):
             self.optimiser.zero_grad()
             self.fabric.backward(loss)
+            average_gradients(self.network.parameters())
         with clock("optimiser"):
             if self.params.clip is not None:
                 # Of float16's scaled losses infinite gradients are expected now and then; the scaler skips the step.
@@ -153,6 +155,7 @@ class Learner:
                     loss = losses.critic_loss(self.critic, sr, hr, self.weights.gradient_penalty, draw)
             self.critic_optimiser.zero_grad()
             self.fabric.backward(loss)
+            average_gradients(self.critic.parameters())
             self.critic_optimiser.step()
         return loss
 

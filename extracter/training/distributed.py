@@ -1,0 +1,162 @@
+"""Training by several processes, a device each: what one process would compute with the whole batch.
+
+`train.batch` is the batch of all processes together. Each takes an equal part of it, and the gradients are averaged, so
+that the weights do not depend on the number of devices, but for rounding. One process needs nothing of this: every
+function then returns what it was given.
+"""
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from torch import Tensor, nn
+
+from extracter.errors import UserError
+
+
+def check_batch(batch: int, devices: int, nodes: int) -> None:
+    """Refuse a batch that the processes cannot share equally.
+
+    Raises:
+        UserError: `train.batch` is no multiple of the number of processes.
+    """
+    if batch % (devices * nodes):
+        raise UserError(
+            f"`train.batch` is {batch}, which {nodes} x {devices} devices cannot share equally; train on a number of "
+            "devices that divides it, or change it"
+        )
+
+
+def launch(device: torch.device, devices: int, nodes: int, precision: str) -> Fabric:
+    """Fabric with its processes running; from here on each of them runs the rest of the training.
+
+    The processes of one node are started here, with the command line of this one. Those of several nodes are started
+    by `srun` or `torchrun`.
+
+    Args:
+        device: of this process where it is the only one; of several, its type.
+        devices: processes on each node.
+        nodes: of the training.
+        precision: as Fabric names it.
+    """
+    if devices * nodes == 1:
+        chosen = [device.index] if device.type == "cuda" and device.index is not None else 1
+        return Fabric(accelerator=device.type, devices=chosen, precision=precision, plugins=[LightningEnvironment()])
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp",
+        precision=precision,
+        plugins=[_environment(nodes)],
+    )
+    fabric.launch()
+    # Each process was given the threads of all.
+    torch.set_num_threads(max(1, torch.get_num_threads() // devices))
+    return fabric
+
+
+def _environment(nodes: int) -> ClusterEnvironment:
+    """Who starts the processes. Named, since Fabric would take any machine that has `srun` for a Slurm job."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if nodes > 1 and "SLURM_PROCID" in os.environ:
+        return SLURMEnvironment()
+    return LightningEnvironment()
+
+
+def process_count() -> int:
+    """Processes of this training."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_number() -> int:
+    """Number of this process, from 0. Process 0 writes and prints."""
+    return dist.get_rank() if process_count() > 1 else 0
+
+
+def part_of(count: int) -> slice:
+    """The part of `count` images, or of other things in a batch, that is this process's."""
+    share = count // process_count()
+    return slice(process_number() * share, (process_number() + 1) * share)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients by their means over all processes, in place, in one exchange."""
+    if process_count() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    exchange(flat)
+    flat /= process_count()
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, through which gradients flow."""
+    return values if process_count() == 1 else _Sum.apply(values) / process_count()
+
+
+def norm_over_processes(values: Tensor) -> Tensor:
+    """The Euclidean norm of a batch that is spread over all processes, through which gradients flow."""
+    norm = torch.linalg.vector_norm(values)
+    return norm if process_count() == 1 else _Sum.apply(norm.square()).sqrt()
+
+
+def any_process(wanted: bool) -> bool:
+    """Whether it holds in any process, so that all of them act alike."""
+    if process_count() == 1:
+        return wanted
+    flag = torch.tensor(float(wanted), device=_device())
+    exchange(flag)
+    return bool(flag)
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    any_process(False)
+
+
+def exchange(values: Tensor) -> None:
+    """Sum a tensor over all processes, in place.
+
+    Raises:
+        UserError: another process has ended.
+    """
+    try:
+        dist.all_reduce(values)
+    except RuntimeError as error:
+        raise UserError(
+            f"process {process_number()} of the training lost another one, which was killed or failed (its message "
+            "stands above); run the same command again to resume from the last saved state"
+        ) from error
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes. The gradient of each one's input is the sum of all gradients of the output."""
+
+    @staticmethod
+    def forward(context, values: Tensor) -> Tensor:
+        total = values.clone()
+        exchange(total)
+        return total
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        exchange(total)
+        return total
