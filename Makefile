@@ -66,7 +66,7 @@ test: setup
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
 	.venv/bin/codespell
-	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/workflow tests/unit
+	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/slurm tests/workflow tests/unit
 
 graph: setup
 	@$(IN_VENV) python workflow/scripts/graph.py

@@ -33,8 +33,6 @@ localrules:
     figure_comparison,
     figure_training,
     figure_kernels,
-    evaluated,
-    swept,
     tabulated,
     drawn,
     record,

@@ -13,12 +13,10 @@ from slurm import Slurm
 # The threads of a local run on two cores, so that the weights are the same bit for bit.
 THREADS = ["--set-threads", "prepare=1", "train_rec=1", "train_full=1"]
 OFTEN = ["--slurm-init-seconds-before-status-checks", "1"]
+TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
 COMPARED = [
     "results/metrics.json",
-    "results/tables/table1_metrics.csv",
-    "results/tables/table1_metrics.md",
-    "results/tables/table2_parameters.csv",
-    "results/tables/table2_parameters.md",
+    *(f"results/tables/{name}.{suffix}" for name in TABLES for suffix in ("csv", "md")),
 ]
 WEIGHTS = [f"results/tiny/checkpoints/{name}/model.safetensors" for name in ("ttsr", "extracter-rec", "extracter")]
 

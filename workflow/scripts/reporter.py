@@ -227,6 +227,8 @@ class Reporter(logging.Handler):
     def _fail(self, record: Any) -> None:
         job = self.running.pop(record.jobid, None) or Job(record.rule_name, record.rule_name, "", record.log, 1)
         lines = job.said(SAID) or [f"failed without a message: {record.shellcmd}"]
+        # A cluster says by which number it knows the job, or why it did not take it.
+        lines += str(getattr(record, "rule_msg", None) or "").splitlines()[:SHOWN]
         self.say("\n".join([f"FAILED {job.what}; the end of {' '.join(job.logs)}:", *(f"  {line}" for line in lines)]))
 
     def _watch(self) -> None:
