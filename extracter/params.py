@@ -311,6 +311,11 @@ class Train(Block):
     checkpoint_every: Count = Field(
         description="steps between saved states, from which an interrupted training resumes"
     )
+    devices: Count = Field(
+        description="GPUs, or processes on the CPU, that train one network together on each machine; they share "
+        "`batch`, and results depend on their number by rounding alone"
+    )
+    nodes: Count = Field(description="machines that train one network together")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         description="float32 throughout, or autocast to bfloat16 or float16, as Lightning Fabric names it"
     )

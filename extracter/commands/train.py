@@ -1,5 +1,6 @@
 """`extracter train-match`, `train-rec` and `train-full`: the phases of training."""
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,11 +36,18 @@ Every = Annotated[
 ]
 
 
-def _load(family: Family, phase: str, file: str, preset: str | None, every: int | None) -> list[Any]:
-    """Load the parameters that a phase depends on, in the order of `train`'s arguments."""
-    keys = [*train_keys(family.value, phase), *(["train.checkpoint_every"] if every is None else [])]
+Devices = Annotated[
+    int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, on each machine; by default `train.devices`.")
+]
+Nodes = Annotated[int | None, typer.Option(min=1, help="Machines; by default `train.nodes`.")]
+
+
+def _load(family: Family, phase: str, file: str, preset: str | None, **options: int | None) -> list[Any]:
+    """Load the parameters that a phase depends on, in the order of `train`'s arguments; options come first."""
+    given = {key: value for key, value in options.items() if value is not None}
+    keys = [*train_keys(family.value, phase), *(f"train.{key}" for key in options if key not in given)]
     blocks = params.load_keys(file, preset, *keys)
-    settings = blocks.train if every is None else blocks.train.model_copy(update={"checkpoint_every": every})
+    settings = blocks.train.model_copy(update=given)
     return [blocks.seed, blocks.model, blocks.search, getattr(blocks, "loss", None), settings]
 
 
@@ -85,6 +93,8 @@ def train_rec(
         typer.Option(help="Checkpoint folder of `train-match`, for C2-Matching and AMSA, which keep it as it is."),
     ] = None,
     every: Every = None,
+    devices: Devices = None,
+    nodes: Nodes = None,
     timings: Timings = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
@@ -94,10 +104,11 @@ def train_rec(
 
     Example: `extracter train-rec extracter --pairs data/prepared/demo/train --out my-model --state my-model.state`
     """
+    from extracter.training.distributed import leads
     from extracter.training.train import train
 
-    blocks = _load(family, "rec", file, preset, every)
-    with alone(state):
+    blocks = _load(family, "rec", file, preset, checkpoint_every=every, devices=devices, nodes=nodes)
+    with alone(state) if leads() else nullcontext():
         train(
             family.value, pairs, out, state, *blocks,
             phase="rec", start=start, matcher=matcher, timings=timings, device=device,
@@ -111,6 +122,8 @@ def train_full(
     out: Out,
     state: State,
     every: Every = None,
+    devices: Devices = None,
+    nodes: Nodes = None,
     timings: Timings = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
@@ -121,8 +134,9 @@ def train_full(
     Example: `extracter train-full extracter --pairs data/prepared/demo/train --start my-model --out my-full-model
     --state my-full-model.state`
     """
+    from extracter.training.distributed import leads
     from extracter.training.train import train
 
-    blocks = _load(family, "full", file, preset, every)
-    with alone(state):
+    blocks = _load(family, "full", file, preset, checkpoint_every=every, devices=devices, nodes=nodes)
+    with alone(state) if leads() else nullcontext():
         train(family.value, pairs, out, state, *blocks, phase="full", start=start, timings=timings, device=device)

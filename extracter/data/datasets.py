@@ -183,13 +183,16 @@ class TrainingPairs:
                 images.append(_orient(pair[name], reference_turn if name in ("ref", "ref_du") else turn))
         return {name: to_planes(np.stack(images)) for name, images in columns.items()}
 
-    def validation(self, batch: int = 1) -> Iterator[dict[str, torch.Tensor]]:
-        """The held-out pairs as they are, up to `batch` of them at a time: the keys of `TrainingPairs.batch`, uint8."""
+    def validation(self, batch: int = 1, first: int = 0, step: int = 1) -> Iterator[dict[str, torch.Tensor]]:
+        """The held-out pairs as they are, up to `batch` of them at a time: the keys of `TrainingPairs.batch`, uint8.
+
+        Of these batches every `step`-th from `first` on.
+        """
         hr, ref = (self._arrays["validation"][name] for name in ARRAYS)
-        for first in range(0, len(hr), batch):
+        for start in range(first * batch, len(hr), step * batch):
             pairs = [
                 _degrade(hr[index], "lr", "lr_up", "hr") | _degrade(ref[index], "ref_lr", "ref_du", "ref")
-                for index in range(first, min(first + batch, len(hr)))
+                for index in range(start, min(start + batch, len(hr)))
             ]
             names = ("lr", "lr_up", "hr", "ref_du", "ref")
             yield {name: to_planes(np.stack([pair[name] for pair in pairs])) for name in names}

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 
 from extracter.errors import UserError
 
+# Exchanges values in the hosts' memory; None: the group of all processes does.
+_host_group: dist.ProcessGroup | None = None
+
 
 def check_batch(batch: int, devices: int, nodes: int) -> None:
     """Refuse a batch that the processes cannot share equally.
@@ -59,6 +62,9 @@ def launch(device: torch.device, devices: int, nodes: int, precision: str) -> Fa
         plugins=[_environment(nodes)],
     )
     fabric.launch()
+    if dist.get_backend() != "gloo":
+        global _host_group
+        _host_group = dist.new_group(backend="gloo")
     # Each process was given the threads of all.
     torch.set_num_threads(max(1, torch.get_num_threads() // devices))
     return fabric
@@ -71,6 +77,28 @@ def _environment(nodes: int) -> ClusterEnvironment:
     if nodes > 1 and "SLURM_PROCID" in os.environ:
         return SLURMEnvironment()
     return LightningEnvironment()
+
+
+def share_statistics(network: nn.Module, device: torch.device) -> nn.Module:
+    """Let batch normalisation, where a network has it, take its statistics over the batch of all processes.
+
+    Raises:
+        UserError: PyTorch can do that on CUDA alone.
+    """
+    if process_count() == 1 or not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return network
+    if device.type != "cuda":
+        raise UserError(
+            f"{type(network).__name__} normalises over the batch, which PyTorch cannot do over several processes on "
+            "the CPU; train it with `train.devices: 1`"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def leads() -> bool:
+    """Whether this is the first process, also before `launch`; the others are started with these variables."""
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)
 
 
 def process_count() -> int:
@@ -113,12 +141,32 @@ def norm_over_processes(values: Tensor) -> Tensor:
     return norm if process_count() == 1 else _Sum.apply(norm.square()).sqrt()
 
 
+def mean_of_figures(figures: Tensor) -> Tensor:
+    """The mean of figures over all processes."""
+    if process_count() == 1:
+        return figures
+    total = figures.clone()
+    exchange(total)
+    return total / process_count()
+
+
+def gather_figures(own: list[Tensor], total: int, device: torch.device) -> list[float]:
+    """Figures of which each process has every n-th, as scalars on its device: all of them, in their order."""
+    place = own[0].device if own else device
+    figures = torch.zeros(total, dtype=torch.float64, device=place)
+    if own:
+        figures[process_number() :: process_count()] = torch.stack(own)
+    if process_count() > 1:
+        exchange(figures)
+    return figures.tolist()
+
+
 def any_process(wanted: bool) -> bool:
     """Whether it holds in any process, so that all of them act alike."""
     if process_count() == 1:
         return wanted
-    flag = torch.tensor(float(wanted), device=_device())
-    exchange(flag)
+    flag = torch.tensor(float(wanted))
+    exchange(flag, _host_group)  # between the hosts, so that no device is waited for
     return bool(flag)
 
 
@@ -127,23 +175,23 @@ def wait_for_all() -> None:
     any_process(False)
 
 
-def exchange(values: Tensor) -> None:
+def exchange(values: Tensor, group: dist.ProcessGroup | None = None) -> None:
     """Sum a tensor over all processes, in place.
 
     Raises:
-        UserError: another process has ended.
+        LostProcess: another process has ended.
     """
     try:
-        dist.all_reduce(values)
+        dist.all_reduce(values, group=group)
     except RuntimeError as error:
-        raise UserError(
-            f"process {process_number()} of the training lost another one, which was killed or failed (its message "
-            "stands above); run the same command again to resume from the last saved state"
+        raise LostProcess(
+            f"process {process_number()} of {process_count()} lost another one, which was killed or has failed; run "
+            "the same command again to resume from the last saved state"
         ) from error
 
 
-def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+class LostProcess(UserError):
+    """Another process of the training has ended."""
 
 
 class _Sum(torch.autograd.Function):

@@ -33,6 +33,7 @@ from extracter.models.refsr import RefSR
 from extracter.params import Loss, Model, Search, Train
 from extracter.progress import track
 from extracter.projection import network_keys, pick, train_keys
+from extracter.training import distributed
 from extracter.training.objective import TERMS, losses_of
 from extracter.training.step import Learner
 
@@ -86,10 +87,9 @@ def train(
     target = choose_device(device)
     configure_torch(seed, deterministic=params.deterministic, tf32=params.tf32)
     malloc_reuse()  # each step needs what the one before it freed
-    fabric = Fabric(
-        accelerator=target.type, devices=1 if target.index is None else [target.index], precision=params.precision
-    )
     pairs = TrainingPairs(pairs_folder)
+    distributed.check_batch(params.batch, params.devices, params.nodes)
+    fabric = distributed.launch(target, params.devices, params.nodes, params.precision)
     params = schedule_of(family, params)
     steps = params.rec_steps if phase == "rec" else params.full_steps
     name = f"{family} {phase}"
@@ -101,6 +101,7 @@ def train(
             _take_matcher(matcher, network, model_params)
     else:
         _continue_from(start, network, family, model_params)
+    network = distributed.share_statistics(network, fabric.device)
     size = pairs.size if phase == "full" else None
     terms = losses_of(family, phase, weights)
     learner = Learner(fabric, network, model_params, terms, params, steps=steps, seed=seed, size=size)
@@ -124,26 +125,40 @@ def train(
     started = time.perf_counter() - progress["seconds"]
     unread: list[Tensor] = []  # losses of each step, left on the device: reading one would wait for its step
     with _stop_between_steps() as stop:
-        batches = pairs.batches(range(progress["step"], steps), params, seed, pin=target.type == "cuda")
-        for batch in track(batches, name, total=steps, done=progress["step"]):
+        todo, part = range(progress["step"], steps), distributed.part_of(params.batch)
+        batches = pairs.batches(todo, params, seed, pin=target.type == "cuda", part=part)
+        if distributed.leads():
+            batches = track(batches, name, total=steps, done=progress["step"])
+        if _is_due(progress, params, steps):  # the run was stopped while it validated
+            label = f"{name} {progress['step']}/{steps}"
+            if not _validate(learner.result, pairs, fabric, params.batch, progress, label, stop):
+                raise KeyboardInterrupt  # the state still is that of this step
+            if _is_complete(progress, steps):
+                _save(state_path, run, {}, progress)
+        for batch in batches:
             measured = learner.step(progress["step"], batch)
             unread.append(torch.stack([value.float() for value in measured.values()]))
             progress["step"] += 1
-            complete = progress["step"] == steps
-            validate = progress["step"] % params.validate_every == 0 or complete
-            save = progress["step"] % params.checkpoint_every == 0 or complete or stop
+            validate, stopped = _is_due(progress, params, steps), distributed.any_process(bool(stop))
+            save = progress["step"] % params.checkpoint_every == 0 or stopped
             if validate or save:
                 _read_losses(unread, list(measured), progress, name)
                 progress["seconds"] = time.perf_counter() - started
             if validate:
-                _validate(learner.result, pairs, fabric, params.batch, progress, f"{name} {progress['step']}/{steps}")
-            if save:
+                label = f"{name} {progress['step']}/{steps}"
+                stopped = not _validate(learner.result, pairs, fabric, params.batch, progress, label, stop)
+            complete = _is_complete(progress, steps)
+            if save or complete or stopped:
                 _save(state_path, run, {} if complete else learner.parts, progress)
-            if stop:
+            if stopped:
+                distributed.wait_for_all()  # the first process may be writing
                 raise KeyboardInterrupt
+    if not distributed.leads():
+        return
 
     training |= {"best_step": progress["best_step"], "validation_psnr": progress["best_psnr"]}
     training |= {"torch": torch.__version__, "device": _device_name(target), "threads": torch.get_num_threads()}
+    training["processes"] = distributed.process_count()
     write_csv(out / "train_log.csv", progress["log"], LOG_COLUMNS)
     save_model(network, progress["best_weights"], out, training)
     if timings is not None:
@@ -171,7 +186,7 @@ def _read_losses(unread: list[Tensor], names: list[str], progress: dict[str, Any
     Raises:
         UserError: one of them is not finite.
     """
-    rows = torch.stack(unread).tolist()
+    rows = distributed.mean_of_figures(torch.stack(unread)).tolist()
     unread.clear()
     for step, row in enumerate(rows, progress["step"] - len(rows) + 1):
         for key, value in zip(names, row, strict=True):
@@ -193,25 +208,53 @@ def _take_matcher(folder: Path, network: nn.Module, model_params: Model) -> None
     network.matcher.load_state_dict(trained.state_dict())
 
 
+def _is_due(progress: dict[str, Any], params: Train, steps: int) -> bool:
+    """Whether the last step is one to validate and has not been validated."""
+    step, validated = progress["step"], progress["log"][-1]["step"] if progress["log"] else 0
+    return step > validated and (step % params.validate_every == 0 or step == steps)
+
+
+def _is_complete(progress: dict[str, Any], steps: int) -> bool:
+    """Whether all steps are done and the last one is validated."""
+    return bool(progress["log"]) and progress["log"][-1]["step"] == steps
+
+
 @torch.no_grad()
 def _validate(
-    model: RefSR, pairs: TrainingPairs, fabric: Fabric, batch: int, progress: dict[str, Any], label: str
-) -> None:
+    model: RefSR,
+    pairs: TrainingPairs,
+    fabric: Fabric,
+    batch: int,
+    progress: dict[str, Any],
+    label: str,
+    stop: "_Stop",
+) -> bool:
     """PSNR-Y over all pixels of the validation pairs, a row of the log, and the weights if they are the best.
 
     One error for all pixels, not a mean of PSNRs: a pair without an error would make that infinite, whatever the others
-    are. The pairs run without autocast, so that steps are compared in float32 in every training.
+    are. The pairs run without autocast, so that steps are compared in float32 in every training. Each process takes
+    some of the batches, and all know the sum.
+
+    Returns:
+        Whether the validation is done. Once a signal came it is not, since it may take longer than there is time to
+        save the state: nothing is recorded, and the resumed run begins with it.
     """
     model.eval()
-    errors, pixels = [], 0
-    for pair in pairs.validation(batch):
+    number, count = distributed.process_number(), distributed.process_count()
+    held_out = len(pairs.rows["validation"])
+    errors, pixels = [], held_out * pairs.size**2
+    for pair in pairs.validation(batch, number, count):
+        if stop:
+            break
         images = {key: fabric.to_device(planes) for key, planes in pair.items()}
         hr = images.pop("hr")
         sr = model(**{key: to_signed(planes) for key, planes in images.items()})
         errors.append(squared_error_y(hr, sr))
-        pixels += hr[:, 0].numel()
     model.train()
-    psnr = psnr_of(torch.stack(errors).sum().item() / pixels)
+    if distributed.any_process(bool(stop)):
+        return False
+    batches = -(-held_out // batch)
+    psnr = psnr_of(sum(distributed.gather_figures(errors, batches, fabric.device)) / pixels)
     means = {key: sum(values) / len(values) for key, values in progress["sums"].items()}
     row = {"step": progress["step"], **means, "validation_psnr": psnr}
     progress["log"].append(row)
@@ -219,10 +262,14 @@ def _validate(
     if psnr > progress["best_psnr"]:
         weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
         progress |= {"best_psnr": psnr, "best_step": progress["step"], "best_weights": weights}
-    print(f"{label}: loss {means['loss']:.5f}, validation PSNR {psnr:.3f} dB", file=sys.stderr, flush=True)
+    if distributed.leads():
+        print(f"{label}: loss {means['loss']:.5f}, validation PSNR {psnr:.3f} dB", file=sys.stderr, flush=True)
+    return True
 
 
 def _save(path: Path, run: str, parts: dict[str, Any], progress: dict[str, Any]) -> None:
+    if not distributed.leads():
+        return
     buffer = io.BytesIO()
     torch.save({"run": run, "progress": progress, **{key: part.state_dict() for key, part in parts.items()}}, buffer)
     with atomic_path(path) as temporary:
@@ -240,7 +287,7 @@ def _resume(path: Path, run: str, parts: dict[str, Any], steps: int) -> dict[str
         print(f"{path}: of a run with other parameters or data; training starts over", file=sys.stderr, flush=True)
         return None
     progress = state["progress"]
-    if progress["step"] == steps:
+    if _is_complete(progress, steps):
         print(f"{path}: complete; writing its checkpoint again without training", file=sys.stderr, flush=True)
         return progress
     if not set(parts) <= set(state):

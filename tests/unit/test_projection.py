@@ -30,7 +30,12 @@ def test_every_key_reaches_a_job_or_changes_no_result(preset):
             used |= set(projection.train_keys(family, phase))
     for variant in ("bicubic", "released", "extracter-rec", *FAMILIES):
         used |= set(projection.evaluate_keys(variant))
-    assert set(projection.all_keys(preset)) - used == {"data.mirror", "train.checkpoint_every"}
+    assert set(projection.all_keys(preset)) - used == {
+        "data.mirror",
+        "train.checkpoint_every",
+        "train.devices",
+        "train.nodes",
+    }
     assert used <= set(projection.all_keys(preset))
 
 

@@ -33,6 +33,7 @@ METHODS = ["dense", "chunked", "blocks"]
 # What changes no result is no parameter of a rule: the commands read it from here.
 MIRROR = SETTINGS.data.mirror or ""
 EVERY = SETTINGS.train.checkpoint_every
+DEVICES, NODES = SETTINGS.train.devices, SETTINGS.train.nodes
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
 TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
 PLOTS = ["training", "images", "kernel_psnr"]

@@ -63,8 +63,8 @@ rule train_rec:
         folder=subpath(output.config, parent=True),
     shell:
         "exec extracter train-rec {wildcards.family} --pairs {params.pairs} {params.matcher} --out {params.folder} "
-        "--state {params.state} "
-        "--checkpoint-every {EVERY} --timings results/{wildcards.preset}/timings/train_rec/{wildcards.family}.json "
+        "--state {params.state} --checkpoint-every {EVERY} --devices {DEVICES} --nodes {NODES} "
+        "--timings results/{wildcards.preset}/timings/train_rec/{wildcards.family}.json "
         "--params {params.blocks:q} > {log} 2>&1"
 
 
@@ -99,6 +99,6 @@ rule train_full:
         folder=subpath(output.config, parent=True),
     shell:
         "exec extracter train-full {wildcards.family} --pairs {params.pairs} --start {params.start} --out {params.folder} "
-        "--state {params.state} --checkpoint-every {EVERY} "
+        "--state {params.state} --checkpoint-every {EVERY} --devices {DEVICES} --nodes {NODES} "
         "--timings results/{wildcards.preset}/timings/train_full/{wildcards.family}.json "
         "--params {params.blocks:q} > {log} 2>&1"

@@ -1,14 +1,20 @@
 """Two processes compute what one does with the whole batch; on the CPU, with gloo."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
+from extracter import params, projection
 from extracter.errors import UserError
 from extracter.training import distributed
 
@@ -31,12 +37,12 @@ def preset_file(tiny_preset, tmp_path):
     return path
 
 
-# WGAN-GP; a Gram matrix; the relativistic critic, whose means are over the batch, and the norm of a whole batch.
-@pytest.mark.parametrize("family", ["extracter", "srntt", "c2"])
+# WGAN-GP; the relativistic critic, whose means are over the batch, and the norm of a whole batch.
+@pytest.mark.parametrize("family", ["extracter", "c2"])
 def test_gradients_are_those_of_the_whole_batch(preset_file, tiny_pairs, tmp_path, family):
     for processes in ("1", "2"):
-        command = [sys.executable, ONE_STEP, tmp_path, tiny_pairs, family, preset_file, processes]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+        words = [sys.executable, ONE_STEP, tmp_path, tiny_pairs, family, preset_file, processes]
+        done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
     one, two = (torch.load(tmp_path / f"{family}-{n}.pt", weights_only=True) for n in (1, 2))
     assert one["losses"] == pytest.approx(two["losses"], rel=1e-5)
@@ -44,6 +50,74 @@ def test_gradients_are_those_of_the_whole_batch(preset_file, tiny_pairs, tmp_pat
     for name, gradient in one["gradients"].items():
         largest = max(1.0, gradient.abs().max().item())
         assert (gradient - two["gradients"][name]).abs().max().item() <= 1e-6 * largest, name
+
+
+def command(pairs: Path, file: Path, out: Path, devices: int, **changes) -> list[str]:
+    """The command that trains with a preset's parameters, some of them changed."""
+    preset = params.read(file).selected
+    preset = preset.model_copy(update={"train": preset.train.model_copy(update=changes)})
+    keys = [*projection.train_keys("extracter", "rec"), "train.checkpoint_every", "train.nodes"]
+    words = ["--params", params.dump_blocks(preset, *keys), "--device", "cpu", "--devices", str(devices)]
+    words += ["--pairs", str(pairs), "--out", str(out), "--state", str(out.with_suffix(".state"))]
+    return [sys.executable, "-m", "extracter.cli", "train-rec", "extracter", *words]
+
+
+def train(*arguments, **changes) -> str:
+    """Train to the end; what it printed."""
+    done = subprocess.run(
+        command(*arguments, **changes), env=environment(), capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def differences(a: Path, b: Path) -> float:
+    """The largest difference of two checkpoints' weights."""
+    one, two = (load_file(folder / "model.safetensors") for folder in (a, b))
+    return max((one[name] - two[name]).abs().max().item() for name in one)
+
+
+def test_weights_and_log_are_those_of_one_process(preset_file, tiny_pairs, tmp_path):
+    printed = [train(tiny_pairs, preset_file, tmp_path / str(count), count, lr=1.0e-4) for count in (1, 2)]
+    assert differences(tmp_path / "1", tmp_path / "2") <= 1e-5
+    assert printed[0].count("validation PSNR") == printed[1].count("validation PSNR"), "one process prints"
+    logs = [(tmp_path / name / "train_log.csv").read_text().splitlines() for name in "12"]
+    assert len(logs[0]) == len(logs[1])
+    described = json.loads((tmp_path / "2" / "training.json").read_text())
+    assert described["processes"] == 2
+    assert not {"devices", "nodes"} & set(described["train"]), "they change no result"
+
+
+def test_a_killed_process_ends_the_training_which_resumes_bit_for_bit(preset_file, tiny_pairs, tmp_path):
+    changes = {"precision": "bf16-mixed", "ema": 0.9, "rec_steps": 40, "validate_every": 20, "checkpoint_every": 1}
+    train(tiny_pairs, preset_file, tmp_path / "whole", 2, **changes)
+    cut = tmp_path / "cut"
+    words = command(tiny_pairs, preset_file, cut, 2, **changes)
+    process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not cut.with_suffix(".state").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    (second,) = psutil.Process(process.pid).children()
+    second.kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "lost another one, which was killed or has failed; run the same command again" in said
+    assert "Traceback" not in said
+    shutil.copy(cut.with_suffix(".state"), tmp_path / "alone.state")
+    assert "resuming after step" in train(tiny_pairs, preset_file, cut, 2, **changes)
+    assert differences(tmp_path / "whole", cut) == 0
+    assert "resuming after step" in train(tiny_pairs, preset_file, tmp_path / "alone", 1, **changes)
+    assert (tmp_path / "alone" / "model.safetensors").exists()
+
+
+def test_batch_normalisation_over_processes_is_refused_on_the_cpu(monkeypatch):
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    assert distributed.share_statistics(network, torch.device("cpu")) is network
+    monkeypatch.setattr(distributed, "process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"normalises over the batch.*`train\.devices: 1`"):
+        distributed.share_statistics(network, torch.device("cpu"))
+    shared = distributed.share_statistics(network, torch.device("cuda", 0))
+    assert isinstance(shared[0], torch.nn.SyncBatchNorm)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
