@@ -55,6 +55,7 @@ PANELS = {
         data.download,
         data.prepare,
         evaluate.evaluate,
+        evaluate.merge_parts,
         kernels.kernel_sweep,
         tables.collect_metrics,
         tables.collect_plots,

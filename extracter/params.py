@@ -351,6 +351,9 @@ class Evaluation(Block):
     reuse_memory: bool = Field(
         description="on the CPU, keep freed memory for the next layer: a fifth less time, up to twice the memory"
     )
+    parts: Count = Field(
+        description="jobs among which each test set is divided, for clusters; the figures are the same bytes"
+    )
     memory_budget_gib: Positive = Field(description="memory limit of a run of Table 3, in GiB; 24 in the paper")
 
 

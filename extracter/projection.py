@@ -3,9 +3,9 @@
 A job of the workflow runs again when one of its keys changes, and its command receives these keys alone: a key that is
 missing here ends the command with an AttributeError instead of being used unnoticed. Keys that change no result are in
 no projection: `data.mirror` says where the same bytes are fetched, `train.checkpoint_every` how much work a killed
-training loses, `train.devices` and `train.nodes` who does it. Snakemake's rules, DVC's stages, the state of a training
-and the check of a checkpoint all read this table. What the networks of each family are made from stands in
-`extracter.families`.
+training loses, `train.devices`, `train.nodes` and `evaluation.parts` who does it. Snakemake's rules, DVC's stages, the
+state of a training and the check of a checkpoint all read this table. What the networks of each family are made from
+stands in `extracter.families`.
 """
 
 from collections.abc import Iterable

@@ -21,6 +21,9 @@ def evaluate(
     search: Annotated[
         str, typer.Option(help="exact, as in all tables; fast; or auto, which is exact for images of usual test sets.")
     ] = "exact",
+    part: Annotated[
+        str, typer.Option(help="Part of the set to evaluate, such as 2-of-8; merge-parts joins the parts.")
+    ] = "1-of-1",
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -38,4 +41,23 @@ def evaluate(
         measured = blocks.evaluation
         settings |= {"precision": measured.precision, "compiled": measured.compile}
         settings |= {"reuse_memory": measured.reuse_memory}
-    evaluate(variant, images, checkpoint, out, summary, sr, **settings, timings=timings, method=search, device=device)
+    evaluate(
+        variant, images, checkpoint, out, summary, sr, **settings,
+        timings=timings, method=search, part=part, device=device,
+    )  # fmt: skip
+
+
+def merge_parts(
+    parts: Annotated[list[Path], typer.Argument(help="Folder of each part in order.")],
+    out: Annotated[Path, typer.Option(help="CSV with a row for each image.")],
+    summary: Annotated[Path, typer.Option(help="JSON with the means.")],
+    sr: Annotated[Path, typer.Option(help="Folder for the super-resolved images.")],
+    timings: Annotated[Path | None, typer.Option(help="CSV with each image's seconds and peak memory.")] = None,
+) -> None:
+    """Put together a test set that was evaluated in parts: the same files as of the whole set.
+
+    Each folder holds images.csv, summary.json, timings.csv and the folder sr, which `evaluate --part` wrote.
+    """
+    from extracter.evaluation.parts import merge
+
+    merge(parts, out, summary, sr, timings)

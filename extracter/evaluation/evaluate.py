@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from extracter.data.datasets import TestImage, TestSet
 from extracter.data.degradation import SCALE, upscale
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
+from extracter.evaluation.parts import COLUMNS, TIMINGS, parse_part, summarise
 from extracter.families import FAMILIES
 from extracter.files import atomic_path, read_json, write_csv, write_json
 from extracter.image_tensors import to_uint8
@@ -33,8 +33,6 @@ VARIANTS = {
     **{family: (family, "full") for family in FAMILIES},
     "released": ("extracter", "rec"),
 }
-COLUMNS = ["image", "reference", "psnr_y", "ssim_y"]
-TIMINGS = ["image", "seconds", "peak_memory_mib"]
 
 
 def evaluate(
@@ -52,6 +50,7 @@ def evaluate(
     reuse_memory: bool = False,
     timings: Path | None = None,
     method: SearchName = "exact",
+    part: str = "1-of-1",
     device: str,
 ) -> None:
     """Super-resolve a test set, keep the images, and measure them.
@@ -70,6 +69,7 @@ def evaluate(
         reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
         method: exact, as all published tables; fast or auto as of `choose_search`, to see what they cost in PSNR.
         timings: CSV with each image's seconds and peak memory in MiB over the baseline; None: not written.
+        part: which part of the set, such as 2-of-8; `parts.merge` puts them together.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
@@ -80,6 +80,7 @@ def evaluate(
     target = choose_device(device)
     configure_torch(0)
     test_set = TestSet(images)
+    test_set.rows = test_set.rows[parse_part(part)]
     if checkpoint is None:
         super_resolve: Callable[[TestImage], np.ndarray] = enlarge
         target = torch.device("cpu")
@@ -125,23 +126,20 @@ def evaluate(
     write_csv(out, rows, COLUMNS)
     if timings is not None:
         write_csv(timings, costs, TIMINGS)
-    write_json(
-        summary,
-        {
-            "variant": variant,
-            "set": test_set.name,
-            "stand_in": test_set.stand_in,
-            "images": len(rows),
-            "references": test_set.references,
-            **{key: round(mean(row[key] for row in rows), 8) for key in ("psnr_y", "ssim_y")},
-            "vgg_weights": training.get("vgg_weights"),
-            "bicubic_skip": training.get("model", {}).get("bicubic_skip"),
-            "best_step": training.get("best_step"),
-            "precision": precision,
-            "device": target.type,
-            "threads": torch.get_num_threads(),
-        },
-    )
+    sr.mkdir(parents=True, exist_ok=True)
+    about = {
+        "variant": variant,
+        "set": test_set.name,
+        "stand_in": test_set.stand_in,
+        "references": test_set.references,
+        "vgg_weights": training.get("vgg_weights"),
+        "bicubic_skip": training.get("model", {}).get("bicubic_skip"),
+        "best_step": training.get("best_step"),
+        "precision": precision,
+        "device": target.type,
+        "threads": torch.get_num_threads(),
+    }
+    write_json(summary, summarise(rows, about))
 
 
 def check_checkpoint(variant: str, checkpoint: Path | None, model: Model | None, search: Search | None) -> dict:

@@ -35,6 +35,7 @@ def test_every_key_reaches_a_job_or_changes_no_result(preset):
         "train.checkpoint_every",
         "train.devices",
         "train.nodes",
+        "evaluation.parts",
     }
     assert used <= set(projection.all_keys(preset))
 

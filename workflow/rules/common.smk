@@ -34,6 +34,7 @@ METHODS = ["dense", "chunked", "blocks"]
 MIRROR = SETTINGS.data.mirror or ""
 EVERY = SETTINGS.train.checkpoint_every
 DEVICES, NODES = SETTINGS.train.devices, SETTINGS.train.nodes
+PARTS = SETTINGS.evaluation.parts
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
 TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
 PLOTS = ["training", "images", "kernel_psnr"]

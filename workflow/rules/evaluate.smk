@@ -1,34 +1,91 @@
-rule evaluate:
-    input:
-        images="data/prepared/{preset}/{test}/manifest.json",
-        checkpoint=get_checkpoint,
-    output:
-        figures="results/{preset}/evaluation/{variant}/{test}.csv",
-        summary="results/{preset}/evaluation/{variant}/{test}.json",
-        sr=directory("results/{preset}/images/{variant}/{test}"),
-    log:
-        "logs/{preset}/evaluate/{variant}_{test}.log",
-    benchmark:
-        "results/{preset}/benchmarks/evaluate/{variant}_{test}.tsv"
-    conda:
-        "../envs/extracter.yaml"
-    threads: 1
-    resources:
-        gpu=GPUS,
-        mem_mb=get_memory(8),
-        runtime=get_runtime(4),
-    params:
-        blocks=lambda wildcards: get_blocks(projection.evaluate_keys(wildcards.variant)),
-        version=get_version("evaluate"),
-        images=subpath(input.images, parent=True),
-        checkpoint=lambda wildcards, input: (
-            f"--checkpoint {Path(input.checkpoint[0]).parent}" if input.checkpoint else ""
-        ),
-    shell:
-        "extracter evaluate {wildcards.variant} --images {params.images} {params.checkpoint} --out {output.figures} "
-        "--summary {output.summary} --sr {output.sr} "
-        "--timings results/{wildcards.preset}/timings/evaluate/{wildcards.variant}/{wildcards.test}.csv "
-        "--params {params.blocks:q} > {log} 2>&1"
+# A set is evaluated by one job, or in parts by as many jobs as `evaluation.parts` says and then put together.
+scattergather:
+    images=PARTS,
+
+
+if PARTS == 1:
+
+    rule evaluate:
+        input:
+            images="data/prepared/{preset}/{test}/manifest.json",
+            checkpoint=get_checkpoint,
+        output:
+            figures="results/{preset}/evaluation/{variant}/{test}.csv",
+            summary="results/{preset}/evaluation/{variant}/{test}.json",
+            sr=directory("results/{preset}/images/{variant}/{test}"),
+        log:
+            "logs/{preset}/evaluate/{variant}_{test}.log",
+        benchmark:
+            "results/{preset}/benchmarks/evaluate/{variant}_{test}.tsv"
+        conda:
+            "../envs/extracter.yaml"
+        threads: 1
+        resources:
+            gpu=GPUS,
+            mem_mb=get_memory(8),
+            runtime=get_runtime(4),
+        params:
+            blocks=lambda wildcards: get_blocks(projection.evaluate_keys(wildcards.variant)),
+            version=get_version("evaluate"),
+            images=subpath(input.images, parent=True),
+            checkpoint=lambda wildcards, input: (
+                f"--checkpoint {Path(input.checkpoint[0]).parent}" if input.checkpoint else ""
+            ),
+        shell:
+            "extracter evaluate {wildcards.variant} --images {params.images} {params.checkpoint} --out {output.figures} "
+            "--summary {output.summary} --sr {output.sr} "
+            "--timings results/{wildcards.preset}/timings/evaluate/{wildcards.variant}/{wildcards.test}.csv "
+            "--params {params.blocks:q} > {log} 2>&1"
+
+else:
+
+    rule evaluate_part:
+        input:
+            images="data/prepared/{preset}/{test}/manifest.json",
+            checkpoint=get_checkpoint,
+        output:
+            folder=temp(directory("results/{preset}/parts/{variant}/{test}/{scatteritem}")),
+        log:
+            "logs/{preset}/evaluate/{variant}_{test}_{scatteritem}.log",
+        benchmark:
+            "results/{preset}/benchmarks/evaluate/{variant}_{test}_{scatteritem}.tsv"
+        conda:
+            "../envs/extracter.yaml"
+        threads: 1
+        resources:
+            gpu=GPUS,
+            mem_mb=get_memory(8),
+            runtime=get_runtime(4),
+        params:
+            blocks=lambda wildcards: get_blocks(projection.evaluate_keys(wildcards.variant)),
+            version=get_version("evaluate"),
+            images=subpath(input.images, parent=True),
+            checkpoint=lambda wildcards, input: (
+                f"--checkpoint {Path(input.checkpoint[0]).parent}" if input.checkpoint else ""
+            ),
+        shell:
+            "extracter evaluate {wildcards.variant} --images {params.images} {params.checkpoint} "
+            "--part {wildcards.scatteritem} --out {output.folder}/images.csv --summary {output.folder}/summary.json "
+            "--sr {output.folder}/sr --timings {output.folder}/timings.csv --params {params.blocks:q} > {log} 2>&1"
+
+    rule evaluate:
+        input:
+            parts=gather.images("results/{{preset}}/parts/{{variant}}/{{test}}/{scatteritem}"),
+        output:
+            figures="results/{preset}/evaluation/{variant}/{test}.csv",
+            summary="results/{preset}/evaluation/{variant}/{test}.json",
+            sr=directory("results/{preset}/images/{variant}/{test}"),
+        log:
+            "logs/{preset}/evaluate/{variant}_{test}.log",
+        localrule: True
+        conda:
+            "../envs/extracter.yaml"
+        threads: 1
+        params:
+            version=get_version("evaluate"),
+        shell:
+            "extracter merge-parts {input.parts} --out {output.figures} --summary {output.summary} --sr {output.sr} "
+            "--timings results/{wildcards.preset}/timings/evaluate/{wildcards.variant}/{wildcards.test}.csv > {log} 2>&1"
 
 
 rule kernel_sweep:

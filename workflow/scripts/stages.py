@@ -120,7 +120,10 @@ def _evaluate_stages(systems: Iterable[str], sets: list[str]) -> dict[str, dict[
         deps = [f"{PREPARED}/${{item}}"]
         deps += [path for variant in variants if variant != "bicubic" for path in _checkpoint(variant)]
         outs = [path for variant in variants for path in _evaluation(variant, "${item}")]
-        stages[f"evaluate_{family}"] = {"foreach": sets, "do": _stage("evaluate", target, keys, deps, outs)}
+        stages[f"evaluate_{family}"] = {
+            "foreach": sets,
+            "do": _stage("evaluate evaluate_part", target, keys, deps, outs),
+        }
     return stages
 
 
