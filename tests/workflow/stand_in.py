@@ -57,7 +57,7 @@ def stand_in() -> None:
         for name in ("config.json", "model.safetensors", "training.json"):
             write(out / name)
         write(out / "train_log.csv", f"step,validation_psnr\n1,{int(seed[:4], 16)}\n")
-    elif command == "evaluate":
+    elif command in ("evaluate", "merge-parts"):
         write(out, f"image,psnr_y\na,{int(seed[:4], 16)}\n")
         write(options["summary"][0], json.dumps({"psnr": int(seed[:4], 16)}))
         write(Path(options["sr"][0]) / "a.png")

@@ -29,6 +29,17 @@ RULES = {
 }
 
 
+def test_sets_in_parts_are_evaluated_by_a_job_each(project):
+    project.set("evaluation.parts", 3)
+    planned = project.planned()
+    assert (planned["evaluate_part"], planned["evaluate"]) == (3 * 6, 6)
+    project.snakemake()
+    assert not (project.folder / "results/tiny/parts").exists() or not list(
+        (project.folder / "results/tiny/parts").rglob("*.csv")
+    )
+    project.assert_settled()
+
+
 def test_lint_is_clean(project):
     assert "in a good condition" in project.run("snakemake", "--lint")
 
