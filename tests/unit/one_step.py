@@ -26,7 +26,8 @@ def measure(fabric: Fabric, pairs_folder: Path, preset: params.Preset, family: s
     terms = losses_of(family, "full", preset.loss)
     learner = Learner(fabric, network, preset.model, terms, preset.train, steps=9, seed=3, size=pairs.size)
     part = distributed.part_of(preset.train.batch)
-    losses = learner.step(4, pairs.batch(4, preset.train, 3, part=part))
+    measured = learner.step(4, pairs.batch(4, preset.train, 3, part=part))
+    losses = {name: distributed.mean_of_figures(value).item() for name, value in measured.items()}
     modules = {"network": network, "critic": learner.critic}
     named = ((f"{name}.{key}", value) for name, module in modules.items() for key, value in module.named_parameters())
     return {"losses": losses, "gradients": {name: value.grad for name, value in named if value.grad is not None}}
