@@ -21,7 +21,7 @@ if PARTS == 1:
             "../envs/extracter.yaml"
         threads: 1
         resources:
-            gpu=GPUS,
+            gpu=get_gpus(1),
             mem_mb=get_memory(8),
             runtime=get_runtime(4),
         params:
@@ -53,7 +53,7 @@ else:
             "../envs/extracter.yaml"
         threads: 1
         resources:
-            gpu=GPUS,
+            gpu=get_gpus(1),
             mem_mb=get_memory(8),
             runtime=get_runtime(4),
         params:
@@ -102,7 +102,7 @@ rule kernel_sweep:
         "../envs/extracter.yaml"
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=get_gpus(1),
         mem_mb=get_memory(SETTINGS.evaluation.memory_budget_gib + 3),
         runtime=get_runtime(4),
     params:

@@ -50,7 +50,7 @@ rule train_rec:
         "../envs/extracter.yaml"
     threads: get_training_threads
     resources:
-        gpu=GPUS,
+        gpu=get_gpus(DEVICES),
         mem_mb=get_memory(16),
         runtime=get_runtime(72),
     params:
@@ -87,7 +87,7 @@ rule train_full:
         "../envs/extracter.yaml"
     threads: get_training_threads
     resources:
-        gpu=GPUS,
+        gpu=get_gpus(DEVICES),
         mem_mb=get_memory(16),
         runtime=get_runtime(72),
     params:

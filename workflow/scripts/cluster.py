@@ -15,6 +15,13 @@ def count_gpus() -> int:
     return sum(line.startswith("GPU ") for line in listed.splitlines())
 
 
+def without_gpus(wanted: bool = False) -> bool:
+    """Whether jobs are to ask for no GPU; `wanted` says so for this process and for all jobs that it starts."""
+    if wanted:
+        os.environ["EXTRACTER_WITHOUT_GPUS"] = "1"
+    return "EXTRACTER_WITHOUT_GPUS" in os.environ
+
+
 def find_slurm_problem() -> str:
     """Why profiles/slurm cannot submit jobs, as a sentence; or nothing.
 
