@@ -132,6 +132,29 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert [[r[c] for c in columns] for r in logs[0]] == [[r[c] for c in columns] for r in logs[1]]
 
 
+@pytest.mark.parametrize("steps", [6, 2])
+def test_a_signal_ends_a_validation_which_the_resumed_run_makes_up_for(
+    tiny_preset, tiny_pairs, tmp_path, monkeypatch, steps
+):
+    """A validation may take longer than a cluster gives, also that of the last step."""
+    preset = with_train(tiny_preset, rec_steps=steps, checkpoint_every=100)
+    run(preset, tiny_pairs, tmp_path / "whole")
+    measure = train.squared_error_y
+
+    def interrupted(*images):
+        signal.raise_signal(signal.SIGTERM)
+        return measure(*images)
+
+    monkeypatch.setattr(train, "squared_error_y", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(preset, tiny_pairs, tmp_path / "cut")
+    monkeypatch.undo()
+    run(preset, tiny_pairs, tmp_path / "cut")
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
+    logs = [(tmp_path / name / "train_log.csv").read_text() for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_process_resumes_to_the_same_weights(tiny_preset, tiny_pairs, tmp_path, number):
     preset = with_train(tiny_preset, rec_steps=60, checkpoint_every=3, validate_every=30)
