@@ -18,7 +18,7 @@ rule train_match:
         "../envs/extracter.yaml"
     threads: get_training_threads
     resources:
-        gpu=GPUS,
+        gpu=get_gpus(1),
         mem_mb=get_memory(16),
         runtime=get_runtime(72),
     params:
