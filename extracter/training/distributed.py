@@ -7,6 +7,7 @@ function then returns what it was given.
 
 import os
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,8 @@ from lightning_fabric.plugins.environments import (
 from torch import Tensor, nn
 
 from extracter.errors import UserError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # Exchanges values in the hosts' memory; None: the group of all processes does.
 _host_group: dist.ProcessGroup | None = None
@@ -79,7 +82,7 @@ def _environment(nodes: int) -> ClusterEnvironment:
     return LightningEnvironment()
 
 
-def share_statistics(network: nn.Module, device: torch.device) -> nn.Module:
+def share_statistics(network: Network, device: torch.device) -> Network:
     """Let batch normalisation, where a network has it, take its statistics over the batch of all processes.
 
     Raises:
