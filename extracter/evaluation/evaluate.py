@@ -80,7 +80,7 @@ def evaluate(
     target = choose_device(device)
     configure_torch(0)
     test_set = TestSet(images)
-    test_set.rows = test_set.rows[parse_part(part)]
+    test_set.rows = dict(list(test_set.rows.items())[parse_part(part)])
     if checkpoint is None:
         super_resolve: Callable[[TestImage], np.ndarray] = enlarge
         target = torch.device("cpu")
