@@ -101,8 +101,10 @@ def test_a_killed_process_ends_the_training_which_resumes_bit_for_bit(preset_fil
     (second,) = psutil.Process(process.pid).children()
     second.kill()
     _, said = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "lost another one, which was killed or has failed; run the same command again" in said
+    # The first process notices at its next exchange; Fabric ends it where it comes to none within five seconds.
+    noticed = "lost another one, which was killed or has failed; run the same command again"
+    ended = "terminated with code -9. Forcefully terminating all other processes"
+    assert {1: noticed, -9: ended}[process.returncode] in said
     assert "Traceback" not in said
     shutil.copy(cut.with_suffix(".state"), tmp_path / "alone.state")
     assert "resuming after step" in train(tiny_pairs, preset_file, cut, 2, **changes)
