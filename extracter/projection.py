@@ -130,7 +130,9 @@ def evaluate_keys(variant: str) -> tuple[str, ...]:
 
 def kernel_keys() -> tuple[str, ...]:
     """Keys of `extracter kernel-sweep`, which runs Extracter-rec with another kernel."""
-    return tuple(sorted({*network_keys("extracter"), "search.memory", "evaluation.memory_budget_gib"}))
+    return tuple(
+        sorted({*network_keys("extracter"), "search.memory", "evaluation.precision", "evaluation.memory_budget_gib"})
+    )
 
 
 def pick(keys: Iterable[str], **blocks: Any) -> dict[str, dict[str, Any]]:

@@ -41,5 +41,6 @@ def kernel_sweep(
     blocks = params.load_keys(file, preset, *kernel_keys())
     kernel_sweep(
         images, checkpoint, kernel, method.value, out, model=blocks.model, search=blocks.search,
-        budget_gib=blocks.evaluation.memory_budget_gib, timings=timings, device=device,
+        budget_gib=blocks.evaluation.memory_budget_gib, precision=blocks.evaluation.precision,
+        timings=timings, device=device,
     )  # fmt: skip

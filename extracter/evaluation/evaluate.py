@@ -87,7 +87,7 @@ def evaluate(
     else:
         network = load_network(checkpoint, search, target)
         if compiled:
-            network.compile_parts()
+            network.compile_parts(dynamic=True)  # once for all sizes of images
 
         def super_resolve(inputs: TestImage) -> np.ndarray:
             if method != "exact":

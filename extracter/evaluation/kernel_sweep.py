@@ -34,6 +34,7 @@ def kernel_sweep(
     model: Model,
     search: Search,
     budget_gib: float,
+    precision: str = "32-true",
     timings: Path | None = None,
     device: str,
 ) -> None:
@@ -47,6 +48,7 @@ def kernel_sweep(
         out: JSON; PSNR in dB and SSIM are means over the images, null where the run did not fit.
         model, search: parameters that the checkpoint must have been trained with.
         budget_gib: GiB that the run may allocate once the network is loaded.
+        precision: 32-true, or bf16-mixed for what lies outside the search, as for `evaluate`.
         timings: JSON; mean seconds an image, and the highest peak memory in MiB over the baseline, null where the run
             did not fit; None: not written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -66,6 +68,7 @@ def kernel_sweep(
             "method": method,
             "memory": search.memory,
             "budget_gib": budget_gib,
+            "precision": precision,
             "device": str(choose_device(device)),
             "sr": folder,
             "only": None,
@@ -81,6 +84,7 @@ def kernel_sweep(
             "psnr_y": None,
             "ssim_y": None,
             "memory_budget_gib": measured["budget_gib"],
+            "precision": precision,
             "device": torch.device(job["device"]).type,
             "threads": torch.get_num_threads(),
         }

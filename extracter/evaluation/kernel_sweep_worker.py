@@ -43,7 +43,7 @@ def run(job: dict) -> None:
         memory.reset()
         start = time.perf_counter()
         try:
-            sr = run_network(network, inputs, device)
+            sr = run_network(network, inputs, device, job["precision"])
         except Exception as error:
             if is_allocation_failure(error):
                 say(fits=False)

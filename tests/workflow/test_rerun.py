@@ -141,6 +141,8 @@ KEYS = {
             "train.clip": 1.0,
             "train.channels_last": True,
             "train.compile": True,
+            "train.deterministic": False,
+            "train.tf32": True,
             "train.validate_every": 7,
             "train.precision": "bf16-mixed",
         },
@@ -179,8 +181,12 @@ KEYS = {
     ),
     "images of a set": ({"evaluation.every": 3}, {"download": 1, "prepare": 1, **MEASURED}),
     "how networks are evaluated": (
-        {"evaluation.precision": "bf16-mixed", "evaluation.compile": True, "evaluation.reuse_memory": True},
+        {"evaluation.compile": True, "evaluation.reuse_memory": True},
         {"evaluate": 5, **OF_EVALUATIONS},
+    ),
+    "the precision of evaluations": (
+        {"evaluation.precision": "bf16-mixed"},
+        {"evaluate": 5, **OF_EVALUATIONS, **SWEPT},
     ),
     "the memory of Table 3": ({"evaluation.memory_budget_gib": 2.0}, SWEPT),
     "kernels": ({"evaluation.kernels": [6, 12]}, SWEPT),

@@ -80,7 +80,7 @@ def whole(model, inputs: engine.Inputs, matches: Matches) -> torch.Tensor:
             to_signed(inputs.lr_up).to(DEVICE),
             [to_signed(x).to(DEVICE) for x in inputs.refs],
             [to_signed(x).to(DEVICE) for x in inputs.refs_du],
-        )
+        ).cpu()
 
 
 def floating(inputs: engine.Inputs) -> engine.Inputs:
@@ -95,7 +95,7 @@ def difference(model, inputs: engine.Inputs, memory: float, edge: int | None = N
             patch.setattr(engine, "least_needed", lambda *_: 0)
             patch.setattr(engine, "plan_tiles", lambda m, margins, area, bytes_: (area.split(edge, edge), bytes_))
         sr, matches = engine.super_resolve(model, floating(inputs), memory=memory)
-    wanted = whole(model, inputs, matches).cpu()
+    wanted = whole(model, inputs, matches)
     assert wanted.std() > 0.05
     return float((to_signed(sr) - wanted).abs().max())
 
