@@ -340,6 +340,9 @@ class Evaluation(Block):
     """What is measured, and how."""
 
     every: Count = Field(description="n: evaluate every n-th image of a set; 1: all")
+    border: Whole = Field(
+        description="pixels at each edge that PSNR and SSIM leave out; 4 in the papers of C2-Matching, AMSA and DATSR"
+    )
     kernels: Annotated[list[Annotated[int, Field(ge=3, multiple_of=3)]], Field(min_length=1)] = Field(
         description="kernels of Table 3; stride and padding are a third of the kernel"
     )

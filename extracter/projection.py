@@ -73,7 +73,14 @@ _MATCH = (
 _LOSSES = ("loss.rec", "loss.perc", "loss.grad", "loss.adv", "loss.perc_norm", "loss.gradient_penalty")
 
 # What an evaluation depends on besides the checkpoint, whose own parameters travel with it.
-_EVALUATION = ("search.memory", "evaluation.precision", "evaluation.compile", "evaluation.reuse_memory")
+_MEASUREMENT = ("evaluation.border",)
+_EVALUATION = (
+    *_MEASUREMENT,
+    "search.memory",
+    "evaluation.precision",
+    "evaluation.compile",
+    "evaluation.reuse_memory",
+)
 # How pairs are cut; from where the photographs come is what a download depends on.
 _TRAIN_PAIRS = tuple(key for key in TrainData.model_fields if key != "folder")
 
@@ -119,10 +126,11 @@ def match_keys() -> tuple[str, ...]:
 def evaluate_keys(variant: str) -> tuple[str, ...]:
     """Keys of `extracter evaluate VARIANT`: a trained network must be the one that the parameters describe.
 
-    Bicubic depends on none. The released network, or any other that is not trained here, brings its own.
+    Bicubic depends on how it is measured alone. The released network, or any other that is not trained here, brings
+    its own.
     """
     if variant == "bicubic":
-        return ()
+        return _MEASUREMENT
     family = variant.removesuffix("-rec")
     network = network_keys(family) if family in FAMILIES else ()
     return tuple(sorted({*network, *_EVALUATION}))

@@ -36,9 +36,10 @@ def evaluate(
 
     keys = evaluate_keys(variant)
     blocks = params.load_keys(file, preset, *keys)
-    settings = {"search": blocks.search, "model": getattr(blocks, "model", None)} if keys else {}
-    if keys:
-        measured = blocks.evaluation
+    measured = blocks.evaluation
+    settings = {"border": measured.border}
+    if variant != "bicubic":
+        settings |= {"search": blocks.search, "model": getattr(blocks, "model", None)}
         settings |= {"precision": measured.precision, "compiled": measured.compile}
         settings |= {"reuse_memory": measured.reuse_memory}
     evaluate(

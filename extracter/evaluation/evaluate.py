@@ -21,6 +21,7 @@ from extracter.image_tensors import to_uint8
 from extracter.memory import PeakMemory, is_allocation_failure
 from extracter.metrics import psnr_y, ssim_y
 from extracter.models.checkpoint import load_model
+from extracter.models.texture_transformer import TextureTransformer
 from extracter.params import Model, Search
 from extracter.progress import track
 from extracter.projection import network_keys, pick
@@ -33,6 +34,7 @@ VARIANTS = {
     **{family: (family, "full") for family in FAMILIES},
     "released": ("extracter", "rec"),
 }
+_WINDOW = 11  # side of SSIM's window
 
 
 def evaluate(
@@ -48,6 +50,7 @@ def evaluate(
     precision: str = "32-true",
     compiled: bool = False,
     reuse_memory: bool = False,
+    border: int = 0,
     timings: Path | None = None,
     method: SearchName = "exact",
     part: str = "1-of-1",
@@ -66,6 +69,7 @@ def evaluate(
             `search.memory` alone, bicubic neither.
         precision: 32-true, or bf16-mixed for what lies outside the search.
         compiled: let torch.compile fuse the convolutional parts.
+        border: pixels at each edge that are not measured; the images are kept whole.
         reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
         method: exact, as all published tables; fast or auto as of `choose_search`, to see what they cost in PSNR.
         timings: CSV with each image's seconds and peak memory in MiB over the baseline; None: not written.
@@ -90,7 +94,7 @@ def evaluate(
             network.compile_parts(dynamic=True)  # once for all sizes of images
 
         def super_resolve(inputs: TestImage) -> np.ndarray:
-            if method != "exact":
+            if method != "exact" and isinstance(network, TextureTransformer):
                 sizes = [image.shape[-2:] for image in (inputs.ref, *(ref for ref, _ in inputs.more))]
                 channels = 4 * network.dfe.features[0].out_channels
                 query, *keys = (tuple(inputs.lr.shape[-2:]), *((h // SCALE, w // SCALE) for h, w in sizes))
@@ -114,12 +118,13 @@ def evaluate(
         seconds, peak = time.perf_counter() - start, memory.read()
         with atomic_path(sr / f"{inputs.name}.png") as temporary:
             Image.fromarray(result).save(temporary, format="PNG")
+        hr, measured = (_within(pixels, border, images / inputs.name) for pixels in (inputs.hr_pixels, result))
         rows.append(
             {
                 "image": inputs.name,
                 "reference": inputs.reference,
-                "psnr_y": round(psnr_y(inputs.hr_pixels, result), 6),
-                "ssim_y": round(ssim_y(inputs.hr_pixels, result), 8),
+                "psnr_y": round(psnr_y(hr, measured), 6),
+                "ssim_y": round(ssim_y(hr, measured), 8),
             }
         )
         costs.append({"image": inputs.name, "seconds": round(seconds, 4), "peak_memory_mib": round(peak, 1)})
@@ -135,11 +140,20 @@ def evaluate(
         "vgg_weights": training.get("vgg_weights"),
         "bicubic_skip": training.get("model", {}).get("bicubic_skip"),
         "best_step": training.get("best_step"),
+        "border": border,
         "precision": precision,
         "device": target.type,
         "threads": torch.get_num_threads(),
     }
     write_json(summary, summarise(rows, about))
+
+
+def _within(pixels: np.ndarray, border: int, name: Path) -> np.ndarray:
+    """The pixels without a border; at least what SSIM's window covers must be left."""
+    height, width = pixels.shape[:2]
+    if min(height, width) - 2 * border < _WINDOW:
+        raise UserError(f"{name}: {width} x {height} pixels leave nothing within `evaluation.border: {border}`")
+    return pixels[border : height - border, border : width - border]
 
 
 def check_checkpoint(variant: str, checkpoint: Path | None, model: Model | None, search: Search | None) -> dict:

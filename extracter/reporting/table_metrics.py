@@ -109,6 +109,9 @@ def _notes(measured: dict[tuple[str, str], dict], about: dict[str, str]) -> list
     if kinds:
         listed = ", ".join(f"{title(name)} {kind}" for name, kind in kinds.items())
         notes.append(f"References of the measured figures: {listed}.")
+    borders = sorted({summary.get("border", 0) for summary in measured.values()} - {0})
+    if borders:
+        notes.append(f"Measured without {', '.join(map(str, borders))} pixels at each edge.")
     if any(summary.get("vgg_weights") == "random" for summary in measured.values()):
         notes.append("The measured networks started from random weights instead of VGG19's.")
     if any(summary.get("bicubic_skip") for summary in measured.values()):

@@ -174,6 +174,18 @@ def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
     assert fast["psnr_y"] == pytest.approx(plain["psnr_y"], abs=0.02)
 
 
+def test_a_border_is_left_out_of_the_measurement_alone(tmp_path):
+    images = write_test_set(tmp_path / "set")
+    rows, summary = run("bicubic", images, None, tmp_path, border=4)
+    for row in rows:
+        hr, up, sr = pictures(row, images, tmp_path)
+        assert sr.shape == hr.shape
+        assert float(row["psnr_y"]) == pytest.approx(psnr_y(hr[4:-4, 4:-4], up[4:-4, 4:-4]), abs=1e-6)
+    assert summary["border"] == 4
+    with pytest.raises(UserError, match="64 pixels leave nothing within `evaluation.border: 20`".replace(".", r"\.")):
+        run("bicubic", images, None, tmp_path / "more", border=20)
+
+
 def test_wrong_arguments_are_refused(tmp_path):
     images, weights = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "weights")
     for variant, checkpoint, says in [
