@@ -116,7 +116,7 @@ def pillow_to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, 
         try:
             target = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(image, io.BytesIO(icc), target, outputMode="RGB")
-            return converted, srgb()
+            return converted or image.convert("RGB"), srgb()
         except (ImageCms.PyCMSError, ValueError, OSError):
             return image.convert("RGB"), None
     return image.convert("RGB"), icc if image.mode == "YCbCr" else None

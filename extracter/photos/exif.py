@@ -8,6 +8,8 @@ import re
 import struct
 from typing import NamedTuple
 
+from extracter.photos.photo import plausible_dpi
+
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
 _ACROSS, _DOWN, _UNIT = 0x011A, 0x011B, 0x0128
 _EXIF_IFD, _PIXEL_WIDTH, _PIXEL_HEIGHT = 0x8769, 0xA002, 0xA003
@@ -22,7 +24,7 @@ class Entry(NamedTuple):
 
     place: int
     kind: int
-    count: int
+    number: int
 
 
 def without_header(block: bytes | None) -> bytes | None:
@@ -39,7 +41,7 @@ def orientation(block: bytes) -> int:
     order, entries, _ = directory(block)
     entry = entries.get(ORIENTATION)
     value = _number(block, order, entry) if entry else None
-    return value if value in range(1, 9) else 1
+    return value if value is not None and 1 <= value <= 8 else 1
 
 
 def resolution(block: bytes) -> tuple[float, float] | None:
@@ -50,11 +52,11 @@ def resolution(block: bytes) -> tuple[float, float] | None:
     """
     order, entries, _ = directory(block)
     unit = _number(block, order, entries[_UNIT]) if _UNIT in entries else 2
-    values = [_number(block, order, entries[tag]) if tag in entries else None for tag in (_ACROSS, _DOWN)]
-    if unit not in (2, 3) or None in values or min(values) < 2:
+    across, down = (_number(block, order, entries[tag]) if tag in entries else None for tag in (_ACROSS, _DOWN))
+    if unit not in (2, 3) or across is None or down is None:
         return None
     inches = 2.54 if unit == 3 else 1.0
-    return (values[0] * inches, values[1] * inches)
+    return plausible_dpi(across * inches, down * inches)
 
 
 def of_resolution(dpi: tuple[float, float]) -> bytes:
@@ -129,7 +131,7 @@ def directory(block: bytes | bytearray, start: int | None = None) -> tuple[str, 
 def _number(block: bytes, order: str, entry: Entry) -> int | None:
     """The first value of an entry as an integer, of whatever type it was written; None if it is none."""
     place = entry.place + 8
-    if _SIZES.get(entry.kind, 1) * max(entry.count, 1) > 4:
+    if _SIZES.get(entry.kind, 1) * max(entry.number, 1) > 4:
         (place,) = struct.unpack_from(f"{order}I", block, place)
     try:
         if entry.kind in _INTEGERS:
@@ -139,7 +141,7 @@ def _number(block: bytes, order: str, entry: Entry) -> int | None:
             return round(above / below)
         if entry.kind in (11, 12):
             return round(struct.unpack_from(order + ("f" if entry.kind == 11 else "d"), block, place)[0])
-        return int(block[place : place + min(entry.count, 8)].rstrip(b"\0 ").decode("ascii"))
+        return int(block[place : place + min(entry.number, 8)].rstrip(b"\0 ").decode("ascii"))
     except (struct.error, ValueError, ZeroDivisionError, OverflowError):
         return None
 

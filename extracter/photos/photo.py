@@ -87,6 +87,12 @@ def check_size(width: int, height: int) -> None:
         raise TooManyPixelsError
 
 
+def plausible_dpi(across: float, down: float) -> tuple[float, float] | None:
+    """A resolution that a photograph can have, and that every format can write; None for another."""
+    across, down = round(across, 2), round(down, 2)
+    return (across, down) if 1 < across < 65_535 and 1 < down < 65_535 else None
+
+
 def is_photo(path: Path) -> bool:
     """Whether a file's name is a photograph's; names of hidden files are not."""
     return Path(path).suffix.lower() in SUFFIXES and not Path(path).name.startswith(".")

@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 
 from extracter.photos import exif
-from extracter.photos.photo import Metadata, Photo, is_neutral
+from extracter.photos.photo import Metadata, Photo, is_neutral, plausible_dpi
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
@@ -42,7 +42,8 @@ def decode(data: bytes) -> Photo:
         Exception: whatever libpng and struct raise for damaged files.
     """
     notes: list[str] = []
-    pixels, other = [], {}
+    pixels: list[Chunk] = []
+    other: dict[bytes, Chunk] = {}
     for kind, content in _chunks(data, notes):
         if kind in _PIXEL_CHUNKS:
             pixels.append((kind, content))
@@ -201,5 +202,5 @@ def _dpi(other: dict[bytes, Chunk]) -> tuple[float, float] | None:
     content = other.get(b"pHYs", (b"", b""))[1]
     if len(content) != 9 or content[8] != 1:
         return None
-    across, down = (round(value * _INCH, 2) for value in struct.unpack(">II", content[:8]))
-    return (across, down) if across and down else None
+    across, down = struct.unpack(">II", content[:8])
+    return plausible_dpi(across * _INCH, down * _INCH)

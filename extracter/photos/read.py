@@ -1,7 +1,6 @@
 """Reading a photograph: whatever a decoder makes of its bytes, the outcome is a photograph or one sentence."""
 
 import io
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from PIL import (
 from extracter.errors import UserError
 from extracter.photos import exif, png, tiff
 from extracter.photos.colour import cmyk_to_srgb, pillow_to_srgb
-from extracter.photos.photo import Metadata, Photo, TooManyPixelsError, check_size, is_neutral, shown
+from extracter.photos.photo import Metadata, Photo, TooManyPixelsError, check_size, is_neutral, plausible_dpi, shown
 
 # Pillow is never left to choose: it would start Ghostscript for a PostScript file, whatever its name. It knows a format
 # by name only once the plugin is imported. MPO is opened as JPEG.
@@ -117,7 +116,7 @@ def _decode(data: bytes) -> Photo:
         photo, orientation = tiff.decode(data)
         return _turned(photo, orientation)
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
         if data[4:8] != b"ftyp" or data[8:12] not in _HEIF:
             raise
@@ -207,13 +206,19 @@ def _turned(photo: Photo, orientation: int = 1) -> Photo:
     if turns % 2 and metadata.dpi:
         metadata = replace(metadata, dpi=metadata.dpi[::-1])
 
-    def turn(pixels: np.ndarray | None) -> np.ndarray | None:
-        if pixels is None or (turns, mirrored) == (0, False):
+    def turn(pixels: np.ndarray) -> np.ndarray:
+        if (turns, mirrored) == (0, False):
             return pixels
         pixels = np.rot90(pixels, turns)
         return np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
 
-    return replace(photo, rgb=turn(photo.rgb), alpha=turn(photo.alpha), metadata=metadata, notes=notes)
+    return replace(
+        photo,
+        rgb=turn(photo.rgb),
+        alpha=None if photo.alpha is None else turn(photo.alpha),
+        metadata=metadata,
+        notes=notes,
+    )
 
 
 def _without_end(data: bytes) -> Image.Image:
@@ -264,7 +269,6 @@ def _dpi(info: dict) -> tuple[float, float] | None:
     if not isinstance(value, tuple) or len(value) != 2 or (value == (72, 72) and info.get("jfif_unit") == 0):
         return None
     try:
-        across, down = (round(float(item), 2) for item in value)
+        return plausible_dpi(float(value[0]), float(value[1]))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return (across, down) if math.isfinite(across + down) and across > 1 and down > 1 else None

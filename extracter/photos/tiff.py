@@ -11,7 +11,7 @@ from PIL import Image, TiffImagePlugin
 from extracter.errors import UserError
 from extracter.photos import exif
 from extracter.photos.alpha import unmultiplied
-from extracter.photos.photo import Metadata, Photo, check_size
+from extracter.photos.photo import Metadata, Photo, check_size, plausible_dpi
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _SEPARATED: 4}
@@ -184,12 +184,11 @@ def _bytes(page: tifffile.TiffPage, tag: int) -> bytes | None:
 
 def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
     unit = {2: 1.0, 3: 2.54}.get(_value(page, 296, 2))
-    found = [page.tags.get(tag) for tag in (282, 283)]
     try:
-        across, down = (round(tag.value[0] / tag.value[1] * unit, 2) for tag in found)
-    except (AttributeError, TypeError, ZeroDivisionError, IndexError, KeyError):
+        across, down = (page.tags[tag].value for tag in (282, 283))
+        return plausible_dpi(across[0] / across[1] * unit, down[0] / down[1] * unit)
+    except (AttributeError, TypeError, ZeroDivisionError, IndexError, KeyError, OverflowError):
         return None
-    return (across, down) if across > 1 and down > 1 else None
 
 
 def _exif(data: bytes) -> bytes | None:

@@ -1,6 +1,7 @@
 """Writing a photograph: in the format that the name's suffix says, whole or not at all."""
 
 import io
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,11 @@ def write_photo(photo: Photo, path: Path, *, quality: int | None = None, strip: 
     height, width = photo.rgb.shape[:2]
     if reason := why_not(width, height, suffix):
         raise UserError(f"{shown(path)}: {reason}")
-    data = encode_photo(_described(photo, strip), suffix, quality)
+    try:
+        data = encode_photo(_described(photo, strip), suffix, quality)
+    except (struct.error, ArithmeticError, AttributeError, LookupError, SystemError, TypeError, ValueError):
+        # Metadata of a kind that an encoder does not take costs no result.
+        data = encode_photo(replace(photo, metadata=Metadata()), suffix, quality)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

@@ -371,6 +371,13 @@ def test_a_resolution_without_exif(suffix):
     assert photo.metadata.dpi is None
 
 
+def test_a_resolution_that_no_format_holds_is_none():
+    data = bytearray(pillow(Image.fromarray(SHALLOW), "BMP"))
+    data[38:46] = b"\xff\xff\xff\x7f" * 2  # pixels per metre
+    photo = decode_photo(bytes(data), "a.bmp")
+    assert photo.metadata.dpi is None
+
+
 def test_exif_too_large_for_jpeg_is_left_out():
     large = exif_bytes((0x927C, 7, 70_000, struct.pack("<I", 26)), more=bytes(70_000))
     photo = decode_photo(pillow(Image.fromarray(SHALLOW), "PNG", exif=large), "a.png")
