@@ -66,6 +66,8 @@ def stand_in() -> None:
             write(out / f"{name}.csv", f"step,extracter\n1,{int(seed[:4], 16)}\n")
     elif command == "collect-metrics":
         write(out, json.dumps({"set14": {"extracter_rec": {"psnr": int(seed[:4], 16)}}}))
+    elif command == "kernel-sweep":
+        write(out)
     else:
         write(out)
         write(out.with_suffix(".md"))
