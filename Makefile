@@ -66,6 +66,7 @@ test: setup
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
 	.venv/bin/codespell
+	.venv/bin/mypy
 	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/slurm tests/workflow tests/unit
 
 graph: setup

@@ -135,8 +135,8 @@ def configure_torch(seed: int, *, deterministic: bool = True, tf32: bool = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(deterministic)
-    # Each new tensor would be filled with NaN first, a tenth of a training step; nothing here reads one unwritten.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Otherwise PyTorch fills each new tensor with NaN, a tenth of a training step. No code here reads such memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32

@@ -363,7 +363,7 @@ class Evaluation(Block):
 class Preset(Block):
     """Every parameter of a run."""
 
-    systems: Annotated[list[Literal[tuple(FAMILIES)]], Field(min_length=1)] = Field(
+    systems: Annotated[list[Literal[tuple(FAMILIES)]], Field(min_length=1)] = Field(  # type: ignore[valid-type]
         description="systems that the workflow trains and Table 1 measures; Extracter must be among them"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(

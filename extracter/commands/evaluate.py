@@ -1,7 +1,7 @@
 """`extracter evaluate`: the measurements of Table 1."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,14 +37,13 @@ def evaluate(
     keys = evaluate_keys(variant)
     blocks = params.load_keys(file, preset, *keys)
     measured = blocks.evaluation
-    settings = {"border": measured.border}
+    settings: dict[str, Any] = {"border": measured.border, "timings": timings, "method": search, "device": device}
     if variant != "bicubic":
         settings |= {"search": blocks.search, "model": getattr(blocks, "model", None)}
         settings |= {"precision": measured.precision, "compiled": measured.compile}
         settings |= {"reuse_memory": measured.reuse_memory}
     evaluate(
-        variant, images, checkpoint, out, summary, sr, **settings,
-        timings=timings, method=search, part=part, device=device,
+        variant, images, checkpoint, out, summary, sr, part=part, **settings,
     )  # fmt: skip
 
 

@@ -59,5 +59,5 @@ def figure_reference(
 
     if len(original or []) != len(refs or []):
         raise UserError(f"{len(original or [])} --original and {len(refs or [])} --ref: each needs one of the other")
-    pairs = list(zip(original, refs, strict=True)) if original and refs else [STEREO]
+    pairs = list(zip(original or [], refs or [], strict=True)) or [STEREO]
     figure_reference(pairs, out, model=model, device=device)

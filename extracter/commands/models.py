@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,8 @@ def convert(
     """
     from extracter.models.convert import convert, explain_gradient
 
-    config = convert(source, out, beside=beside or [], kernel=kernel, gradient=gradient and gradient.value)
+    density: Any = gradient.value if gradient else None
+    config = convert(source, out, beside=beside or [], kernel=kernel, gradient=density)
     for key, value in config.items():
         print(f"{key}: {value}")
     if gradient is None and (reason := explain_gradient(config)):

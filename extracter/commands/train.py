@@ -14,7 +14,7 @@ from extracter.files import alone
 from extracter.projection import match_keys, train_keys
 
 # The systems that are trained.
-Family = StrEnum("Family", {name: name for name in FAMILIES})
+Family = StrEnum("Family", {name: name for name in FAMILIES})  # type: ignore[misc]
 FamilyName = Annotated[Family, typer.Argument(help="Network to train.")]
 Pairs = Annotated[Path, typer.Option(help="Prepared training pairs.")]
 Out = Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors, train_log.csv.")]

@@ -63,7 +63,8 @@ def describe(photograph: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     factor = LONG_SIDE / max(photograph.size)
     size = (max(round(photograph.width * factor), 1), max(round(photograph.height * factor), 1))
     grey = np.asarray(photograph.resize(size, Image.Resampling.LANCZOS).convert("L"))
-    points, descriptors = cv2.SIFT_create(nfeatures=FEATURES).detectAndCompute(grey, None)
+    detector = cv2.SIFT_create(nfeatures=FEATURES)  # type: ignore[attr-defined]
+    points, descriptors = detector.detectAndCompute(grey, None)
     if descriptors is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
     descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))

@@ -125,6 +125,7 @@ def _row(name: str, split: str, kind: str) -> Row:
 
 def _photograph_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int) -> list[Block]:
     """Pairs cropped from photographs, one block per photograph and split."""
+    assert data.pairs is not None  # `params` makes sure of it
 
     def size_of(entry: Entry) -> tuple[int, int]:
         return manifest.read_image(raw, entry).size

@@ -72,6 +72,7 @@ def _shares(data: TrainData, split: str, count: int) -> dict[str, int]:
 
     Unrelated pairs are validated whatever the mixture, since training draws them besides (`train.other_reference`).
     """
+    assert data.mixture is not None  # `params` makes sure of it
     weights = [getattr(data.mixture, kind) for kind in KINDS]
     if split == "validation":
         weights = [1.0, float(data.mixture.same_scene > 0), 1.0]
@@ -154,12 +155,12 @@ def _crop_pairs(photographs: Photographs, plan: Plan, data: TrainData, seed: int
     decoded: dict[str, Image.Image] = {}
     pairs, numbers = [], defaultdict(int)
     for kind, first, second, found in plan.pairs:
-        images = [decoded.setdefault(name, decoded.get(name) or photographs.read(name)) for name in (first, second)]
+        one, two = (decoded.setdefault(name, decoded.get(name) or photographs.read(name)) for name in (first, second))
         key = f"{plan.split}/{kind}/{first}/{second}"
         rng = np.random.default_rng([seed, zlib.crc32(key.encode()), numbers[key]])
         numbers[key] += 1
         points = None if found is None else found.points
-        pairs.append(view_pairs.crop(kind, tuple(images), points, sizes, data, rng))
+        pairs.append(view_pairs.crop(kind, (one, two), points, sizes, data, rng))
         for name in (first, second):
             uses[name] -= 1
             if not uses[name]:
@@ -189,6 +190,8 @@ def view_blocks(raw: Path, out: Path, files: list[Entry], data: TrainData, seed:
     Raises:
         UserError: photographs are missing that a kind of pair or the validation needs.
     """
+    assert data.mixture is not None  # `params` makes sure of both
+    assert data.pairs is not None
     photographs = Photographs(raw, files, data.mixture.long_side)
     by_split: dict[str, list[str]] = {"train": [], "validation": []}
     for name in sorted(photographs.entries):

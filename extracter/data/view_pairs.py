@@ -49,7 +49,7 @@ def resize_to(photograph: Image.Image, side: float) -> Image.Image:
     return photograph if size == photograph.size else photograph.resize(size, Image.Resampling.LANCZOS)
 
 
-def crop_around(photograph: Image.Image, center: tuple[float, float], size: int) -> tuple[Image.Image, np.ndarray]:
+def crop_around(photograph: Image.Image, center: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
     """A square crop as close around a point as the photograph's edges allow.
 
     Args:
@@ -170,6 +170,7 @@ def crop_warped(photograph: Image.Image, size: int, ref_size: int, data: TrainDa
         data: `scale`, `rotation`, `photometry` and `mixture.perspective` limit the change.
         rng: source of the random numbers.
     """
+    assert data.mixture is not None  # `params` makes sure of it
     own = max(photograph.size)
     side, other_side = _sides(own, own, data.scale, rng)
     near = resize_to(photograph, _far_enough(side, photograph, size))
@@ -180,7 +181,7 @@ def crop_warped(photograph: Image.Image, size: int, ref_size: int, data: TrainDa
     corners = _warp_corners(ref_size, rng.uniform(-data.rotation, data.rotation), data.mixture.perspective, rng)
     half = np.abs(corners).max(0)
     if (2 * half > far.size).any():  # no room to turn
-        ref, _ = crop_around(far, tuple(middle), ref_size)
+        ref, _ = crop_around(far, middle, ref_size)
         return hr, light(ref, data.photometry, rng)
     middle = np.clip(middle, half, np.array(far.size) - half)
     matrix = _homography(corners + middle, ref_size)
@@ -216,6 +217,7 @@ def crop(
         elif kind == "unrelated":
             pair = crop_unrelated(first, second, *sizes, rng)
         else:
+            assert points is not None  # found by `matching`
             pair = crop_same_scene(first, second, points, *sizes, data, rng)
         if np.asarray(pair[0].convert("L")).std() >= TEXTURE:
             break

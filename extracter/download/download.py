@@ -32,8 +32,8 @@ def _every(name: str, layout: Layout, entries: list[Entry], every: int) -> list[
     chosen = arrange(layout, entries)[every - 1 :: every]
     if not chosen:
         raise UserError(f"{name}: fewer than {every} images, so every {every}th is none; lower evaluation.every")
-    entries = {entry["path"]: entry for image in chosen for entry in (image.entry, *image.references)}
-    return [entries[path] for path in sorted(entries)]
+    by_path = {entry["path"]: entry for image in chosen for entry in (image.entry, *image.references)}
+    return [by_path[path] for path in sorted(by_path)]
 
 
 def _is_there(path: Path, digest: str) -> bool:
@@ -206,7 +206,7 @@ def download(
         files = demo.write(name, out, [entry["path"] for entry in paths])
         place = "scikit-image"
     elif kind == "folder":
-        files = _download_folder(name, source.folder, out, every)
+        files = _download_folder(name, source.folder or "", out, every)
         place = "the user's folder"
     else:
         registered = registry.get(name, kind)

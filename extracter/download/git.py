@@ -79,6 +79,7 @@ def download_git(name: str, source: Source, out: Path, patience: Patience) -> tu
     Raises:
         UserError: the folder cannot be fetched, or a file of the set is missing in it.
     """
+    assert source.git is not None  # the caller chooses by it
     where = f"{source.git.address}, commit {source.git.commit[:7]}"
     repository = out / f".git-{source.git.commit[:12]}"
     try:

@@ -100,7 +100,8 @@ def report(data: Data, preset: str, root: Path, *, rehash: bool) -> None:
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
     bad: list[str] = []
     absent: list[str] = []
-    for name, source in {"train": data.train, **data.tests}.items():
+    sources: dict[str, TrainData | TestData] = {"train": data.train, **data.tests}
+    for name, source in sources.items():
         place, expected = _origin(name, source, data)
         cells = []
         for kind in ("raw", "prepared"):

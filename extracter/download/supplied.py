@@ -100,8 +100,8 @@ def _choose_cufed5(source: Source, images: list[str], where: str) -> Chosen:
     _count(where, "inputs", len(ranks), source.images, example)
     for name, found in sorted(ranks.items()):
         if found != set(range(6)) or len([t for t in chosen if t.startswith(f"{name}_")]) != 6:
-            missing = ", ".join(f"{name}_{rank}" for rank in sorted(set(range(6)) - found)) or "one of each"
-            raise UserError(f"{where}: of input {name} {missing} is wanted; supply the whole set")
+            absent = ", ".join(f"{name}_{rank}" for rank in sorted(set(range(6)) - found)) or "one of each"
+            raise UserError(f"{where}: of input {name} {absent} is wanted; supply the whole set")
     return chosen
 
 

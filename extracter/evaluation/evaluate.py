@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from extracter.image_tensors import to_uint8
 from extracter.memory import PeakMemory, is_allocation_failure
 from extracter.metrics import psnr_y, ssim_y
 from extracter.models.checkpoint import load_model
+from extracter.models.refsr import RefSR
 from extracter.models.texture_transformer import TextureTransformer
 from extracter.params import Model, Search
 from extracter.progress import track
@@ -94,15 +96,16 @@ def evaluate(
             network.compile_parts(dynamic=True)  # once for all sizes of images
 
         def super_resolve(inputs: TestImage) -> np.ndarray:
-            if method != "exact" and isinstance(network, TextureTransformer):
+            if method != "exact" and isinstance(network, TextureTransformer) and network.search is not None:
                 sizes = [image.shape[-2:] for image in (inputs.ref, *(ref for ref, _ in inputs.more))]
-                channels = 4 * network.dfe.features[0].out_channels
-                query, *keys = (tuple(inputs.lr.shape[-2:]), *((h // SCALE, w // SCALE) for h, w in sizes))
-                network.search = choose_search(network.search, method, channels, query, keys, target.type)
+                (height, width), keys = inputs.lr.shape[-2:], [(h // SCALE, w // SCALE) for h, w in sizes]
+                found = (network.search, method, 4 * network.dfe.width, (height, width), keys)
+                network.search = choose_search(*found, target.type)
             return run_network(network, inputs, target, precision)
 
     memory = PeakMemory(target, reuse_memory)
-    rows, costs = [], []
+    rows: list[dict[str, Any]] = []
+    costs: list[dict[str, Any]] = []
     for inputs in track(test_set, f"{variant} on {test_set.name}", len(test_set)):
         memory.reset()
         start = time.perf_counter()
@@ -196,12 +199,12 @@ def check_checkpoint(variant: str, checkpoint: Path | None, model: Model | None,
     return training
 
 
-def load_network(checkpoint: Path, search: Search, device: torch.device) -> nn.Module:
+def load_network(checkpoint: Path, search: Search | None, device: torch.device) -> RefSR:
     """The network of a checkpoint on a device, with the `search.memory` of the parameters."""
     network = load_model(checkpoint)
-    if network.search is not None:
+    if network.search is not None and search is not None:
         network.search = replace(network.search, memory=search.memory)
-    return network.to(device, memory_format=torch.channels_last)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def enlarge(inputs: TestImage) -> np.ndarray:

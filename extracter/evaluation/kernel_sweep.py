@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def kernel_sweep(
     check_checkpoint("extracter-rec", checkpoint, model, search)
     test_set = TestSet(images)
     with tempfile.TemporaryDirectory(prefix="extracter-") as folder:
-        job = {
+        job: dict[str, Any] = {
             "images": str(images),
             "checkpoint": str(checkpoint),
             "kernel": kernel,

@@ -26,7 +26,7 @@ def run(job: dict) -> None:
     """
     configure_torch(0)
     device = torch.device(job["device"])
-    network = load_model(Path(job["checkpoint"])).to(device, memory_format=torch.channels_last)
+    network = load_model(Path(job["checkpoint"])).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     search = network.search.with_kernel(job["kernel"])
     network.search = replace(search, method=job["method"], memory=job["memory"])
     # Threads, code paths and library handles that a first run sets up are the baseline's, not the budget's.

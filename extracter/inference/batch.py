@@ -117,8 +117,8 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
     waiting: list[tuple[Job, Record]] = []
     searches: Counter[str] = Counter()
     failed = there = 0
-    for problem in planned.problems:
-        failed += _say(problem)
+    for message in planned.problems:
+        failed += _say(message)
     for job in planned.jobs:
         try:
             record = _record(job, references, model, options)

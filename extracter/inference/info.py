@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -95,14 +95,14 @@ def _rates(model: Extracter | TTSR) -> _Rates:
     upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
     side = _GRID * model.search.stride
     # Channels-last, as the network is evaluated.
-    width = 4 * model.dfe.features[0].out_channels
+    width = 4 * model.dfe.width
     features = torch.rand(2, 1, width, side, side, generator=torch.Generator().manual_seed(0))
     query, key = (x.contiguous(memory_format=torch.channels_last) for x in features)
 
     def network(pixels: int) -> None:
         upscaler.run(Photo(rng.integers(0, 256, (pixels // 4, pixels // 4, 3), dtype=np.uint8)))
 
-    def match(method: str) -> None:
+    def match(method: Literal["blocks", "approximate"]) -> None:
         search(query, [key], model.stm.u, replace(model.search, method=method))
 
     works = (lambda: network(_MEASURED), lambda: match("blocks"), lambda: match("approximate"))
@@ -123,7 +123,7 @@ def _cost(model: Extracter | TTSR, rates: _Rates | None) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
     for column in ("  result", "at least", "in one piece", "about", "search"):
         table.add_column(column, justify="right")
-    own, channels = model.search, 4 * model.dfe.features[0].out_channels
+    own, channels = model.search, 4 * model.dfe.width
     for side in SIZES:
         cells = (side // 4, side // 4)
         model.search = choose_search(own, "auto", channels, cells, [cells], "cpu")

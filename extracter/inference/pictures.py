@@ -79,7 +79,7 @@ def of_array(array: np.ndarray) -> Photo:
 
 def to_array(photo: Photo, like: np.ndarray) -> np.ndarray:
     """A result as an array of the shape and type of `like`."""
-    samples = photo.rgb.astype(np.float32)
+    samples: np.ndarray = photo.rgb.astype(np.float32)
     if photo.grey:
         samples = (samples @ LUMA)[..., None]
     if photo.alpha is not None:

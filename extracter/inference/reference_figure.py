@@ -16,10 +16,11 @@ from extracter.metrics import luma, psnr_y
 from extracter.photos.photo import Photo
 from extracter.photos.read import read_photo
 from extracter.reporting.figure_comparison import worst_crop
-from extracter.reporting.figures import ORANGE, save, show_image
+from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
 
 # A stereo pair (Middlebury 2014, `skimage.data.stereo_motorcycle`): two photographs of a scene, side by side.
-STEREO = tuple(Path(skimage.__file__).parent / "data" / f"motorcycle_{side}.png" for side in ("left", "right"))
+_DATA = Path(skimage.__file__).parent / "data"
+STEREO = (_DATA / "motorcycle_left.png", _DATA / "motorcycle_right.png")
 
 
 def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | Path | None, device: str) -> None:
@@ -39,8 +40,7 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
         UserError: an image or the model cannot be read, or a reference is smaller than the detail.
     """
     upscaler = Upscaler(model, device=device)
-    figure = Figure(figsize=(15, 2.3 * len(pairs) + 0.1), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.02)
+    figure = Figure(figsize=(15, 2.3 * len(pairs) + 0.1), layout=CLOSE)
     grid = figure.subplots(len(pairs), 7, width_ratios=[1.5, *[1.0] * 6], squeeze=False)
     for (original, reference), axes in zip(pairs, grid, strict=True):
         _draw_row(axes, original, reference, upscaler)
@@ -50,9 +50,11 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
 def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upscaler) -> None:
     image = crop_to_scale(Image.fromarray(_read(original)))
     hr, lr, ref = np.asarray(image), np.asarray(downscale(image)), _read(reference)
-    results = {"bicubic": np.asarray(upscale(downscale(image)))}
-    for label, references in (("without reference", []), ("with reference", [Photo(ref)])):
-        results[label] = upscaler.run(Photo(lr), references).photo.rgb
+    results = {
+        "bicubic": np.asarray(upscale(downscale(image))),
+        "without reference": upscaler.run(Photo(lr)).photo.rgb,
+        "with reference": upscaler.run(Photo(lr), [Photo(ref)]).photo.rgb,
+    }
     top, left, side = worst_crop(hr, results["bicubic"])
     if min(ref.shape[:2]) < side:
         raise UserError(f"{reference}: smaller than the detail of {side} x {side} pixels; choose a larger reference")

@@ -175,7 +175,8 @@ class Upscaler:
             )
         self.config = search_with_kernel(network, kernel)
         # Channels-last: oneDNN and cuDNN then convolve without laying maps out again, a third of the time on a CPU.
-        self.model = _own_copy(network, self.device).to(memory_format=torch.channels_last).eval()
+        self.model = _own_copy(network, self.device).eval()
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.search = search
         self.memory = parse_memory(memory) if memory is not None else _share(self.device)
 
@@ -199,7 +200,7 @@ class Upscaler:
         lr_up = enlarge(lr)
         refs = [whole_cells(_visible(match(reference, photo))) for reference in references] or [lr_up]
         inputs = Inputs(lr, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
-        channels = 4 * self.model.dfe.features[0].out_channels
+        channels = 4 * self.model.dfe.width
         sizes = [(len(ref) // SCALE, ref.shape[1] // SCALE) for ref in refs]
         config = choose_search(self.config, self.search, channels, lr.shape[:2], sizes, self.device.type)
         sr, matches = self._super_resolve(inputs, config, report)
@@ -275,7 +276,7 @@ def memory_needed(model: Extracter | TTSR, side: int) -> tuple[float, float]:
     """
     cells = model.search.padded(-(-side // SCALE))
     whole = Window(0, cells, 0, cells)
-    width = model.dfe.features[0].out_channels
+    width = model.dfe.width
     margins = Margins.of(model)
     held = _held(model, 3.0 * side**2, [3.0 * side**2])
     least = least_needed(model, margins, whole, [whole])

@@ -40,6 +40,7 @@ class VGG19(nn.Module):
             else:
                 layers.append(nn.MaxPool2d(2))
                 pools += 1
+        self.width = width
         self.whole_stage = whole_stage
         if whole_stage:
             layers.pop()

@@ -12,7 +12,7 @@ from extracter.errors import UserError
 from extracter.image_tensors import to_uint8
 from extracter.metrics import luma, psnr_y
 from extracter.progress import track
-from extracter.reporting.figures import ORANGE, save, show_image
+from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
 from extracter.reporting.tables import METHODS, title
 
 SHOWN = ["bicubic", "ttsr-rec", "extracter-rec", "extracter"]
@@ -34,8 +34,7 @@ def figure_comparison(sets: list[Path], sr: Path, out: Path) -> None:
         UserError: an image is missing or damaged.
     """
     widths = [1.5, *[1.0] * (len(SHOWN) + 3)]
-    figure = Figure(figsize=(15, 2.15 * len(sets) + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.02)
+    figure = Figure(figsize=(15, 2.15 * len(sets) + 0.2), layout=CLOSE)
     grid = figure.subplots(len(sets), len(widths), width_ratios=widths, squeeze=False)
     for folder, row in zip(track(sets, "comparison", len(sets)), grid, strict=True):
         _draw_row(row, TestSet(folder), sr)

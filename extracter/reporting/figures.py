@@ -4,10 +4,12 @@ The same inputs give the same bytes: the figures need no window system, contain 
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from extracter.errors import UserError
@@ -23,6 +25,8 @@ COLOURS = {
     "amsa": YELLOW,
 }  # fmt: skip
 GREY = "#666666"
+# Layout of figures that consist of images.
+CLOSE = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.02)
 _LARGEST = 1200  # side of an image in a figure, in pixels
 NAMES = {name: family.title for name, family in FAMILIES.items()}
 
@@ -59,7 +63,7 @@ def figure_training(logs: list[Path], out: Path) -> None:
 
 
 # Line styles of the searches.
-_METHODS = {
+_METHODS: dict[str, dict[str, Any]] = {
     "dense": {"linestyle": "-", "marker": "o"},
     "chunked": {"linestyle": ":", "marker": "o"},
     "blocks": {"linestyle": "--", "marker": "s"},
@@ -114,7 +118,7 @@ def _draw_kernels(found: list[dict], out: Path, *, memory: bool) -> None:
 def _draw_series(axes: Axes, cells: list[dict], key: str, kernels: list[int], shift: float, colour: str) -> None:
     """Draw one search on one set: a line through the runs that fit, crosses for the others."""
     measured = [cell for cell in cells if cell["fits"] and cell[key] is not None]
-    style = {"color": colour, "linewidth": 1.8, **_METHODS[cells[0]["method"]]} if cells else {}
+    style: dict[str, Any] = {"color": colour, "linewidth": 1.8, **_METHODS[cells[0]["method"]]} if cells else {}
     if measured:
         style["markerfacecolor"] = colour if cells[0]["method"] == "dense" else "white"
         axes.plot(
@@ -123,7 +127,7 @@ def _draw_series(axes: Axes, cells: list[dict], key: str, kernels: list[int], sh
     for cell in cells:
         if not cell["fits"]:
             place = kernels.index(cell["kernel"])
-            crosses = {"color": colour, "marker": "X", "markersize": 9, "clip_on": False, "zorder": 3}
+            crosses: dict[str, Any] = {"color": colour, "marker": "X", "markersize": 9, "clip_on": False, "zorder": 3}
             if key == "peak_memory_mib":
                 axes.plot(place, cell["memory_budget_gib"] * 1024, **crosses)
             else:

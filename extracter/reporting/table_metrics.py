@@ -45,7 +45,7 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
     records, lines = [], []
     for row, (method, provenance, source, scores) in enumerate(rows):
         protocol = PROTOCOLS.get(method.removesuffix("-rec"), "") if provenance == "reported" else ""
-        record = {"method": method, "provenance": provenance, "source": source, "protocol": protocol}
+        record: dict[str, object] = {"method": method, "provenance": provenance, "source": source, "protocol": protocol}
         cells = [method, provenance if source in _RANKED else f"{provenance}, {source}"]
         for name in sets:
             absent = MISSING if provenance == "measured" else NOT_REPORTED

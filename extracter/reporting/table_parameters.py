@@ -53,8 +53,9 @@ def table_parameters(out: Path) -> None:
 def _record(name: str) -> dict[str, Any]:
     """What is known of a system."""
     title = FAMILIES[name].title
+    build: Any = network_class(name)  # each class has its own arguments, with defaults
     with torch.device("meta"):
-        network = network_class(name)()
+        network = build()
     frozen = sum(p.numel() for key, p in network.named_parameters() if key.startswith(network.frozen))
     count = count_parameters(network) - frozen
     record: dict[str, Any] = {"method": title, "parameters": count, "frozen_parameters": frozen}
@@ -97,21 +98,23 @@ def compared(name: str, side: int, *, count_only: bool = False) -> list[tuple[in
         side: a multiple of 32.
         count_only: from the patches that fit, without a forward pass.
     """
+    build: Any = network_class(name)  # each class has its own arguments, with defaults
     with torch.device("meta"):
-        network = network_class(name)()
+        network = build()
     if isinstance(network, MASA):
         return compared_pairs(side // 4, side // 4)
     if network.search is None:
         return []
     if isinstance(network, TextureTransformer) and not count_only:
-        return [correlation_shape(network_class(name)(**_NARROW.get(name, {})).eval(), side)]
+        narrow: Any = network_class(name)
+        return [correlation_shape(narrow(**_NARROW.get(name, {})).eval(), side)]
     patches = network.search.count(side // 4) ** 2
     return [(patches, patches)]
 
 
 # Widths do not change which patches are compared; with these a forward pass takes moments.
-_NARROW = {
-    name: {"features": 4, "dfe_width": 4, **blocks}
+_NARROW: dict[str, dict[str, Any]] = {
+    name: {"features": 4, "dfe_width": 4, **blocks}  # type: ignore[dict-item]
     for name, blocks in {
         "ttsr": {"blocks": (0, 0, 0, 0)},
         "dpfsr": {"blocks": (1, 0, 0, 0)},
@@ -140,7 +143,8 @@ def correlation_shape(network: TextureTransformer, side: int = SIDE) -> tuple[in
 def gflop(name: str, side: int) -> float:
     """Return the thousand millions of operations of a forward pass with one reference, counted without computing it."""
     with FakeTensorMode(), FlopCounterMode(display=False) as counter, torch.no_grad():
-        network: RefSR = network_class(name)().eval()
+        build: Any = network_class(name)
+        network: RefSR = build().eval()
         if network.search is not None:  # products that the counter sees, held at once
             network.search = dataclasses.replace(network.search, method="dense")
         image = torch.rand(1, 3, side, side)

@@ -48,7 +48,12 @@ def study_levels(network: RefSR, images: Path, out: Path, summary: Path, *, vari
         for image in track(test_set, f"{variant} on {level}", len(test_set)):
             bicubic, none = without[image.name]
             found = _psnr(network, image, device)
-            row = {"image": image.name, "level": level, "reference": image.reference, "inliers": image.inliers}
+            row: dict[str, object] = {
+                "image": image.name,
+                "level": level,
+                "reference": image.reference,
+                "inliers": image.inliers,
+            }
             row |= {"bicubic": bicubic, "none": none, "psnr_y": found, "gain": found - none}
             rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
     write_csv(out, rows, COLUMNS)

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ def study_references(model: str | Path | None, images: Path, out: Path, *, seed:
         raise UserError(f"{images}: one image alone; a set of at least two has another image for each")
     originals = [image.hr_pixels for image in test_set]
     others = _derangement(len(test_set), seed)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, image in enumerate(track(test_set, f"references of {test_set.name}", len(test_set))):
         original = Image.fromarray(image.hr_pixels)
         references = {
@@ -67,7 +68,7 @@ def study_references(model: str | Path | None, images: Path, out: Path, *, seed:
             "warped": warped_original(original),
             "exact": original,
         }
-        row: dict[str, object] = {"image": image.name, "bicubic": psnr_y(image.hr_pixels, enlarge(image))}
+        row: dict[str, Any] = {"image": image.name, "bicubic": psnr_y(image.hr_pixels, enlarge(image))}
         for kind, reference in references.items():
             row[kind] = psnr_y(image.hr_pixels, run_network(network, with_reference(image, reference), target))
         rows.append(row)
@@ -91,8 +92,8 @@ def warped_original(original: Image.Image) -> Image.Image:
     # In the smallest images the crop does not fit at this scale.
     scale = min(_SCALE, *(side / length for side, length in zip(original.size, turned, strict=True)))
     # Shift to the right and down by half of the remaining space.
-    center = tuple(side / 2 + (side - scale * length) / 4 for side, length in zip(original.size, turned, strict=True))
-    crop = warp(original, center, (width, height), scale=scale, rotation=_ROTATION)
+    x, y = (side / 2 + (side - scale * length) / 4 for side, length in zip(original.size, turned, strict=True))
+    crop = warp(original, (x, y), (width, height), scale=scale, rotation=_ROTATION)
     return recolour(crop, (1.0, 1.0, 1.0), _GAMMA)
 
 

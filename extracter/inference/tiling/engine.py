@@ -152,7 +152,7 @@ def plan_tiles(model: Extracter | TTSR, margins: Margins, whole: Window, memory:
 
 def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, references: Sequence[Window]) -> float:
     """The least bytes for search and tiles, on the CPU; `whole` is the padded LR."""
-    width, stride = model.dfe.features[0].out_channels, model.search.stride
+    width, stride = model.dfe.width, model.search.stride
     tile = tile_bytes(model, margins, stride, whole) / TILE_SHARE
     if model.search.method == "approximate":
         needed = approximate.least_bytes(width, stride, whole, references, model.stm.u)
@@ -167,7 +167,7 @@ def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, refer
 def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Window) -> float:
     """Peak memory of a tile of `edge` x `edge` cells, by the sizes of its maps; the factors were measured."""
     channels = model.ife.head.out_channels
-    width, u = model.dfe.features[0].out_channels, model.stm.u
+    width, u = model.dfe.width, model.stm.u
 
     def area(cells: int) -> int:
         return min(edge + 2 * cells, whole.height) * min(edge + 2 * cells, whole.width)

@@ -26,7 +26,7 @@ class Features:
         self.dfe = dfe
         self.picture = picture
         self.whole = picture.whole
-        self.width = dfe.features[0].out_channels
+        self.width = dfe.width
 
     def cut(self, window: Window, level: int) -> Tensor:
         """Features of a window at one level, as those of the whole picture would be.

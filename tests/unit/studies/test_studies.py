@@ -131,7 +131,7 @@ def test_what_cannot_be_released_says_why(to_release, monkeypatch):
     with pytest.raises(UserError, match="no such file; name a Markdown file"):
         model_card.release(checkpoint, summaries, about.with_name("none.md"), out)
     monkeypatch.setattr(model_card, "LARGEST", 10)
-    with pytest.raises(UserError, match="in float16; the limit is"):
+    with pytest.raises(UserError, match="in float16; the limit of a release is"):
         model_card.release(checkpoint, summaries, about, out)
     (checkpoint / "train_log.csv").unlink()
     with pytest.raises(UserError, match=r"has no train_log\.csv"):
