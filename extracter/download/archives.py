@@ -59,7 +59,7 @@ def _wanted(archive: Path, members: Iterable[tuple[Any, str, int]]) -> list[Any]
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
             raise UserError(f"{archive}: member {name!r} would leave its folder; do not use this archive")
-        if not is_image(path) or "__MACOSX" in path.parts:
+        if not is_image(Path(name)) or "__MACOSX" in path.parts:
             continue
         if name in wanted:
             raise UserError(f"{archive}: holds {name} twice; do not use this archive")
