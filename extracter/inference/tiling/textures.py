@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,6 +10,8 @@ from torch.nn import functional as F
 from extracter.inference.tiling.features import LEVELS, SIDE, Features
 from extracter.inference.tiling.windows import Window
 from extracter.search.block_grid import to_blocks
+from extracter.search.key_table import parallel
+from extracter.search.numba_loops import add_tile
 
 _AT_ONCE = 2**25  # bytes of blocks that are summed at once
 
@@ -69,8 +72,11 @@ class Textures:
         multiple, scale = LEVELS[level]
         block = scale * self.stride
         rows, columns = window.height // self.stride, window.width // self.stride
-        size = multiple * self.references[0].width * block**2
+        channels = multiple * self.references[0].width
+        size = channels * block**2
         sources = [self._sources(window, indices) for indices in self.indices]
+        if add_tile is not None and self.indices.device.type == "cpu":
+            return self._cut_compiled(sources, level, block, channels, (rows, columns))
         sums = [torch.zeros(rows * columns, size, device=self.indices.device) for _ in sources]
         needed = torch.cat([tiles[tiles >= 0].unique() for tiles, _, _ in sources]).unique().tolist()
         for number in needed:
@@ -84,6 +90,30 @@ class Textures:
         while sums:  # each sum is freed once it is laid out
             textures.append(F.pixel_shuffle(sums.pop(0).view(shape).permute(0, 3, 1, 2), block))
         return textures
+
+    def _cut_compiled(
+        self, sources: list[tuple[Tensor, Tensor, Tensor]], level: int, block: int, channels: int, size: tuple[int, int]
+    ) -> list[Tensor]:
+        """`cut` by compiled loops, which write each texture once; channels-last in memory."""
+        rows, columns = size
+        textures = [torch.zeros(rows * block, columns * block * channels) for _ in sources]
+        ranks = [
+            (*(x.contiguous().view(rows, columns, 9).numpy() for x in of_rank), texture.numpy())
+            for of_rank, texture in zip(sources, textures, strict=True)
+        ]
+        needed = np.zeros(len(self.tiles) + 1, bool)  # the last one stands for what lies outside, -1
+        for tiles, _, _ in sources:
+            needed[tiles.numpy()] = True
+        for number in np.flatnonzero(needed[:-1]).tolist():
+            image = self._features(number, level)[0].permute(1, 2, 0).contiguous().flatten(1).numpy()
+
+            def add(first: int, last: int) -> None:
+                for tiles, places, weights, texture in ranks:
+                    add_tile(image, number, tiles, places, weights, block, channels, first, last, texture)  # noqa: B023
+
+            parallel(add, 0, rows)
+        shape = (1, rows * block, columns * block, channels)
+        return [texture.view(shape).permute(0, 3, 1, 2) for texture in textures]
 
     def _features(self, number: int, level: int) -> Tensor:
         if (number, level) in self.kept:
