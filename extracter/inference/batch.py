@@ -146,7 +146,7 @@ def _make(
         import extracter.inference.compare_figure  # noqa: F401 (a library's memory is not the computation's)
     upscaler = Upscaler(
         folder, scale=options.scale, search=options.search, kernel=options.kernel, memory=options.memory,
-        device=options.device, precision=options.precision, threads=options.threads,
+        device=options.device, precision=options.precision, threads=options.threads, reuse=True,
     )  # fmt: skip
     searches: Counter[str] = Counter()
     sizes = [size_of(job.image) or (1, 1) for job, _ in waiting]
