@@ -8,13 +8,15 @@ rule download:
     conda:
         "../envs/extracter.yaml"
     threads: 1
+    resources:
+        # Another mirror brings the same bytes: it is no parameter, so that a change of it fetches nothing again.
+        mirror=MIRROR,
     params:
         blocks=lambda wildcards: get_blocks(projection.download_keys(wildcards.set)),
         version=get_version("download"),
         folder=subpath(output.manifest, parent=True),
     shell:
-        # Another mirror brings the same bytes: it is no parameter, so that a change of it fetches nothing again.
-        "extracter download {wildcards.set} --out {params.folder} --mirror={MIRROR:q} --params {params.blocks:q} "
+        "extracter download {wildcards.set} --out {params.folder} --mirror={resources.mirror:q} --params {params.blocks:q} "
         "> {log} 2>&1"
 
 

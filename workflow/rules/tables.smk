@@ -87,10 +87,12 @@ rule table_kernels:
         "../envs/extracter.yaml"
     threads: 1
     params:
+        timings=f"results/{PRESET}/timings/kernels",
+        measured=f"results/{PRESET}/measured/table3_kernels.csv",
         version=get_version("table_kernels"),
     shell:
-        "extracter table-kernels {input.results} --out {output.csv} --timings results/{PRESET}/timings/kernels "
-        "--measured results/{PRESET}/measured/table3_kernels.csv > {log} 2>&1"
+        "extracter table-kernels {input.results} --out {output.csv} --timings {params.timings} "
+        "--measured {params.measured} > {log} 2>&1"
 
 
 rule figure_comparison:
@@ -107,7 +109,7 @@ rule figure_comparison:
     params:
         version=get_version("figure_comparison"),
         images=lambda wildcards, input: [Path(manifest).parent for manifest in input.images],
-        folder=f"results/{PRESET}/images",
+        folder=lambda wildcards, input: Path(input.sr[0]).parents[1],
     shell:
         "extracter figure-comparison {params.images} --sr {params.folder} --out {output.figure} > {log} 2>&1"
 
@@ -139,10 +141,12 @@ rule figure_kernels:
         "../envs/extracter.yaml"
     threads: 1
     params:
+        timings=f"results/{PRESET}/timings/kernels",
+        measured=f"results/{PRESET}/measured/kernels.png",
         version=get_version("figure_kernels"),
     shell:
-        "extracter figure-kernels {input.results} --out {output.figure} --timings results/{PRESET}/timings/kernels "
-        "--measured results/{PRESET}/measured/kernels.png > {log} 2>&1"
+        "extracter figure-kernels {input.results} --out {output.figure} --timings {params.timings} "
+        "--measured {params.measured} > {log} 2>&1"
 
 
 # What DVC's stages `tables` and `figures` ask for.

@@ -18,6 +18,8 @@ rule train_match:
         "../envs/extracter.yaml"
     threads: get_training_threads
     resources:
+        # What changes no result is no parameter, or a change of it would train again.
+        checkpoint_every=EVERY,
         gpu=get_gpus(1),
         mem_mb=get_memory(16),
         runtime=get_runtime(72),
@@ -29,7 +31,7 @@ rule train_match:
         folder=subpath(output.config, parent=True),
     shell:
         "exec extracter train-match --pairs {params.pairs} --out {params.folder} --state {params.state} "
-        "--checkpoint-every {EVERY} --timings results/{wildcards.preset}/timings/train_match/matcher.json "
+        "--checkpoint-every {resources.checkpoint_every} --timings results/{wildcards.preset}/timings/train_match/matcher.json "
         "--params {params.blocks:q} > {log} 2>&1"
 
 
@@ -50,6 +52,10 @@ rule train_rec:
         "../envs/extracter.yaml"
     threads: get_training_threads
     resources:
+        # What changes no result is no parameter, or a change of it would train again.
+        checkpoint_every=EVERY,
+        devices=DEVICES,
+        machines=NODES,
         gpu=get_gpus(DEVICES),
         mem_mb=get_memory(16),
         runtime=get_runtime(72),
@@ -63,7 +69,7 @@ rule train_rec:
         folder=subpath(output.config, parent=True),
     shell:
         "exec extracter train-rec {wildcards.family} --pairs {params.pairs} {params.matcher} --out {params.folder} "
-        "--state {params.state} --checkpoint-every {EVERY} --devices {DEVICES} --nodes {NODES} "
+        "--state {params.state} --checkpoint-every {resources.checkpoint_every} --devices {resources.devices} --nodes {resources.machines} "
         "--timings results/{wildcards.preset}/timings/train_rec/{wildcards.family}.json "
         "--params {params.blocks:q} > {log} 2>&1"
 
@@ -87,6 +93,10 @@ rule train_full:
         "../envs/extracter.yaml"
     threads: get_training_threads
     resources:
+        # What changes no result is no parameter, or a change of it would train again.
+        checkpoint_every=EVERY,
+        devices=DEVICES,
+        machines=NODES,
         gpu=get_gpus(DEVICES),
         mem_mb=get_memory(16),
         runtime=get_runtime(72),
@@ -99,6 +109,6 @@ rule train_full:
         folder=subpath(output.config, parent=True),
     shell:
         "exec extracter train-full {wildcards.family} --pairs {params.pairs} --start {params.start} --out {params.folder} "
-        "--state {params.state} --checkpoint-every {EVERY} --devices {DEVICES} --nodes {NODES} "
+        "--state {params.state} --checkpoint-every {resources.checkpoint_every} --devices {resources.devices} --nodes {resources.machines} "
         "--timings results/{wildcards.preset}/timings/train_full/{wildcards.family}.json "
         "--params {params.blocks:q} > {log} 2>&1"
