@@ -2,6 +2,7 @@
 # make reproduce  set up, run the workflow with the preset of params.yaml, print the three tables
 # make restore    bring back the data, checkpoints and results that dvc.lock of this revision names
 # make test       set up, check style and workflow, run the tests
+# make test-slurm run the workflow on a Slurm that is started for the test (needs munge and slurm-wlm)
 # make graph      draw the rule graph in docs/workflow.md
 # make stages     bring the stages of dvc.yaml up to date with params.yaml
 # make lock       bring requirements.lock up to date with pyproject.toml (needs uv and network)
@@ -9,7 +10,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: setup reproduce restore test graph stages lock
+.PHONY: setup reproduce restore test test-slurm graph stages lock
 
 # The first of these commands that is Python 3.11 or newer; `make PYTHON=...` names another.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
@@ -67,7 +68,11 @@ test: setup
 	.venv/bin/snakemake --lint
 	.venv/bin/codespell
 	.venv/bin/mypy
-	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/slurm tests/workflow tests/unit
+	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/workflow tests/unit
+
+# A Slurm of one node, started for the test; needs munge and slurm-wlm and several minutes.
+test-slurm: setup
+	.venv/bin/pytest tests/slurm
 
 graph: setup
 	@$(IN_VENV) python workflow/scripts/graph.py
