@@ -74,8 +74,9 @@ class _Bicubic(torch.autograd.Function):
 @lru_cache(maxsize=64)
 def _bicubic_matrix(n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the m x n matrix that resizes a column of n pixels to m, by resizing the n unit columns."""
-    units = torch.eye(n, dtype=torch.float64).view(1, n, n, 1)
-    return F.interpolate(units, (m, 1), mode="bicubic").view(n, m).mT.to(device, dtype)
+    with torch.inference_mode(False):  # so that training may use what inference made
+        units = torch.eye(n, dtype=torch.float64).view(1, n, n, 1)
+        return F.interpolate(units, (m, 1), mode="bicubic").view(n, m).mT.to(device, dtype)
 
 
 # Bicubic interpolation mixes this many pixels on each side.

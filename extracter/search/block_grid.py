@@ -63,7 +63,8 @@ def neighbour_index(grids: Sequence[tuple[int, int]], device: torch.device) -> T
 @lru_cache(maxsize=256)
 def constants(values: tuple[int, ...], device: torch.device) -> Tensor:
     """Integers as a tensor on a device, kept: to bring them there makes the host wait for a GPU."""
-    return torch.tensor(values, device=device)
+    with torch.inference_mode(False):  # so that training may use what inference made
+        return torch.tensor(values, device=device)
 
 
 def locate(indices: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,8 @@ LAYERS = [
     {"search", "photos"},
     {"models", "data"},
     {"training", "evaluation", "reporting", "download"},
-    {"inference", "studies", "benchmarks"},
+    {"inference", "studies"},
+    {"benchmarks"},
     {"commands"},
     {"cli"},
 ]

@@ -79,9 +79,13 @@ def test_an_edit_redoes_what_runs_the_file(shared, paths, jobs):
 
 # Each key of params.yaml, by what a change of it makes run again in the preset `tiny`.
 KEYS = {
-    "nothing": ({"data.mirror": "mirror", "train.checkpoint_every": 5}, {}),
+    "nothing": (
+        {"data.mirror": "mirror", "train.checkpoint_every": 5, "train.devices": 2, "train.nodes": 2},
+        {},
+    ),
     "systems that are not trained": (
-        {"model.srntt_blocks": 3, "model.ssen_blocks": [2, 2], "model.c2_blocks": 3, "model.masa_blocks": [2] * 5},
+        {"model.srntt_blocks": 3, "model.ssen_blocks": [2, 2], "model.c2_blocks": 3, "model.masa_blocks": [2] * 5}
+        | {"match.teacher_steps": 3, "match.student_steps": 3, "match.batch": 3, "match.lr": 0.5},
         {},
     ),
     "the critic and the second phase": (
@@ -149,6 +153,7 @@ KEYS = {
         TRAINED,
     ),
     "VGG19's weights": ({"model.vgg_weights": "imagenet", "model.dfe_width": 64}, TRAINED),
+    "the border": ({"evaluation.border": 4}, {"evaluate": 6, **OF_EVALUATIONS}),
     "tiles of the search": ({"search.memory": 32.0}, {**TRAINED, "evaluate": 5}),
     "the seed": ({"seed": 1}, {"prepare": 1, **TRAINED}),
     "training pairs": (
@@ -192,7 +197,7 @@ KEYS = {
     "kernels": ({"evaluation.kernels": [6, 12]}, SWEPT),
 }
 # Keys whose other values are other jobs: tested where sets and systems come and go.
-OTHER_JOBS = {"systems", "evaluation.kernel_sets"}
+OTHER_JOBS = {"systems", "evaluation.kernel_sets", "evaluation.parts"}
 # Shown by real dry runs; of the others it suffices to know which parameters each job has.
 PLANNED = ("nothing", "Eq. 8, of Extracter alone", "references", "a published set of the user's", "kernels")
 

@@ -26,7 +26,8 @@ def measure(tmp_path, **changes) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_each_cell_has_a_row_and_the_figure_shows_it(tmp_path, capsys):
+def test_each_cell_has_a_row_and_the_figure_shows_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table is cut off
     rows = measure(tmp_path, sizes=[64], methods=["unfold", "dense", "blocks"], parts=["search", "transfer"])
     cells = [(row["part"], row["size"], row["method"]) for row in rows]
     assert cells == [(p, "64", m) for p in ("search", "transfer") for m in ("unfold", "dense", "blocks")]

@@ -166,7 +166,7 @@ def test_the_released_model_brings_its_own_parameters(tmp_path):
 def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
     # The graphs are taken and run as they are: generating code for them takes minutes.
     compile_parts = RefSR.compile_parts
-    monkeypatch.setattr(RefSR, "compile_parts", lambda self: compile_parts(self, backend="eager"))
+    monkeypatch.setattr(RefSR, "compile_parts", lambda self, **options: compile_parts(self, **options, backend="eager"))
     images, checkpoint = write_test_set(tmp_path / "set"), write_checkpoint(tmp_path / "model")
     _, plain = run("extracter-rec", images, checkpoint, tmp_path / "plain")
     _, fast = run("extracter-rec", images, checkpoint, tmp_path / "fast", **changes)

@@ -10,11 +10,26 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from extracter.families import FAMILIES
+from extracter.models.blocks import _bicubic_matrix
 from extracter.models.checkpoint import build_model
 from extracter.models.critic import Critic
 from extracter.models.vgg import VGG19
+from extracter.search.block_grid import constants
 from extracter.training.losses import reconstruction_loss
 from extracter.training.objective import Objective, losses_of
+
+
+@pytest.fixture(autouse=True)
+def no_kept_tensors():
+    """Fake tensors of one test must not be kept for the next, nor for real ones."""
+
+    def forget():
+        constants.cache_clear()
+        _bicubic_matrix.cache_clear()
+
+    forget()
+    yield
+    forget()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

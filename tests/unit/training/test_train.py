@@ -24,6 +24,9 @@ from extracter.training import train
 
 NAMES = ("seed", "model", "search", "loss", "train")
 
+# What a training reads of its machine; results do not depend on it.
+MACHINE = ("train.checkpoint_every", "train.devices", "train.nodes")
+
 
 def run(
     preset: params.Preset,
@@ -158,7 +161,7 @@ def test_a_signal_ends_a_validation_which_the_resumed_run_makes_up_for(
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_process_resumes_to_the_same_weights(tiny_preset, tiny_pairs, tmp_path, number):
     preset = with_train(tiny_preset, rec_steps=60, checkpoint_every=3, validate_every=30)
-    blocks = params.dump_blocks(preset, *projection.train_keys("extracter", "rec"), "train.checkpoint_every")
+    blocks = params.dump_blocks(preset, *projection.train_keys("extracter", "rec"), *MACHINE)
 
     def start(out: Path) -> subprocess.Popen:
         command = [
@@ -216,7 +219,9 @@ def test_the_command_needs_the_keys_of_its_phase_and_no_others(tiny_preset, tiny
         blocks = params.load_keys(
             params.dump_blocks(with_train(tiny_preset, rec_steps=1, full_steps=1), *keys), None, *keys
         )
-        blocks = blocks.model_copy(update={"train": blocks.train.model_copy(update={"checkpoint_every": 9})})
+        blocks = blocks.model_copy(
+            update={"train": blocks.train.model_copy(update={"checkpoint_every": 9, "devices": 1, "nodes": 1})}
+        )
         start = tmp_path / f"{family}-rec" if phase == "full" else None
         run(blocks, tiny_pairs, tmp_path / f"{family}{'' if start else '-rec'}", family, start)
 
