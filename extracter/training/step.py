@@ -65,7 +65,9 @@ class Learner:
         self.average = None
         if params.ema > 0:
             self.average = AveragedModel(network, multi_avg_fn=partial(_move_average, params.ema))
-        self.objective = Objective(weights, network, model_params.vgg_weights, model_params.dfe_width, seed)
+        # The first phase has no perceptual loss, and its parameters no width for one.
+        width = 0 if size is None else model_params.dfe_width
+        self.objective = Objective(weights, network, model_params.vgg_weights, width, seed)
         if self.objective.vgg is not None:
             self.objective.vgg = fabric.to_device(self.objective.vgg).to(memory_format=layout)
         self.critic = None
