@@ -5,7 +5,7 @@
 # make test-slurm run the workflow on a Slurm that is started for the test (needs munge and slurm-wlm)
 # make graph      draw the rule graph in docs/workflow.md
 # make stages     bring the stages of dvc.yaml up to date with params.yaml
-# make lock       bring requirements.lock up to date with pyproject.toml (needs uv and network)
+# make lock       bring the lock files up to date with pyproject.toml (needs uv and network)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -53,6 +53,11 @@ setup: .venv/.complete
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What only tests/browser needs, apart: no figure depends on it. Without dependencies, since the lock files hold them all.
+.venv/.browser: requirements-browser.lock .venv/.complete
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $<
+	@touch $@
+
 reproduce: setup
 	.venv/bin/snakemake --cores all
 	@.venv/bin/extracter show $(TABLES:%=results/tables/%.md)
@@ -61,14 +66,14 @@ reproduce: setup
 restore: setup
 	@$(IN_VENV) python workflow/scripts/restore.py
 
-test: setup
+test: setup .venv/.browser
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
 	.venv/bin/codespell
 	.venv/bin/mypy
-	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/workflow tests/unit
+	.venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/workflow tests/unit tests/browser
 
 # A Slurm of one node, started for the test; needs munge and slurm-wlm and several minutes.
 test-slurm: setup
@@ -83,3 +88,5 @@ stages: setup
 lock:
 	uv pip compile pyproject.toml --extra workflow --group dev --constraints constraints.txt --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+	uv pip compile --group browser --constraints requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --output-file requirements-browser.lock
