@@ -38,6 +38,19 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """How a system's publication measures PSNR and SSIM, where `evaluation.protocol: native` asks for it.
+
+    Attributes:
+        border: pixels at each edge that are left out.
+        padding: `zeros`: input and references are extended by zeros below and right to one size before LR is made.
+    """
+
+    border: int = 0
+    padding: Literal["none", "zeros"] = "none"
+
+
+@dataclass(frozen=True)
 class Family:
     """A system.
 
@@ -48,6 +61,8 @@ class Family:
         losses: of its second phase; None: those of the block `loss` (Eq. 8).
         phases: of its training, in order. `match` trains the matcher that the others keep frozen.
         native: parameters of the block `train` where its own schedule is taken (`train.regime: native`).
+        several: what the network does with several references.
+        protocol: of its publication's figures.
     """
 
     title: str
@@ -56,6 +71,8 @@ class Family:
     losses: Losses | None = None
     phases: tuple[str, ...] = ("rec", "full")
     native: Mapping[str, Any] = field(default_factory=dict)
+    several: str = "searched together"
+    protocol: Protocol = Protocol()
 
 
 _COMMON = {"features": "model.features"}
@@ -68,6 +85,8 @@ _TTSR_LOSSES = Losses(perc=1e-2, perc_norm="mse", transferal=1e-2, adv=1e-3)
 # In [0, 1], as C2-Matching and MASA have their images, the reconstruction loss is half as large.
 _C2_LOSSES = Losses(rec=0.5, perc=1e-4, perc_norm="norm", adv=1e-6)
 _NO_SWAP = {"swap": 0.0}
+_MERGED = "one result each, merged by matching scores"
+_C2_PROTOCOL = Protocol(border=4, padding="zeros")
 _C2_NATIVE = {"rec_steps": 255_000, "full_steps": 255_000, "schedule": "steps", "decay_at": [0.284, 0.828], **_NO_SWAP}
 
 # In the order of Table 1, then the anchors that the paper does not have.
@@ -92,10 +111,18 @@ FAMILIES: dict[str, Family] = {
         ("ssen", "SSEN"),
         {**_COMMON, "blocks": "model.ssen_blocks"},
         Losses(perc=1e-2, perc_norm="mse", adv=1e-3),
+        several="aligned one by one, merged by similarity",
     ),
     "dpfsr": Family("DPFSR", ("dpfsr", "DPFSR"), _TTSR, _TTSR_LOSSES),
     "c2": Family(
-        "C2-Matching", ("c2_matching", "C2Matching"), _C2, _C2_LOSSES, ("match", "rec", "full"), native=_C2_NATIVE
+        "C2-Matching",
+        ("c2_matching", "C2Matching"),
+        _C2,
+        _C2_LOSSES,
+        ("match", "rec", "full"),
+        native=_C2_NATIVE,
+        several=_MERGED,
+        protocol=_C2_PROTOCOL,
     ),
     "extracter": Family(
         "Extracter",
@@ -114,6 +141,7 @@ FAMILIES: dict[str, Family] = {
         {**_COMMON, "blocks": "model.masa_blocks"},
         Losses(rec=0.5, perc=1.0, perc_layer="conv5_4", adv=5e-3, gan="relativistic"),
         native={"rec_steps": 329_750, "full_steps": 65_950, "schedule": "cosine", "swap": 0.5},
+        several="the best one for each block",
     ),
     "amsa": Family(
         "AMSA",
@@ -122,6 +150,8 @@ FAMILIES: dict[str, Family] = {
         _C2_LOSSES,
         ("match", "rec", "full"),
         native={**_C2_NATIVE, "rec_steps": 765_000, "full_steps": 765_000},
+        several=_MERGED,
+        protocol=_C2_PROTOCOL,
     ),
 }
 

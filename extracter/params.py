@@ -26,6 +26,13 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 References = Literal["own", "self", "random", "level_1", "level_2", "level_3", "level_4", "level_5", "pooled"]
+_LEVELS = ("level_1", "level_2", "level_3", "level_4", "level_5")
+# What references of a set may be; of sets that are not named here they are own, self or random.
+_REFERENCES = {
+    "cufed5": ("own", "self", "random", *_LEVELS, "pooled"),
+    "sun80": ("own", "self", "random", "pooled"),
+    "views": (*_LEVELS, "pooled", "self"),
+}
 
 
 class Block(BaseModel):
@@ -128,18 +135,16 @@ class TestData(Block):
     )
     folder: str | None = Field(description="folder of photographs to test on; only with `source: folder`")
     references: References = Field(
-        description="own: published with the set; self: bicubic enlargement of the input; random: another image; of "
-        "`views`: the photograph of that level, or pooled: all photographs of the scene"
+        description="own: published with the set, of several the first; self: bicubic enlargement of the input; "
+        "random: another image; pooled: all that are published; of cufed5 and views also the one of a level"
     )
 
     @model_validator(mode="after")
     def _check(self):
         if (self.folder is not None) != (self.source == "folder"):
             raise ValueError("`folder` must be a path if `source` is `folder`, and null otherwise")
-        if self.source == "folder" and self.references == "own":
+        if self.source == "folder" and self.references not in ("self", "random"):
             raise ValueError("a folder of photographs publishes no references: allowed are self, random")
-        if self.references not in ("own", "self", "random") and self.source != "published":
-            raise ValueError(f"`references: {self.references}` is for the published set `views` alone")
         return self
 
 
@@ -158,17 +163,15 @@ class Data(Block):
     @model_validator(mode="after")
     def _check(self):
         for name, test in self.tests.items():
-            leveled = test.references.startswith("level_") or test.references == "pooled"
-            wrong = test.references in ("own", "random") if name == "views" else leveled
-            if test.source == "published" and wrong:
+            allowed = _REFERENCES.get(name, ("own", "self", "random"))
+            if test.references not in allowed and test.source != "none":
                 raise ValueError(
-                    f"`tests.{name}.references: {test.references}`: `views` takes level_1 to level_5, pooled or self, "
-                    "other sets take own, self or random"
+                    f"`tests.{name}.references: {test.references}`: of {name} allowed are {', '.join(allowed)}"
                 )
         unknown = set(self.local) - set(self.tests) - {"train"}
         if unknown:
-            allowed = ", ".join(["train", *self.tests])
-            raise ValueError(f"`local` names {', '.join(sorted(unknown))}: allowed are {allowed}")
+            names = ", ".join(["train", *self.tests])
+            raise ValueError(f"`local` names {', '.join(sorted(unknown))}: allowed are {names}")
         if "train" in self.tests:
             raise ValueError("`tests` must not name a set `train`, which is the training set: choose another name")
         return self
@@ -342,6 +345,14 @@ class Evaluation(Block):
     every: Count = Field(description="n: evaluate every n-th image of a set; 1: all")
     border: Whole = Field(
         description="pixels at each edge that PSNR and SSIM leave out; 4 in the papers of C2-Matching, AMSA and DATSR"
+    )
+    padding: Literal["none", "zeros"] = Field(
+        description="zeros: input and references are extended by zeros below and right to one size before LR is made, "
+        "as in the code of C2-Matching, AMSA and DATSR"
+    )
+    protocol: Literal["common", "native"] = Field(
+        description="common: `border` and `padding` for all systems; native: each system's own, where it has a "
+        "publication"
     )
     kernels: Annotated[list[Annotated[int, Field(ge=3, multiple_of=3)]], Field(min_length=1)] = Field(
         description="kernels of Table 3; stride and padding are a third of the kernel"

@@ -73,7 +73,7 @@ _MATCH = (
 _LOSSES = ("loss.rec", "loss.perc", "loss.grad", "loss.adv", "loss.perc_norm", "loss.gradient_penalty")
 
 # What an evaluation depends on besides the checkpoint, whose own parameters travel with it.
-_MEASUREMENT = ("evaluation.border",)
+_MEASUREMENT = ("evaluation.border", "evaluation.padding", "evaluation.protocol")
 _EVALUATION = (
     *_MEASUREMENT,
     "search.memory",

@@ -7,11 +7,18 @@ import typer
 
 from extracter import params
 from extracter.commands.options import Device, Params, PresetName
+from extracter.errors import UserError
 from extracter.projection import evaluate_keys
 
 
 def evaluate(
-    variant: Annotated[str, typer.Argument(help="bicubic, ttsr-rec, ttsr, extracter-rec, extracter or released.")],
+    variant: Annotated[
+        str,
+        typer.Argument(
+            help="bicubic; a system such as ttsr, with all losses, or ttsr-rec; released; or converted, for what "
+            "`extracter convert` wrote."
+        ),
+    ],
     images: Annotated[Path, typer.Option(help="Prepared test set.")],
     out: Annotated[Path, typer.Option(help="CSV to write, with a row for each image.")],
     summary: Annotated[Path, typer.Option(help="JSON to write, with the means over the images.")],
@@ -24,6 +31,13 @@ def evaluate(
     part: Annotated[
         str, typer.Option(help="Part of the set to evaluate, such as 2-of-8; merge-parts joins the parts.")
     ] = "1-of-1",
+    references: Annotated[
+        str | None,
+        typer.Option(help="Which of the set's references: own, level_1 to level_5, pooled; else as it was prepared."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="common or native, in place of `evaluation.protocol` of the parameters.")
+    ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -33,11 +47,15 @@ def evaluate(
     Example: `extracter evaluate bicubic --images data/prepared/demo/set14 --out b.csv --summary b.json --sr b`
     """
     from extracter.evaluation.evaluate import evaluate
+    from extracter.families import Protocol
 
+    if protocol not in (None, "common", "native"):
+        raise UserError(f"--protocol {protocol}: allowed are common, native")
     keys = evaluate_keys(variant)
     blocks = params.load_keys(file, preset, *keys)
     measured = blocks.evaluation
-    settings: dict[str, Any] = {"border": measured.border, "timings": timings, "method": search, "device": device}
+    settings: dict[str, Any] = {"timings": timings, "method": search, "references": references, "device": device}
+    settings |= {"common": Protocol(measured.border, measured.padding), "protocol": protocol or measured.protocol}
     if variant != "bicubic":
         settings |= {"search": blocks.search, "model": getattr(blocks, "model", None)}
         settings |= {"precision": measured.precision, "compiled": measured.compile}

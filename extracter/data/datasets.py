@@ -18,6 +18,7 @@ from extracter.data import manifest, views
 from extracter.data.degradation import downscale, upscale
 from extracter.data.pair_arrays import ARRAYS, PREFIXES
 from extracter.data.pairs import extend
+from extracter.data.references import choose
 from extracter.errors import UserError
 from extracter.image_tensors import to_planes, to_tensor
 from extracter.params import Train
@@ -227,7 +228,7 @@ class TestSet:
 
     Args:
         folder: holds hr/, lr/, lr_up/, references.csv and manifest.json.
-        references: of `views`, which references to take: `level_1` to `level_5`, `pooled` or `self`; only images
+        references: which of those that the set has to take, see `views.choose` and `references.choose`; only images
             that have such a reference are read. None: those that the set was prepared with.
 
     Raises:
@@ -250,13 +251,8 @@ class TestSet:
         self.references = references or self.manifest["references"]
         if rows and "level" in rows[0]:
             rows = views.choose(rows, self.references)
-        elif self.references != self.manifest["references"]:
-            raise UserError(
-                f"{self.folder}: {self.name} was prepared with the references {self.manifest['references']}, not "
-                f"{self.references}; of the published sets, views alone holds several kinds"
-            )
         else:
-            rows = [row for row in rows if row["rank"] == "1"]
+            rows = choose(rows, self.name, self.manifest["references"], self.references)
         self.rows: dict[str, list[dict[str, str]]] = {}
         for row in sorted(rows, key=lambda row: (row["image"], int(row["rank"]))):
             self.rows.setdefault(row["image"], []).append(row)

@@ -48,7 +48,7 @@ def _prepare_image(raw: Path, out: Path, kind: str, image: RawImage) -> list[Ent
     files = {f"hr/{image.name}.png": hr, f"lr/{image.name}.png": lr, f"lr_up/{image.name}.png": lr_up}
     if kind == "self":
         files[f"ref_du/{image.name}.png"] = upscale(downscale(lr_up))
-    elif kind == "own":
+    elif references.is_published(kind):
         for rank, entry in zip(references.ranks(image), image.references, strict=True):
             ref = _read_cropped(raw, entry)
             files[f"ref/{image.name}_{rank}.png"] = ref

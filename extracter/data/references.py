@@ -14,6 +14,8 @@ from extracter.errors import UserError
 
 Layout = Literal["photographs", "cufed5", "sun_hays", "pairs", "views"]
 
+# Sets whose own references are ordered by similarity, most similar first.
+GRADED = ("cufed5",)
 GROUND_TRUTH, SCENE_MATCHES = "Sun_Hays_SR_groundtruth", "Sun_Hays_SR_scenematches"
 
 
@@ -92,8 +94,9 @@ def reference_rows(kind: str, name: str, images: list[RawImage], seed: int) -> l
     """The rows of references.csv, paths relative to the prepared set.
 
     Args:
-        kind: own: those published with the set; self: the input's own bicubic; random: another image of the set,
-            drawn for each image from the seed, the set's name and the image's name.
+        kind: own, pooled or level_1 to level_5: those published with the set, all of them; self: the input's own
+            bicubic; random: another image of the set, drawn for each image from the seed, the set's name and the
+            image's name.
         name: of the set.
         images: of the set, sorted.
         seed: for `random`.
@@ -104,7 +107,7 @@ def reference_rows(kind: str, name: str, images: list[RawImage], seed: int) -> l
     rows: list[dict[str, str | int]] = []
     for image in images:
         path = f"hr/{image.name}.png"
-        if kind == "own":
+        if is_published(kind):
             if not image.references:
                 raise UserError(
                     f"{name}: {image.entry['path']} has no reference of its own; set `references` of {name} to "
@@ -125,6 +128,39 @@ def reference_rows(kind: str, name: str, images: list[RawImage], seed: int) -> l
             for rank, (reference, reference_du) in enumerate(pairs, 1)
         ]
     return rows
+
+
+def is_published(kind: str) -> bool:
+    """Whether references of a kind are those that were published with the set."""
+    return kind not in ("self", "random")
+
+
+def choose(rows: list[dict[str, str]], name: str, prepared: str, kind: str) -> list[dict[str, str]]:
+    """The rows of references.csv that one choice of references consists of.
+
+    Args:
+        rows: all of them, as `reference_rows` made them.
+        name: of the set.
+        prepared: what references the set was prepared with.
+        kind: own: the first; level_1 to level_5: that of the level, on the images that have it; pooled: all; self and
+            random: those that were prepared.
+
+    Raises:
+        UserError: the set has no such references.
+    """
+    if kind != prepared and not (is_published(kind) and is_published(prepared)):
+        raise UserError(
+            f"{name} was prepared with the references {prepared}, not {kind}; set `data.tests.{name}.references` and "
+            "prepare it again"
+        )
+    if kind == "pooled":
+        return rows
+    rank = "1"
+    if kind.startswith("level_"):
+        if name not in GRADED:
+            raise UserError(f"{name}: its references are in no order of similarity; take own or pooled, not {kind}")
+        rank = kind.removeprefix("level_")
+    return [row for row in rows if row["rank"] == rank]
 
 
 def ranks(image: RawImage) -> range:

@@ -16,7 +16,8 @@ from extracter.data.degradation import SCALE, upscale
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.evaluation.parts import COLUMNS, TIMINGS, parse_part, summarise
-from extracter.families import FAMILIES
+from extracter.evaluation.protocol import COMMON, measured_part, pad, protocol_of
+from extracter.families import FAMILIES, Protocol
 from extracter.files import atomic_path, read_json, write_csv, write_json
 from extracter.image_tensors import to_uint8
 from extracter.memory import PeakMemory, is_allocation_failure
@@ -35,8 +36,8 @@ VARIANTS = {
     **{f"{family}-rec": (family, "rec") for family in FAMILIES},
     **{family: (family, "full") for family in FAMILIES},
     "released": ("extracter", "rec"),
+    "converted": (None, "converted"),  # of any system
 }
-_WINDOW = 11  # side of SSIM's window
 
 
 def evaluate(
@@ -52,7 +53,9 @@ def evaluate(
     precision: str = "32-true",
     compiled: bool = False,
     reuse_memory: bool = False,
-    border: int = 0,
+    common: Protocol = COMMON,
+    protocol: str = "common",
+    references: str | None = None,
     timings: Path | None = None,
     method: SearchName = "exact",
     part: str = "1-of-1",
@@ -71,7 +74,10 @@ def evaluate(
             `search.memory` alone, bicubic neither.
         precision: 32-true, or bf16-mixed for what lies outside the search.
         compiled: let torch.compile fuse the convolutional parts.
-        border: pixels at each edge that are not measured; the images are kept whole.
+        common: border and padding. Pixels of the border are not measured; images are kept whole and without padding.
+        protocol: `native` takes the border and the padding of the system's publication instead.
+        references: which of the set's references to take, see `TestSet`; None: those it was prepared with. What a
+            network does with several is said in `extracter.families`.
         reuse_memory: on the CPU keep freed memory for the next layer, which is faster; it counts in the peak.
         method: exact, as all published tables; fast or auto as of `choose_search`, to see what they cost in PSNR.
         timings: CSV with each image's seconds and peak memory in MiB over the baseline; None: not written.
@@ -79,13 +85,15 @@ def evaluate(
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        UserError: no such variant, a damaged test set or checkpoint, a checkpoint of other parameters, or too little
-            memory.
+        UserError: no such variant or references, a damaged test set or checkpoint, a checkpoint of other parameters,
+            or too little memory.
     """
     training = check_checkpoint(variant, checkpoint, model, search)
     target = choose_device(device)
     configure_torch(0)
-    test_set = TestSet(images)
+    family = training.get("family")
+    rules = protocol_of(family, common, protocol)
+    test_set = TestSet(images, references)
     test_set.rows = dict(list(test_set.rows.items())[parse_part(part)])
     if checkpoint is None:
         super_resolve: Callable[[TestImage], np.ndarray] = enlarge
@@ -106,7 +114,10 @@ def evaluate(
     memory = PeakMemory(target, reuse_memory)
     rows: list[dict[str, Any]] = []
     costs: list[dict[str, Any]] = []
-    for inputs in track(test_set, f"{variant} on {test_set.name}", len(test_set)):
+    several = 1
+    for image in track(test_set, f"{variant} on {test_set.name}", len(test_set)):
+        inputs = pad(image) if rules.padding == "zeros" else image
+        several = max(several, 1 + len(inputs.more))
         memory.reset()
         start = time.perf_counter()
         try:
@@ -118,10 +129,14 @@ def evaluate(
                     "programs, or leave the image out"
                 ) from error
             raise
+        size = image.hr_pixels.shape
+        result = result[: size[0], : size[1]]
         seconds, peak = time.perf_counter() - start, memory.read()
         with atomic_path(sr / f"{inputs.name}.png") as temporary:
             Image.fromarray(result).save(temporary, format="PNG")
-        hr, measured = (_within(pixels, border, images / inputs.name) for pixels in (inputs.hr_pixels, result))
+        hr, measured = (
+            measured_part(pixels, size, rules.border, images / inputs.name) for pixels in (inputs.hr_pixels, result)
+        )
         rows.append(
             {
                 "image": inputs.name,
@@ -143,7 +158,9 @@ def evaluate(
         "vgg_weights": training.get("vgg_weights"),
         "bicubic_skip": training.get("model", {}).get("bicubic_skip"),
         "best_step": training.get("best_step"),
-        "border": border,
+        "border": rules.border,
+        "padding": rules.padding,
+        "several": FAMILIES[family].several if family is not None and several > 1 else None,
         "precision": precision,
         "device": target.type,
         "threads": torch.get_num_threads(),
@@ -151,16 +168,10 @@ def evaluate(
     write_json(summary, summarise(rows, about))
 
 
-def _within(pixels: np.ndarray, border: int, name: Path) -> np.ndarray:
-    """The pixels without a border; at least what SSIM's window covers must be left."""
-    height, width = pixels.shape[:2]
-    if min(height, width) - 2 * border < _WINDOW:
-        raise UserError(f"{name}: {width} x {height} pixels leave nothing within `evaluation.border: {border}`")
-    return pixels[border : height - border, border : width - border]
-
-
 def check_checkpoint(variant: str, checkpoint: Path | None, model: Model | None, search: Search | None) -> dict:
-    """Refuse a checkpoint that was not trained as the variant and the parameters say; a released one brings its own.
+    """Refuse a checkpoint that was not trained as the variant and the parameters say.
+
+    A released one and a converted one bring parameters of their own.
 
     `search.memory` may differ: it is a matter of the machine, not of the weights; so may what the network is not made
     from.
@@ -182,8 +193,8 @@ def check_checkpoint(variant: str, checkpoint: Path | None, model: Model | None,
         raise UserError(f"`{variant}` needs a checkpoint; name its folder with --checkpoint")
     where = Path(checkpoint) / "training.json"
     training = read_json(where)
-    expected = {"family": wanted[0], "phase": wanted[1]}
-    if variant != "released":
+    expected = {"phase": wanted[1]} if wanted[0] is None else {"family": wanted[0], "phase": wanted[1]}
+    if wanted[0] is not None and variant != "released":
         for block, values in pick(network_keys(wanted[0]), model=model, search=search).items():
             expected |= {f"{block}.{key}": value for key, value in values.items()}
         expected.pop("search.memory", None)
@@ -214,11 +225,12 @@ def enlarge(inputs: TestImage) -> np.ndarray:
 
 @torch.inference_mode()
 def run_network(network: nn.Module, inputs: TestImage, device: torch.device, precision: str = "32-true") -> np.ndarray:
-    """SR of one image, rounded to what a PNG holds.
+    """SR of one image with all of its references, rounded to what a PNG holds.
 
     Returns:
         uint8, (H, W, 3), on the CPU, so that the device has finished.
     """
-    tensors = (tensor.to(device) for tensor in (inputs.lr, inputs.lr_up, inputs.ref, inputs.ref_du))
+    refs, refs_du = zip((inputs.ref, inputs.ref_du), *inputs.more, strict=True)
+    moved = [[x.to(device) for x in images] for images in ((inputs.lr, inputs.lr_up), refs, refs_du)]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        return to_uint8(network(*tensors))
+        return to_uint8(network(*moved[0], *moved[1:]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from extracter.files import write_csv
-from extracter.reporting.published import ELSEWHERE, PROTOCOLS, REMARKS, SETS, TABLE1
+from extracter.reporting.published import DOUBTFUL, ELSEWHERE, PROTOCOLS, REMARKS, SETS, TABLE1
 from extracter.reporting.tables import (
     METHODS,
     MISSING,
@@ -44,7 +44,9 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
 
     records, lines = [], []
     for row, (method, provenance, source, scores) in enumerate(rows):
-        protocol = PROTOCOLS.get(method.removesuffix("-rec"), "") if provenance == "reported" else ""
+        protocol = PROTOCOLS.get(method.removesuffix("-rec"), "")
+        if provenance == "measured":
+            protocol = _protocol([item for (variant, _), item in measured.items() if METHODS.get(variant) == method])
         record: dict[str, object] = {"method": method, "provenance": provenance, "source": source, "protocol": protocol}
         cells = [method, provenance if source in _RANKED else f"{provenance}, {source}"]
         for name in sets:
@@ -57,7 +59,8 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
             marked = [
                 f"**{text}**" if (row, i) in bold[name] else text for i, text in enumerate(print_scores(psnr, ssim))
             ]
-            cells.append(" / ".join(marked) if marked else absent)
+            doubt = "†" if source == "paper" and (method, name) in DOUBTFUL else ""
+            cells.append(" / ".join(marked) + doubt if marked else absent)
         records.append(record)
         lines.append(cells)
     heads = ["Method", "Provenance"]
@@ -78,6 +81,21 @@ def _about(name: str, summaries: list[dict]) -> str:
     if name in SETS and images != SETS[name][1]:
         return f"{images} of {SETS[name][1]} images"
     return "" if name in SETS else f"{images} images"
+
+
+def _protocol(summaries: list[dict]) -> str:
+    """References, border and padding behind a row that was measured here."""
+    if not summaries:
+        return ""
+    several = next((summary["several"] for summary in summaries if summary.get("several")), None)
+    border, padding = summaries[0].get("border", 0), summaries[0].get("padding", "none")
+    parts = [
+        ", ".join(f"{title(summary['set'])} {summary['references']}" for summary in summaries),
+        *([f"several references: {several}"] if several else []),
+        f"{border} px of the border cut" if border else "no border cut",
+        *([f"padded by {padding}"] if padding != "none" else []),
+    ]
+    return "; ".join(parts)
 
 
 def _bold(rows: list[tuple], name: str, *, apart: bool) -> set[tuple[int, int]]:
@@ -111,7 +129,7 @@ def _notes(measured: dict[tuple[str, str], dict], about: dict[str, str]) -> list
         notes.append(f"References of the measured figures: {listed}.")
     borders = sorted({summary.get("border", 0) for summary in measured.values()} - {0})
     if borders:
-        notes.append(f"Measured without {', '.join(map(str, borders))} pixels at each edge.")
+        notes.append(f"Some are measured without {', '.join(map(str, borders))} pixels at each edge: see `protocol`.")
     if any(summary.get("vgg_weights") == "random" for summary in measured.values()):
         notes.append("The measured networks started from random weights instead of VGG19's.")
     if any(summary.get("bicubic_skip") for summary in measured.values()):

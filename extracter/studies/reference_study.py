@@ -101,7 +101,7 @@ def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
     """Return the input with another reference, whose sides are multiples of 4."""
     du = upscale(downscale(reference))
     ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
-    return replace(image, ref=ref, ref_du=ref_du)
+    return replace(image, ref=ref, ref_du=ref_du, more=())
 
 
 def _derangement(count: int, seed: int) -> list[int]:

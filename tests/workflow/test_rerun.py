@@ -153,7 +153,10 @@ KEYS = {
         TRAINED,
     ),
     "VGG19's weights": ({"model.vgg_weights": "imagenet", "model.dfe_width": 64}, TRAINED),
-    "the border": ({"evaluation.border": 4}, {"evaluate": 6, **OF_EVALUATIONS}),
+    "the protocol": (
+        {"evaluation.border": 4, "evaluation.padding": "zeros", "evaluation.protocol": "native"},
+        {"evaluate": 6, **OF_EVALUATIONS},
+    ),
     "tiles of the search": ({"search.memory": 32.0}, {**TRAINED, "evaluate": 5}),
     "the seed": ({"seed": 1}, {"prepare": 1, **TRAINED}),
     "training pairs": (

@@ -94,6 +94,23 @@ def test_each_choice_of_references(prepared):
         TestSet(prepared, "level_6")
 
 
+def test_published_references_of_other_sets_are_chosen_by_rank(raw_set, test_data, tmp_path):
+    files = dict.fromkeys(("000_0.png", *(f"000_{n}.png" for n in range(1, 6)), "001_0.png", "001_1.png"), (40, 32))
+    raw = raw_set("cufed5", files, layout="cufed5")
+    prepare_test("cufed5", test_data("pooled"), raw, tmp_path / "out", seed=1)
+    pooled = list(TestSet(tmp_path / "out"))
+    assert [(image.reference, len(image.more)) for image in pooled] == [("000_1", 4), ("001_1", 0)]
+    assert [image.reference for image in TestSet(tmp_path / "out", "own")] == ["000_1", "001_1"]
+    (third,) = TestSet(tmp_path / "out", "level_3")
+    assert torch.equal(third.ref, pooled[0].more[1][0])
+    with pytest.raises(UserError, match="prepared with the references pooled, not self"):
+        TestSet(tmp_path / "out", "self")
+    files = {"Sun_Hays_SR_groundtruth/a.jpg": (40, 32), "Sun_Hays_SR_scenematches/a.jpg/x.jpg": (36, 36)}
+    prepare_test("sun80", test_data("own"), raw_set("sun80", files, "sun_hays"), tmp_path / "sun", seed=1)
+    with pytest.raises(UserError, match="sun80: its references are in no order of similarity"):
+        TestSet(tmp_path / "sun", "level_1")
+
+
 def test_other_sets_have_the_references_they_were_prepared_with(raw_set, test_data, tmp_path):
     prepare_test("sun80", test_data("self"), raw_set("sun80", {"a.png": (40, 33)}), tmp_path / "out", seed=1)
     assert len(TestSet(tmp_path / "out", "self")) == 1
@@ -109,10 +126,10 @@ def test_a_set_without_references_is_refused(raw, raw_set, tmp_path):
         prepare_test("views", data, raw, tmp_path / "out", seed=1)
 
 
-def test_references_by_level_are_for_views_alone():
+def test_references_that_a_set_cannot_have_are_refused():
     config = params.read(Path(__file__).parents[3] / "params.yaml").presets["open"].model_dump()
     config["data"]["tests"]["set14"]["references"] = "level_1"
-    with pytest.raises(UserError, match=r"tests\.set14\.references: level_1`: `views` takes level_1 to level_5"):
+    with pytest.raises(UserError, match=r"tests\.set14\.references: level_1`: of set14 allowed are own, self, random"):
         params.validate({"preset": "open", "presets": {"open": config}})
 
 

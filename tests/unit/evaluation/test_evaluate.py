@@ -8,15 +8,20 @@ from statistics import mean
 
 import numpy as np
 import pytest
+import torch
 from devices import DEVICE
 from evaluation_setup import preset, write_checkpoint, write_test_set
 from PIL import Image
 
+from extracter.data.datasets import TestSet
+from extracter.data.degradation import downscale
 from extracter.errors import UserError
 from extracter.evaluation import evaluate as module
-from extracter.evaluation.evaluate import VARIANTS, check_checkpoint, evaluate
+from extracter.evaluation.evaluate import VARIANTS, check_checkpoint, enlarge, evaluate
+from extracter.families import FAMILIES, Protocol
+from extracter.image_tensors import to_uint8
 from extracter.metrics import psnr_y, ssim_y
-from extracter.models.checkpoint import build_model
+from extracter.models.checkpoint import build_model, load_model
 from extracter.models.refsr import RefSR
 from extracter.params import Model, Search
 
@@ -63,7 +68,8 @@ def test_bicubic_is_lr_up(tmp_path, references):
 def test_saved_images_are_what_was_measured(tmp_path, variant):
     images = write_test_set(tmp_path / "set")
     family, phase = VARIANTS[variant]
-    rows, summary = run(variant, images, write_checkpoint(tmp_path / "weights", family=family, phase=phase), tmp_path)
+    weights = write_checkpoint(tmp_path / "weights", family=family or "c2", phase=phase)
+    rows, summary = run(variant, images, weights, tmp_path)
     assert [row["reference"] for row in rows] == ["b", "a"]
     for row in rows:
         hr, up, sr = pictures(row, images, tmp_path)
@@ -176,14 +182,57 @@ def test_faster_ways_give_nearly_the_same(tmp_path, changes, monkeypatch):
 
 def test_a_border_is_left_out_of_the_measurement_alone(tmp_path):
     images = write_test_set(tmp_path / "set")
-    rows, summary = run("bicubic", images, None, tmp_path, border=4)
+    rows, summary = run("bicubic", images, None, tmp_path, common=Protocol(border=4))
     for row in rows:
         hr, up, sr = pictures(row, images, tmp_path)
         assert sr.shape == hr.shape
         assert float(row["psnr_y"]) == pytest.approx(psnr_y(hr[4:-4, 4:-4], up[4:-4, 4:-4]), abs=1e-6)
     assert summary["border"] == 4
-    with pytest.raises(UserError, match="64 pixels leave nothing within `evaluation.border: 20`".replace(".", r"\.")):
-        run("bicubic", images, None, tmp_path / "more", border=20)
+    with pytest.raises(UserError, match="64 pixels leave nothing within a border of 20"):
+        run("bicubic", images, None, tmp_path / "more", common=Protocol(border=20))
+
+
+def test_the_protocol_of_a_publication_pads_to_one_size_and_cuts_the_border(tmp_path, monkeypatch):
+    images = write_test_set(tmp_path / "set")
+    seen = []
+    monkeypatch.setattr(module, "run_network", lambda _network, inputs, *_: seen.append(inputs) or enlarge(inputs))
+    weights = write_checkpoint(tmp_path / "weights", family="c2", phase="converted")
+    rows, summary = run("converted", images, weights, tmp_path, protocol="native")
+    assert (summary["border"], summary["padding"]) == (4, "zeros")
+    first, row = seen[0], rows[0]  # 64 x 48 with a reference of 52 x 72 (height, width)
+    assert first.lr_up.shape == first.ref.shape == first.ref_du.shape == (1, 3, 64, 72)
+    hr, up, sr = pictures(row, images, tmp_path)
+    assert sr.shape == hr.shape == (64, 48, 3)
+    reference = np.asarray(Image.open(images / "hr/b.png"))
+    np.testing.assert_array_equal(to_uint8(first.ref)[:52], reference)
+    assert not to_uint8(first.ref)[52:].any()
+    padded = Image.fromarray(np.pad(hr, ((0, 0), (0, 24), (0, 0))))
+    np.testing.assert_array_equal(to_uint8(first.lr), downscale(padded))
+    assert not np.array_equal(sr, up)  # LR of the padded image has another right edge
+    assert float(row["psnr_y"]) == pytest.approx(psnr_y(hr[4:-4, 4:-4], sr[4:-4, 4:-4]), abs=1e-6)
+    _, common = run("converted", images, weights, tmp_path)
+    assert (common["border"], common["padding"]) == (0, "none")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pooled_references_are_all_used(tmp_path, family):
+    images = write_test_set(tmp_path / "set", sizes=((64, 48), (52, 72), (48, 48)), references="own", name="cufed5")
+    weights = write_checkpoint(tmp_path / "weights", family=family)
+    figures = {}
+    for kind in ("own", "level_1", "pooled"):
+        out = tmp_path / kind
+        rows, summary = run(f"{family}-rec", images, weights, out, references=kind)
+        figures[kind] = rows
+        assert summary["references"] == kind
+        assert summary["several"] == (FAMILIES[family].several if kind == "pooled" else None)
+    assert figures["own"] == figures["level_1"]
+    assert figures["pooled"] != figures["own"]
+    (image, *_) = TestSet(images, "pooled")
+    refs, refs_du = zip((image.ref, image.ref_du), *image.more, strict=True)
+    assert len(refs) == 2
+    with torch.inference_mode():
+        whole = to_uint8(load_model(weights)(image.lr, image.lr_up, refs, refs_du))
+    np.testing.assert_array_equal(whole, Image.open(tmp_path / f"pooled/sr/{image.name}.png"))
 
 
 def test_wrong_arguments_are_refused(tmp_path):

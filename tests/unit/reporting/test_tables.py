@@ -45,6 +45,8 @@ def test_reported_figures_are_in_table_1_with_the_papers_own_bold(tmp_path):
         "25.88 / 0.784",
         "**28.10** / **0.782**",
     ]
+    assert table["DPFSR", "reported"][1] == "28.59 / 0.774†"
+    assert table["TTSR", "reported"][1] == "28.59 / 0.774"
     assert table["MASA-rec", "reported, its paper"][0] == "27.54 / 0.814"
     assert table["Extracter-rec", "measured"] == ["not available"] * 4
     # Each of the paper's methods twice, bicubic measured, and what others say.
@@ -71,6 +73,18 @@ def test_stand_ins_are_named_and_never_compete_with_reported_figures(tmp_path):
     assert record["set14_psnr_y"] == "41.0000"
     assert record["set14_images"] == "stand-in, 3 images"
     assert record["sun80_images"] == "not available"
+
+
+def test_the_protocol_of_each_measured_row_is_told(tmp_path):
+    told = {"border": 4, "padding": "zeros", "several": "merged", "references": "pooled"}
+    files = [summary(tmp_path, "c2-rec", "cufed5", 25, 0.8, **told), summary(tmp_path, "ttsr", "cufed5", 25, 0.8)]
+    table_metrics([*files, summary(tmp_path, "ttsr", "set14", 25, 0.8, references="self")], tmp_path / "t.csv")
+    protocol = {row["method"]: row["protocol"] for row in rows(tmp_path / "t.csv") if row["provenance"] == "measured"}
+    assert protocol["C2-Matching-rec"] == (
+        "CUFED5 pooled; several references: merged; 4 px of the border cut; padded by zeros"
+    )
+    assert protocol["TTSR"] == "CUFED5 own, Set14 self; no border cut"
+    assert "without 4 pixels at each edge" in (tmp_path / "t.md").read_text()
 
 
 def test_the_whole_published_set_competes_and_a_part_of_it_does_not(tmp_path):
