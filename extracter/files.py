@@ -1,16 +1,18 @@
 """Read and write files. A file is written completely or not at all."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from extracter.errors import UserError
 
@@ -104,6 +106,17 @@ def _take(lock: Path) -> TextIO:
             file.flush()
             return file
         file.close()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading in binary; what is neither a file nor a folder is refused, for it may never end.
+
+    Raises:
+        OSError: the file cannot be opened, or is a named pipe, a socket or a device.
+    """
+    if stat.S_IFMT(Path(path).stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return Path(path).open("rb")
 
 
 def write_text(path: Path, text: str) -> None:

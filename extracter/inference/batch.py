@@ -124,7 +124,7 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
             record = _record(job, references, model, options)
             if problem := why_impossible(job, options.scale, options.compare):
                 failed += _say(problem)
-            elif job.out.exists() and not options.overwrite and _is_made_from(job, record):
+            elif job.out.exists() and not options.overwrite and _is_complete(job, record, options.compare):
                 there += 1
             else:
                 waiting.append((job, record))
@@ -213,15 +213,17 @@ def _record(job: Job, references: _References, model: str, options: Options) -> 
     return record_of(job.image, settings)
 
 
-def _is_made_from(job: Job, record: Record) -> bool:
-    """Whether the result that is there is the one wanted; one without a record is taken for it.
+def _is_complete(job: Job, record: Record, compare: bool) -> bool:
+    """Whether the result that is there is the one wanted, with its picture; one without a record is taken for it.
 
     Raises:
         UserError: it is another image's, or was made with something else.
     """
     found = read_record(job.out)
-    if found is None or (found.image, found.settings) == (record.image, record.settings):
+    if found is None:
         return True
+    if (found.image, found.settings) == (record.image, record.settings):
+        return not compare or job.comparison.exists()
     if found.image != record.image:
         what = f"was made from another image, {shown(found.source)}"
     else:

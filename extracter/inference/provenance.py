@@ -10,7 +10,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import NamedTuple
 
-from extracter.files import sha256
+from extracter.files import open_regular, sha256
 from extracter.photos.photo import Photo
 
 _NAMESPACE = "https://arxiv.org/abs/2310.01379"
@@ -58,7 +58,7 @@ def model_digest(folder: Path) -> str:
 def fingerprint(path: Path) -> str:
     """A digest of a file's size, beginning and end; empty if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             return hashlib.sha256(str(size).encode() + _ends(file, size)).hexdigest()[:16]
     except OSError:
@@ -82,7 +82,7 @@ def with_record(photo: Photo, record: Record) -> Photo:
 def read_record(path: Path) -> Record | None:
     """The record in a result; None if it has none."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = _RECORD.search(_ends(file, file.seek(0, os.SEEK_END)))
     except OSError:
         return None

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Both log what they find odd in a file; Python would print that where nobody has set up logging.
-for _library in ("tifffile", "imagecodecs"):
+# They log what they find odd in a file; Python would print that where nobody has set up logging.
+for _library in ("tifffile", "imagecodecs", "PIL"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 # Names of files that are read; the content decides, not the name.
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2",
-    ".j2k", ".ppm", ".heic", ".heif",
+    ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif",
 )  # fmt: skip
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -79,12 +79,17 @@ def check_size(width: int, height: int) -> None:
 
     Raises:
         ValueError: there are no pixels.
-        TooManyPixelsError: there are more than Pillow's limit, which a program may set (`Image.MAX_IMAGE_PIXELS`).
+        TooManyPixelsError: there are more than `most_pixels`.
     """
     if width < 1 or height < 1:
         raise ValueError(f"{width} x {height} pixels")
-    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+    if (most := most_pixels()) and width * height > most:
         raise TooManyPixelsError
+
+
+def most_pixels() -> int | None:
+    """Twice `Image.MAX_IMAGE_PIXELS`, from where Pillow, too, refuses an image; a program may set that, or None."""
+    return Image.MAX_IMAGE_PIXELS and 2 * Image.MAX_IMAGE_PIXELS
 
 
 def plausible_dpi(across: float, down: float) -> tuple[float, float] | None:

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator
 import imagecodecs
 import numpy as np
 
+from extracter.errors import UserError
 from extracter.photos import exif
 from extracter.photos.photo import Metadata, Photo, is_neutral, plausible_dpi
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
+LONGEST = 1_000_000  # pixels a side that libpng reads and writes; the format itself goes to 2**31 - 1
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _PALETTE = 3  # colour type in the header
 _LARGEST = 2**26  # bytes of a profile or text once decompressed
@@ -39,8 +41,11 @@ def decode(data: bytes) -> Photo:
     """The photograph in a PNG file, not yet upright.
 
     Raises:
+        UserError: a side is longer than libpng reads.
         Exception: whatever libpng and struct raise for damaged files.
     """
+    if (longest := max(size(data))) > LONGEST:
+        raise UserError(f"PNG of {longest:,} pixels a side, {LONGEST:,} are read; cut it into parts first")
     notes: list[str] = []
     pixels: list[Chunk] = []
     other: dict[bytes, Chunk] = {}

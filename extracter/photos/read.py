@@ -18,9 +18,19 @@ from PIL import (
 )
 
 from extracter.errors import UserError
-from extracter.photos import exif, png, tiff
+from extracter.files import open_regular
+from extracter.photos import exif, jpeg, jpeg2000, png, tiff
 from extracter.photos.colour import cmyk_to_srgb, pillow_to_srgb
-from extracter.photos.photo import Metadata, Photo, TooManyPixelsError, check_size, is_neutral, plausible_dpi, shown
+from extracter.photos.photo import (
+    Metadata,
+    Photo,
+    TooManyPixelsError,
+    check_size,
+    is_neutral,
+    most_pixels,
+    plausible_dpi,
+    shown,
+)
 
 # Pillow is never left to choose: it would start Ghostscript for a PostScript file, whatever its name. It knows a format
 # by name only once the plugin is imported. MPO is opened as JPEG.
@@ -43,8 +53,6 @@ REMEDY = "replace the file or leave it out"
 _UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 # Errors whose texts speak of the file; those of others speak of the decoder's variables.
 _TELLING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
-# Bits that no encoder writes behind a picture; see `_without_end`.
-_FILLER = b"\x55\xaa\x6d\xb6" * 64
 
 
 def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
@@ -54,7 +62,8 @@ def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
         UserError: the file cannot be read, is cut short, damaged, no photograph, or unreasonably large.
     """
     try:
-        data = Path(path).read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except OSError as error:
         raise UserError(f"{shown(path)}: cannot be read ({error.strerror or error}); {remedy}") from None
     return decode_photo(data, path, remedy)
@@ -63,9 +72,9 @@ def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
 def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
     """The photograph that a file's bytes encode, upright; its content and not its name says of what format it is.
 
-    PNG, JPEG, MPO, TIFF, WebP, BMP, GIF, AVIF, JPEG 2000, PPM and, with pillow-heif, HEIC. Sixteen bits are kept in PNG
-    and TIFF. A palette becomes its colours, grey ones one channel; CMYK becomes sRGB by its own profile. Of several
-    pages or frames the first counts.
+    PNG, JPEG, MPO, TIFF, WebP, BMP, GIF, AVIF, JPEG 2000, PPM and, with pillow-heif, HEIC. More than 8 bits become
+    16 in PNG, TIFF, JPEG 2000 and grey PPM, and 8 in the others. A palette becomes its colours, grey ones one channel;
+    CMYK becomes sRGB by its own profile. Of several pages or frames the first counts.
 
     Args:
         data: the whole file.
@@ -82,7 +91,7 @@ def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
         return _decode(data)
     except (TooManyPixelsError, Image.DecompressionBombError):
         what = "cut it into parts first" if remedy == REMEDY else remedy
-        raise UserError(f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; {what}") from None
+        raise UserError(f"{name}: more than {most_pixels():,} pixels; {what}") from None
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except UnidentifiedImageError:
@@ -96,7 +105,7 @@ def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
 def size_of(path: Path) -> tuple[int, int] | None:
     """Width and height of a photograph by its header, not yet turned upright; None where that does not tell."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(32)
             file.seek(0)
             if start.startswith(png.SIGNATURE):
@@ -123,15 +132,13 @@ def _decode(data: bytes) -> Photo:
         image = _open_heif(data)
     with image:
         check_size(*image.size)
-        notes: tuple[str, ...] = ()
-        try:
-            image.load()
-        except OSError:
-            if image.format not in ("JPEG", "MPO"):
-                raise
-            image, notes = _without_end(data), ("its end marker is missing",)
-        photo = _of_loaded(image)
-        return replace(photo, notes=(*notes, *photo.notes))
+        if image.format == "JPEG2000" and jpeg2000.bits(data) > 8:
+            return _described(jpeg2000.decode(data, _profile(image)), image)
+        if image.format in ("JPEG", "MPO") and jpeg.lacks_end(data):
+            photo = _of_loaded(jpeg.without_end(data))
+            return replace(photo, notes=("its end marker is missing", *photo.notes))
+        image.load()
+        return _of_loaded(image)
 
 
 def from_pillow(image: Image.Image) -> Photo:
@@ -145,6 +152,11 @@ def from_pillow(image: Image.Image) -> Photo:
 
 
 def _of_loaded(image: Image.Image) -> Photo:
+    return _described(_pixels(image, _profile(image)), image)
+
+
+def _described(photo: Photo, image: Image.Image) -> Photo:
+    """Pixels as they lie with what Pillow knows of the file beside them, upright."""
     info = image.info
     block = info.get("exif")
     block = exif.without_header(block if isinstance(block, bytes) else None)
@@ -158,14 +170,18 @@ def _of_loaded(image: Image.Image) -> Photo:
     metadata = Metadata(
         block, xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else None, _dpi(info)
     )
-    icc = info.get("icc_profile")
-    photo = _pixels(image, icc if isinstance(icc, bytes) and icc else None)
     return _turned(replace(photo, metadata=metadata), turn)
+
+
+def _profile(image: Image.Image) -> bytes | None:
+    icc = image.info.get("icc_profile")
+    return icc if isinstance(icc, bytes) and icc else None
 
 
 def _pixels(image: Image.Image, icc: bytes | None) -> Photo:
     """A Pillow image's pixels, as they lie."""
-    if image.mode.startswith("I;16"):
+    # Pillow brings a PPM of more than 8 bits to 16, whatever white is in the file.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         samples = np.asarray(image).astype(np.uint16)
         return Photo(np.repeat(samples[..., None], 3, 2), True, None, icc)
     if image.mode in ("I", "F"):
@@ -210,7 +226,8 @@ def _turned(photo: Photo, orientation: int = 1) -> Photo:
         if (turns, mirrored) == (0, False):
             return pixels
         pixels = np.rot90(pixels, turns)
-        return np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
+        # A copy: of one column NumPy takes any strides for contiguous, which encoders do not.
+        return (pixels[:, ::-1] if mirrored else pixels).copy()
 
     return replace(
         photo,
@@ -219,26 +236,6 @@ def _turned(photo: Photo, orientation: int = 1) -> Photo:
         metadata=metadata,
         notes=notes,
     )
-
-
-def _without_end(data: bytes) -> Image.Image:
-    """A JPEG file whose end marker is missing, if it has all its pixels.
-
-    Decoders fill what is missing of a picture with grey and say nothing. So the file is read twice, with and without
-    bits behind its last ones: where the picture is whole, they change nothing.
-
-    Raises:
-        OSError: pixels are missing, too.
-    """
-    whole = data.rstrip(b"\xff")
-    found = []
-    for ending in (b"", _FILLER):
-        image = Image.open(io.BytesIO(whole + ending + b"\xff\xd9"), formats=("JPEG",))
-        image.load()
-        found.append(image)
-    if found[0].tobytes() != found[1].tobytes():
-        raise OSError("image file is truncated")
-    return found[0]
 
 
 def _open_heif(data: bytes) -> Image.Image:

@@ -18,6 +18,7 @@ _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _SEPARAT
 _ASSOCIATED, _STRAIGHT = 1, 2
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_PAGES = 64
+_MOST_SAMPLES = 8  # of a pixel; each further eight count as another pixel
 _THUMBNAIL = 512  # pixels; an unmarked first page up to this size may be the thumbnail of a later one
 _CLASSIC = 2**32 - 2**26  # bytes; tifffile makes larger files BigTIFF, to which no EXIF is added
 _EXIF, _GPS = 0x8769, 0x8825
@@ -35,7 +36,7 @@ def decode(data: bytes) -> tuple[Photo, int]:
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = _full_picture(file)
-        check_size(page.imagewidth, page.imagelength)
+        check_size(page.imagewidth * max(1, page.samplesperpixel // _MOST_SAMPLES), page.imagelength)
         if page.is_tiled:
             check_size(page.tilewidth, page.tilelength)
         orientation = _value(page, 274, 1)

@@ -16,7 +16,7 @@ from extracter.photos.photo import Metadata, Photo, luma, rounded, shown
 
 # Suffixes of results, each with the longest side that its format holds, in pixels.
 LIMITS = {
-    ".png": 2**31 - 1,
+    ".png": png.LONGEST,
     ".jpg": 65_500,  # of libjpeg; the format itself goes to 65,535
     ".jpeg": 65_500,
     ".tif": 2**31 - 1,

@@ -63,7 +63,7 @@ def test_a_truncated_image_is_refused_or_complete(data):
 
 def test_an_unreasonably_large_image_is_refused(monkeypatch, photograph):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UserError, match=r"a\.png: more than 100 pixels; resize it"):
+    with pytest.raises(UserError, match=r"a\.png: more than 200 pixels; resize it"):
         decode(encode(photograph(1, 20, 20), "PNG"), "a.png", "resize it")
 
 

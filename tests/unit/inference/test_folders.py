@@ -179,6 +179,26 @@ def test_linked_folders_are_followed_and_loops_end(tmp_path, run):
     assert sorted(tree(tmp_path / "out")) == ["a.png", "link/b.png"]
 
 
+def test_pipes_and_devices_are_named_and_not_waited_for(tmp_path, run):
+    folder = tmp_path / "in"
+    image = save(folder / "a.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    (folder / "self.png").symlink_to("self.png")
+    code, lines = run(folder, "-o", tmp_path / "out")
+    assert code == 1
+    for name in ("pipe.png", "device.png"):
+        assert (
+            f"extracter: {folder / name}: cannot be read (not a regular file); replace the file or leave it out"
+            in lines
+        )
+    assert "self.png: cannot be read (Too many levels of symbolic links)" in "".join(lines)
+    assert lines[-1].startswith("extracter: 1 made, 0 already there (--overwrite makes them again), 3 failed")
+    code, lines = run(image, "--ref", folder / "pipe.png", "-o", tmp_path / "other")
+    assert (code, len(lines)) == (1, 1)
+    assert "pipe.png: cannot be read (not a regular file)" in lines[0]
+
+
 # Results beside originals
 
 
@@ -285,6 +305,17 @@ def test_the_record_is_no_path_and_strip_leaves_it_out(tmp_path, run):
         assert run(image, "-o", tmp_path / f"bare {out}", "--strip")[0] == 0
         assert b"extracter" not in (tmp_path / f"bare {out}").read_bytes()
         assert "1 already there" in run(image, "-o", tmp_path / f"bare {out}", "--strip")[1][-1]
+
+
+def test_a_picture_that_is_missing_is_made(tmp_path, run):
+    image = save(tmp_path / "a.png", 1)
+    out = tmp_path / "out"
+    assert run(image, "-o", out)[0] == 0
+    made = tree(out)["a.png"]
+    assert run(image, "-o", out, "--compare")[0] == 0
+    assert list(tree(out)) == ["a.compare.png", "a.png"]
+    assert tree(out)["a.png"] == made
+    assert "1 already there" in run(image, "-o", out, "--compare")[1][-1]
 
 
 # References by name

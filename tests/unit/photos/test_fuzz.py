@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -83,6 +84,8 @@ def files() -> dict[str, bytes]:
         "avif": pillow("AVIF", rgb, xmp=XMP, **full),
         "avif alpha": pillow("AVIF", rgba),
         "jpeg 2000": pillow("JPEG2000", rgb),
+        "jpeg 2000 deep": imagecodecs.jpeg2k_encode(deep, level=0, codecformat="jp2"),
+        "pgm deep": b"P5 32 24 65535\n" + deep[..., 0].astype(">u2").tobytes(),
         "tiff pillow": pillow("TIFF", rgb, compression="tiff_lzw", icc_profile=srgb()),
         "tiff exif": pillow("TIFF", rgb, **full),
         "tiff cmyk": pillow("TIFF", cmyk),

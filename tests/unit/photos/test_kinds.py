@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -167,6 +168,51 @@ def test_damaged_directories_are_one_line(name):
         read_photo(FILES / name)
 
 
+def test_more_samples_than_memory_holds_are_refused(capfd):
+    """A directory alone may promise 65,535 samples a pixel; Pillow, too, has its say about that."""
+    entries = [(256, 9000), (257, 9000), (258, 8), (259, 8), (262, 1), (273, 8), (277, 65535), (278, 9000), (279, 8)]
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    with pytest.raises(UserError, match="more than 178,956,970 pixels; cut it into parts first"):
+        decode_photo(b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + rows + bytes(4), "a.tif")
+    assert capfd.readouterr().err == ""
+
+
+# Deep formats beside PNG and TIFF
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("codec", ["jp2", "j2k"])
+def test_deep_jpeg_2000(bits, channels, codec):
+    samples = np.random.default_rng(bits).integers(0, 2**bits, (9, 7, channels)).astype(np.uint16)
+    samples[0, 0], samples[0, 1] = 2**bits - 1, 0  # white is not taken for black
+    data = imagecodecs.jpeg2k_encode(samples.squeeze(), level=0, codecformat=codec, bitspersample=bits)
+    photo = decode_photo(data, "a.jp2")
+    wanted = np.rint(samples * (65535 / (2**bits - 1)))
+    assert photo.grey == (channels < 3)
+    np.testing.assert_array_equal(
+        photo.rgb[..., : channels - (channels in (2, 4))], wanted[..., : 3 if channels > 2 else 1]
+    )
+    if channels in (2, 4):
+        np.testing.assert_array_equal(photo.alpha, wanted[..., -1])
+    else:
+        assert photo.alpha is None
+
+
+def test_jpeg_2000_of_signed_samples_is_named():
+    data = imagecodecs.jpeg2k_encode(DEEP.view(np.int16), level=0, codecformat="jp2")
+    with pytest.raises(UserError, match=r"^a\.jp2: JPEG 2000 of 3 channels of int16; save it as RGB"):
+        decode_photo(data, "a.jp2")
+
+
+@pytest.mark.parametrize("white", [1023, 65535])
+def test_deep_grey_pnm(white):
+    samples = np.minimum(DEEP[..., 0], white).astype(">u2")
+    photo = decode_photo(b"P5 10 12 %d\n" % white + samples.tobytes(), "a.pgm")
+    assert photo.grey
+    assert np.abs(photo.rgb[..., 0] - samples * (65535 / white)).max() <= 0.5
+
+
 # Grey
 
 
@@ -224,6 +270,13 @@ def test_wrong_checksums_of_pixels_are_an_error():
         decode_photo(bytes(data), "a.png")
 
 
+def test_png_longer_than_its_library_reads():
+    header = struct.pack(">IIBBBBB", 2_000_000, 1, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9)))
+    with pytest.raises(UserError, match=r"^a\.png: PNG of 2,000,000 pixels a side, 1,000,000 are read; cut it"):
+        decode_photo(data, "a.png")
+
+
 def test_png_without_its_end():
     data = pillow(Image.fromarray(SHALLOW), "PNG")
     photo = decode_photo(data[:-12], "a.png")
@@ -273,6 +326,23 @@ def test_jpeg_that_lacks_pixels(part):
         decode_photo(data[: int(part * len(data))], "a.jpg")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_whose_end_is_zeros(progressive):
+    """As a download leaves it that was interrupted and had reserved its space."""
+    image = Image.fromarray(np.kron(SHALLOW, np.ones((9, 9, 1), np.uint8)))
+    thumbnail = pillow(image, "JPEG")
+    data = pillow(image, "JPEG", progressive=progressive, exif=b"Exif\0\0" + exif_bytes(more=thumbnail))
+    whole = decode_photo(data, "a.jpg")
+    cut = decode_photo(data[:-2] + bytes(5000), "a.jpg")
+    np.testing.assert_array_equal(cut.rgb, whole.rgb)
+    assert cut.notes == ("its end marker is missing",)
+    with pytest.raises(UserError, match="truncated"):
+        decode_photo(data[: int(0.8 * len(data))] + bytes(5000), "a.jpg")
+    appended = decode_photo(data + b"\xff\xda and a film", "a.jpg")
+    np.testing.assert_array_equal(appended.rgb, whole.rgb)
+    assert appended.notes == ()
+
+
 # EXIF, XMP, resolution
 
 
@@ -304,6 +374,17 @@ def test_orientation_of_any_type(entry, turned, kind):
     assert photo.metadata.exif is None or exif_block.orientation(photo.metadata.exif) in range(1, 9)
     if turned:
         assert exif_block.orientation(photo.metadata.exif) == 1
+
+
+@pytest.mark.parametrize("value", range(2, 9))
+def test_one_column_upright_is_written(value):
+    """Of one column NumPy takes any strides for contiguous."""
+    block = exif_bytes((0x0112, 3, 1, struct.pack("<H", value)))
+    for pixels in (SHALLOW[:, :1], SHALLOW[:1]):
+        photo = decode_photo(pillow(Image.fromarray(pixels), "PNG", exif=b"Exif\0\0" + block), "a.png")
+        for suffix in (".png", ".tif"):
+            again = decode_photo(encode_photo(photo, suffix), "a.png")
+            np.testing.assert_array_equal(again.rgb, photo.rgb)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""JPEG 2000 of more than 8 bits, which Pillow cuts down to 8 with white made black."""
+
+import imagecodecs
+import numpy as np
+
+from extracter.errors import UserError
+from extracter.photos.photo import Photo
+
+_SIZE = b"\xff\x4f\xff\x51"  # a codestream's first two markers
+_PRECISION = 42  # bytes from there to the precision of the first component
+
+
+def bits(data: bytes) -> int:
+    """Bits of a sample, by the codestream's header; 0 where it has none."""
+    place = data.find(_SIZE)
+    return (data[place + _PRECISION] & 0x7F) + 1 if 0 <= place < len(data) - _PRECISION else 0
+
+
+def decode(data: bytes, icc: bytes | None) -> Photo:
+    """The photograph in a file of 9 to 16 bits, grey or RGB, with or without alpha: uint16 over its whole range.
+
+    Raises:
+        UserError: samples of another kind.
+        Exception: whatever OpenJPEG raises for damaged files.
+    """
+    samples = imagecodecs.jpeg2k_decode(data)
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    if samples.dtype != np.uint16 or samples.ndim != 3 or samples.shape[2] > 4:
+        raise UserError(f"JPEG 2000 of {samples.shape[-1]} channels of {samples.dtype}; save it as RGB with 16 bits")
+    if (own := bits(data)) < 16:
+        samples = np.rint(samples * (65535 / (2**own - 1))).clip(0, 65535).astype(np.uint16)
+    alpha = np.ascontiguousarray(samples[..., -1]) if samples.shape[2] in (2, 4) else None
+    colours = np.ascontiguousarray(samples[..., : samples.shape[2] - (alpha is not None)])
+    grey = colours.shape[2] == 1
+    return Photo(np.repeat(colours, 3, 2) if grey else colours, grey, alpha, icc)
