@@ -358,6 +358,9 @@ class Evaluation(Block):
         description="kernels of Table 3; stride and padding are a third of the kernel"
     )
     kernel_sets: Annotated[list[Name], Field(min_length=1)] = Field(description="test sets of Table 3")
+    level_sets: list[Name] = Field(
+        description="test sets of Table 4, whose references have levels: views, and cufed5 with references of its own"
+    )
     precision: Literal["32-true", "bf16-mixed"] = Field(
         description="precision of the networks under test; features and search are always float32"
     )
@@ -394,11 +397,12 @@ class Preset(Block):
             raise ValueError("`systems` must have `extracter` among them, whose tables these are")
         if len(set(self.systems)) < len(self.systems):
             raise ValueError("`systems` names one twice")
-        unknown = set(self.evaluation.kernel_sets) - set(self.data.tests)
-        if unknown:
-            raise ValueError(
-                f"`evaluation.kernel_sets` names {', '.join(sorted(unknown))}: allowed are {', '.join(self.data.tests)}"
-            )
+        for key in ("kernel_sets", "level_sets"):
+            unknown = set(getattr(self.evaluation, key)) - set(self.data.tests)
+            if unknown:
+                raise ValueError(
+                    f"`evaluation.{key}` names {', '.join(sorted(unknown))}: allowed are {', '.join(self.data.tests)}"
+                )
         available = [name for name, test in self.data.tests.items() if test.source != "none"]
         if not available:
             raise ValueError("`data.tests` has no set with a source: nothing would be measured")
@@ -407,6 +411,12 @@ class Preset(Block):
                 f"`evaluation.kernel_sets` names no set that has a source: Table 3 would be empty; available are "
                 f"{', '.join(available)}"
             )
+        for name in set(self.evaluation.level_sets) & set(available):
+            if name != "views" and (name != "cufed5" or self.data.tests[name].references in ("self", "random")):
+                raise ValueError(
+                    f"`evaluation.level_sets` names {name}, whose references have no levels: allowed are views, and "
+                    "cufed5 with references of its own"
+                )
         return self
 
 

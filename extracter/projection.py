@@ -136,6 +136,12 @@ def evaluate_keys(variant: str) -> tuple[str, ...]:
     return tuple(sorted({*network, *_EVALUATION}))
 
 
+def level_keys(variant: str) -> tuple[str, ...]:
+    """Keys of `extracter evaluate-levels VARIANT`, which takes whole images and keeps no memory for the next one."""
+    other = {*_MEASUREMENT, "evaluation.compile", "evaluation.reuse_memory"}
+    return tuple(key for key in evaluate_keys(variant) if key not in other)
+
+
 def kernel_keys() -> tuple[str, ...]:
     """Keys of `extracter kernel-sweep`, which runs Extracter-rec with another kernel."""
     return tuple(

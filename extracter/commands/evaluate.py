@@ -8,7 +8,7 @@ import typer
 from extracter import params
 from extracter.commands.options import Device, Params, PresetName
 from extracter.errors import UserError
-from extracter.projection import evaluate_keys
+from extracter.projection import evaluate_keys, level_keys
 
 
 def evaluate(
@@ -62,6 +62,26 @@ def evaluate(
         settings |= {"reuse_memory": measured.reuse_memory}
     evaluate(
         variant, images, checkpoint, out, summary, sr, part=part, **settings,
+    )  # fmt: skip
+
+
+def evaluate_levels(
+    variant: Annotated[str, typer.Argument(help="A system such as extracter-rec, or released.")],
+    images: Annotated[Path, typer.Option(help="Prepared test set with levels: views, or CUFED5 with its references.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
+    out: Annotated[Path, typer.Option(help="CSV to write, with a row for each image and level.")],
+    summary: Annotated[Path, typer.Option(help="JSON to write, with each level's gain over no reference.")],
+    file: Params = "params.yaml",
+    preset: PresetName = None,
+    device: Device = "auto",
+) -> None:
+    """Measure what references of each level are worth to one variant, in PSNR over no reference."""
+    from extracter.evaluation.levels import evaluate_levels
+
+    blocks = params.load_keys(file, preset, *level_keys(variant))
+    evaluate_levels(
+        variant, images, checkpoint, out, summary, model=getattr(blocks, "model", None), search=blocks.search,
+        precision=blocks.evaluation.precision, device=device,
     )  # fmt: skip
 
 

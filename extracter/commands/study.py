@@ -20,27 +20,27 @@ def study_references(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Measure the effect of references. Sets with levels, such as views: the gain of each level over no reference.
+    """Measure the effect of references. Sets with levels (views, CUFED5): the gain of each level over no reference.
 
     Other sets: PSNR with the input's bicubic, another image, the warped original, and the original as reference.
 
     Example: `extracter study-references data/prepared/open/views --out views.csv`
     """
-    from extracter.data.datasets import has_levels
+    from extracter.data.datasets import levels_of
     from extracter.device import choose_device, configure_torch
+    from extracter.evaluation.levels import measure_levels
     from extracter.models.locate import open_model
     from extracter.reporting.table_references import figure_references, table_references
-    from extracter.studies.level_study import study_levels
     from extracter.studies.reference_study import study_references
 
-    if not has_levels(images):
+    if not levels_of(images):
         (seed,) = params.load_blocks(file, preset, "seed")
         study_references(model, images, out, seed=seed, device=device)
         return
     target = choose_device(device)
     configure_torch(0)
     summary = out.with_suffix(".json")
-    study_levels(open_model(model).to(target), images, out, summary, variant=variant, device=target)
+    measure_levels(open_model(model).to(target), images, out, summary, variant=variant, device=target)
     table_references([summary], out.with_name(f"{out.stem}_table.csv"))
     figure_references(out, out.with_suffix(".png"))
 

@@ -12,23 +12,25 @@ def collect_metrics(
     summaries: Annotated[list[Path], typer.Argument(help="Summaries that `evaluate` wrote.")],
     out: Annotated[Path, typer.Option(help="JSON to write, with nested numbers.")],
     kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="JSON that `kernel-sweep` wrote.")] = None,
+    levels: Annotated[list[Path] | None, typer.Option("--level", help="JSON that `evaluate-levels` wrote.")] = None,
 ) -> None:
-    """Gather PSNR and SSIM of all evaluations into one file, for `dvc metrics`."""
+    """Gather PSNR, SSIM and gains of all evaluations into one file, for `dvc metrics`."""
     from extracter.reporting.tables import collect_metrics
 
-    collect_metrics(summaries, kernels or [], out)
+    collect_metrics(summaries, kernels or [], levels or [], out)
 
 
 def collect_plots(
     logs: Annotated[list[Path], typer.Option("--log", help="train_log.csv of a checkpoint.")],
     images: Annotated[list[Path], typer.Option("--image", help="CSV that `evaluate` wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder for training.csv, images.csv, kernel_psnr.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for training.csv, images.csv, kernel_psnr.csv, references.csv.")],
     kernels: Annotated[list[Path] | None, typer.Option("--kernel", help="JSON that `kernel-sweep` wrote.")] = None,
+    levels: Annotated[list[Path] | None, typer.Option("--level", help="JSON that `evaluate-levels` wrote.")] = None,
 ) -> None:
     """Gather the curves that `dvc plots` draws."""
     from extracter.reporting.dvc_plots import collect_plots
 
-    collect_plots(logs, images, kernels or [], out)
+    collect_plots(logs, images, kernels or [], levels or [], out)
 
 
 def table_metrics(
@@ -60,6 +62,16 @@ def table_kernels(
     from extracter.reporting.table_kernels import table_kernels
 
     table_kernels(results, out, timings=timings, measured=measured)
+
+
+def table_references(
+    summaries: Annotated[list[Path], typer.Argument(help="JSON that `evaluate-levels` or `study-references` wrote.")],
+    out: Table,
+) -> None:
+    """Write Table 4: what a reference of each level is worth to each system."""
+    from extracter.reporting.table_references import table_references
+
+    table_references(summaries, out)
 
 
 def show(tables: Annotated[list[Path], typer.Argument(help="Markdown tables.")]) -> None:

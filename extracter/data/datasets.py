@@ -5,7 +5,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from extracter.data import manifest, views
 from extracter.data.degradation import downscale, upscale
 from extracter.data.pair_arrays import ARRAYS, PREFIXES
 from extracter.data.pairs import extend
-from extracter.data.references import choose
+from extracter.data.references import GRADED, choose, is_published
 from extracter.errors import UserError
 from extracter.image_tensors import to_planes, to_tensor
 from extracter.params import Train
@@ -223,6 +223,13 @@ class TestImage:
     inliers: int | None = None
 
 
+def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
+    """The input with one other reference, whose sides are multiples of 4."""
+    du = upscale(downscale(reference))
+    ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
+    return replace(image, ref=ref, ref_du=ref_du, more=())
+
+
 class TestSet:
     """A test set that `prepare` made; iterating reads its images one at a time, in the order of their names.
 
@@ -247,8 +254,8 @@ class TestSet:
         self.manifest = manifest.read(self.folder)
         self._entries = {entry["path"]: entry for entry in self.manifest["files"]}
         path = self.folder / "references.csv"
-        rows = _read_listed(self.folder, path.name, self.manifest)
         self.references = references or self.manifest["references"]
+        rows = _read_listed(self.folder, path.name, self.manifest)
         if rows and "level" in rows[0]:
             rows = views.choose(rows, self.references)
         else:
@@ -302,11 +309,22 @@ class TestSet:
             )
 
 
-def has_levels(folder: Path) -> bool:
-    """Whether the references of a prepared test set are graded by similarity, as those of views are.
+def levels_of(folder: Path) -> list[str]:
+    """What `references` of a prepared test set may be where they are graded by similarity, else nothing.
+
+    References of `views` have levels by matched points; the five of each input of CUFED5 are ranked by similarity.
+    `pooled` are all of an input's together; of `views` those of its scene.
+
+    Returns:
+        `level_1`, ..., `pooled`.
 
     Raises:
         UserError: the set is missing or damaged.
     """
-    rows = _read_listed(Path(folder), "references.csv", manifest.read(Path(folder)))
-    return bool(rows) and "level" in rows[0]
+    content = manifest.read(Path(folder))
+    rows = _read_listed(Path(folder), "references.csv", content)
+    if rows and "level" in rows[0]:
+        return [name for name in views.REFERENCES if name != "self"]
+    if content["set"] not in GRADED or not is_published(content["references"]):
+        return []
+    return [*(f"level_{rank}" for rank in sorted({int(row["rank"]) for row in rows})), "pooled"]

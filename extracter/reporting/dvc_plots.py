@@ -4,20 +4,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from extracter.files import read_csv, write_csv
-from extracter.reporting.tables import read_kernels
+from extracter.reporting.tables import read_kernels, read_levels
 
 Cells = dict[object, dict[str, object]]
 
 
-def collect_plots(logs: list[Path], images: list[Path], kernels: list[Path], out: Path) -> None:
-    """Gather training curves, the PSNR of each image, and PSNR by kernel size.
+def collect_plots(logs: list[Path], images: list[Path], kernels: list[Path], levels: list[Path], out: Path) -> None:
+    """Gather training curves, the PSNR of each image, PSNR by kernel size, and the gain by references.
 
     Args:
         logs: train_log.csv of checkpoints, in folders named after the variant, for training.csv (validation PSNR in dB
             by step).
         images: CSV files VARIANT/SET.csv that `extracter evaluate` wrote, for images.csv (PSNR on Y in dB by image).
         kernels: JSON files that `extracter kernel-sweep` wrote, for kernel_psnr.csv (PSNR on Y in dB).
-        out: folder for the three files.
+        levels: JSON files that `extracter evaluate-levels` wrote, for references.csv (mean gain over no reference in
+            dB by level; without reference, over bicubic).
+        out: folder for the four files.
 
     Raises:
         UserError: a file is missing or of another kind.
@@ -41,6 +43,12 @@ def collect_plots(logs: list[Path], images: list[Path], kernels: list[Path], out
         value = result["psnr_y"] if result["fits"] else ""
         swept.setdefault(f"{result['set']} {result['kernel']}x{result['kernel']}", {})[result["method"]] = value
     _write(out / "kernel_psnr.csv", "kernel", swept)
+
+    gains: Cells = {}
+    for content in read_levels(levels):
+        for level, figures in content["levels"].items():
+            gains.setdefault(f"{content['set']} {level}", {})[content["variant"]] = figures["gain"]
+    _write(out / "references.csv", "references", gains)
 
 
 def _write(path: Path, index: str, cells: Cells, first: Iterable[str] = ()) -> None:

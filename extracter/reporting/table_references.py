@@ -6,61 +6,58 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from extracter.data import views
 from extracter.errors import UserError
-from extracter.files import read_json, write_csv
+from extracter.files import write_csv
 from extracter.reporting.figures import BLUE, GREY, save, tidy
-from extracter.reporting.tables import METHODS, NOT_REPORTED, sort_key, write_markdown
+from extracter.reporting.tables import METHODS, NOT_REPORTED, read_levels, title, write_markdown
 
-COLUMNS = ["variant", "references", "images", "gain", "harmed", "worst"]
-HEADS = {
-    "level_1": "Level 1",
-    "level_2": "Level 2",
-    "level_3": "Level 3",
-    "level_4": "Level 4",
-    "level_5": "Unrelated",
-    "pooled": "Whole scene",
+COLUMNS = ["set", "stand_in", "variant", "references", "images", "gain", "harmed", "worst"]
+HEADS = {**{f"level_{level}": f"Level {level}" for level in range(1, 6)}, "pooled": "All together"}
+_UNRELATED = "level_5"  # of views
+_NOTES = {
+    "views": "On `views` levels 1 to 4 are other photographs of the input's scene, in which fewer and fewer points "
+    "match, level 5 is of another scene, and all together are those of the scene.",
+    "cufed5": "On CUFED5 the levels are the ranks of its references, by falling similarity.",
 }
 
 
 def table_references(summaries: list[Path], out: Path) -> None:
-    """Table 4: mean gain over no reference, images that lose more than 0.05 dB, and the largest loss, by level.
+    """Table 4: mean gain over no reference, images that lose more than 0.05 dB, and the worst gain, by level.
 
     Args:
-        summaries: JSON of `extracter study-references` on a set with levels.
+        summaries: JSON of `extracter evaluate-levels` or `study-references` on sets with levels.
         out: CSV; the Markdown table stands beside it.
 
     Raises:
         UserError: a summary is missing or is something else.
     """
-    found = sorted(map(_read, summaries), key=lambda content: sort_key(content["variant"], list(METHODS)))
+    found = read_levels(summaries)
     rows = [
-        {"variant": content["variant"], "references": level, **figures}
-        for content in found
-        for level, figures in [("none", content["over_bicubic"]), *content["levels"].items()]
+        {**content, "references": level, **figures} for content in found for level, figures in content["levels"].items()
     ]
     write_csv(out, [{key: row.get(key, "") for key in COLUMNS} for row in rows], COLUMNS)
     cells = [
         [
+            title(content["set"]) + (" (stand-in)" if content["stand_in"] else ""),
             METHODS.get(content["variant"], content["variant"]),
-            f"{content['over_bicubic']['gain']:+.2f}",
+            f"{content['levels']['none']['gain']:+.2f}",
             *(_print(content["levels"].get(level)) for level in HEADS),
         ]
         for content in found
     ]
-    caption = (
-        "PSNR on Y (dB) on `views`, whose references are other photographs of the input's scene, in which fewer points "
-        "match from level 1 to level 4, or of another scene. Mean gain over no reference; in brackets the images that "
-        "lose more than 0.05 dB, of all with such a reference; and the largest loss. No reference: the gain over "
-        "bicubic."
-    )
-    write_markdown(
-        out, "Table 4: what a reference is worth", caption, ["Method", "No reference", *HEADS.values()], cells
-    )
+    caption = [
+        "PSNR on Y (dB). Mean gain over no reference; in brackets the images that lose more than 0.05 dB, of all with "
+        "such a reference, and the worst gain. No reference: the gain over bicubic.",
+        *(note for name, note in _NOTES.items() if name in {content["set"] for content in found}),
+    ]
+    heads = ["Images", "Method", "No reference", *HEADS.values()]
+    write_markdown(out, "Table 4. What a reference is worth", " ".join(caption), heads, cells)
 
 
 def figure_references(figures: Path, out: Path) -> None:
     """Draw the gain of each reference against the number of points that match in it and in the input.
+
+    Of sets that do not say how many these are nothing is drawn.
 
     Args:
         figures: CSV of `extracter study-references` on a set with levels.
@@ -74,9 +71,11 @@ def figure_references(figures: Path, out: Path) -> None:
         rows = rows[rows["level"] != "pooled"][["level", "inliers", "gain"]]
     except (OSError, ValueError, KeyError):
         raise UserError(f"{figures}: no figures of `extracter study-references` on a set with levels") from None
+    if rows["inliers"].isna().all():
+        return
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axes = figure.subplots()
-    unrelated = rows["level"] == f"level_{views.UNRELATED}"
+    unrelated = rows["level"] == _UNRELATED
     for mask, colour, marker, label in ((~unrelated, BLUE, "o", "same scene"), (unrelated, GREY, "x", "another scene")):
         # Nothing matches in most photographs of other scenes, which a logarithm cannot show.
         points = np.maximum(rows["inliers"][mask].fillna(0), 3)
@@ -86,13 +85,6 @@ def figure_references(figures: Path, out: Path) -> None:
     tidy(axes)
     axes.legend(frameon=False)
     save(figure, out)
-
-
-def _read(path: Path) -> dict:
-    content = read_json(path)
-    if not isinstance(content, dict) or not {"variant", "levels", "over_bicubic"} <= set(content):
-        raise UserError(f"{path}: no summary of `extracter study-references` on a set with levels; make it again")
-    return content
 
 
 def _print(figures: dict | None) -> str:

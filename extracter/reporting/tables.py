@@ -26,13 +26,15 @@ MISSING = "not available"
 NOT_REPORTED = "–"
 
 
-def collect_metrics(summaries: list[Path], kernels: list[Path], out: Path) -> None:
-    """Gather PSNR and SSIM into one file of nested numbers, without times and memory.
+def collect_metrics(summaries: list[Path], kernels: list[Path], levels: list[Path], out: Path) -> None:
+    """Gather PSNR, SSIM and gains into one file of nested numbers, without times and memory.
 
     Args:
         summaries: JSON files that `extracter evaluate` wrote. They become `SET.VARIANT`, with `_` for `-`.
         kernels: JSON files that `extracter kernel-sweep` wrote. They become `kernels.SET.METHOD.kernel_K`; `fits` is 1
             or 0.
+        levels: JSON files that `extracter evaluate-levels` wrote. They become `references.SET.VARIANT.LEVEL`: mean
+            gain over no reference in dB, images that lose more than 0.05 dB, and worst gain; of `none` over bicubic.
         out: JSON to write. Equal figures give an equal file.
     """
     metrics: dict[str, Any] = {}
@@ -43,6 +45,12 @@ def collect_metrics(summaries: list[Path], kernels: list[Path], out: Path) -> No
         cell = {"fits": int(result["fits"]), **(_scores(result) if result["fits"] else {})}
         of_method = metrics.setdefault("kernels", {}).setdefault(result["set"], {}).setdefault(result["method"], {})
         of_method[f"kernel_{result['kernel']}"] = cell
+    for content in read_levels(levels):
+        of_set = metrics.setdefault("references", {}).setdefault(content["set"], {})
+        of_set[content["variant"].replace("-", "_")] = {
+            level: {key: figures[key] for key in ("gain", "harmed", "worst") if key in figures}
+            for level, figures in content["levels"].items()
+        }
     write_json(out, metrics)
 
 
@@ -99,6 +107,26 @@ def read_kernels(paths: Iterable[Path], timings: Path | None = None) -> list[dic
             costs = read_json(measured) if measured.exists() else {}
             result |= {name: costs.get(name) for name in ("seconds", "peak_memory_mib")}
         found[key] = result
+    return [found[key] for key in sorted(found)]
+
+
+def read_levels(paths: Iterable[Path]) -> list[dict]:
+    """Read what references of each level are worth to each variant.
+
+    Returns:
+        Summaries of `extracter evaluate-levels`, by set and variant; `levels` begin with `none`, the figures over
+        bicubic.
+
+    Raises:
+        UserError: a file is missing or of another kind, or two are of the same variant and set.
+    """
+    found: dict[tuple, dict] = {}
+    for path in paths:
+        content = _read(path, ("variant", "set", "stand_in", "over_bicubic", "levels"), "evaluate-levels")
+        key = (sort_key(content["set"], list(SETS)), sort_key(content["variant"], list(METHODS)))
+        if key in found:
+            raise UserError(f"{path}: this variant and set were given twice; name each summary once")
+        found[key] = {**content, "levels": {"none": content["over_bicubic"], **content["levels"]}}
     return [found[key] for key in sorted(found)]
 
 

@@ -1,7 +1,6 @@
 """The effect of references: PSNR of each test image with references of four kinds."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,14 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from extracter.data.datasets import TestImage, TestSet
+from extracter.data.datasets import TestSet, with_reference
 from extracter.data.degradation import SCALE, downscale, upscale
 from extracter.data.pairs import recolour, warp
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import enlarge, run_network
 from extracter.files import write_csv
-from extracter.image_tensors import to_tensor
 from extracter.metrics import psnr_y
 from extracter.models.locate import open_model
 from extracter.progress import track
@@ -95,13 +93,6 @@ def warped_original(original: Image.Image) -> Image.Image:
     x, y = (side / 2 + (side - scale * length) / 4 for side, length in zip(original.size, turned, strict=True))
     crop = warp(original, (x, y), (width, height), scale=scale, rotation=_ROTATION)
     return recolour(crop, (1.0, 1.0, 1.0), _GAMMA)
-
-
-def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
-    """Return the input with another reference, whose sides are multiples of 4."""
-    du = upscale(downscale(reference))
-    ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
-    return replace(image, ref=ref, ref_du=ref_du, more=())
 
 
 def _derangement(count: int, seed: int) -> list[int]:

@@ -27,3 +27,10 @@ def kernel(folder: Path, name: str, side: int, method: str, *, fits=True, **chan
     costs = {"seconds": 0.5 if fits else None, "peak_memory_mib": 321.0 if fits else None}
     write(folder / "timings" / f"{name}_k{side}_{method}.json", costs)
     return write(folder / f"{name}_k{side}_{method}.json", content)
+
+
+def levels(folder: Path, variant: str, name: str, gains: dict[str, float], **changes) -> Path:
+    figures = {level: {"images": 3, "gain": gain, "harmed": 1, "worst": gain - 1} for level, gain in gains.items()}
+    over_bicubic = {"images": 3, "gain": 1.0, "worst": 0.5}
+    content = {"variant": variant, "set": name, "stand_in": False, "over_bicubic": over_bicubic, "levels": figures}
+    return write(folder / "levels" / variant / f"{name}.json", content | changes)

@@ -17,16 +17,23 @@ def changed(change) -> dict:
     return {"preset": "demo", "presets": {"demo": demo}}
 
 
+def without_sources(demo: dict) -> None:
+    demo["data"].update(tests={"sun80": NONE, "urban100": NONE})
+    demo["evaluation"].update(level_sets=[])
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (lambda demo: demo["evaluation"].update(kernel_sets=[]), r"evaluation\.kernel_sets: .*at least 1 item"),
         (lambda demo: demo["evaluation"].update(kernel_sets=["set5"]), "names set5: allowed are cufed5, sun80"),
+        (lambda demo: demo["evaluation"].update(level_sets=["sun80"]), "names sun80, whose references have no levels"),
+        (lambda demo: demo["data"]["tests"]["cufed5"].update(references="self"), "cufed5, whose references have no"),
         (
             lambda demo: demo["data"]["tests"].update(sun80=NONE, urban100=NONE),
             "names no set that has a source: .*available are cufed5, set14",
         ),
-        (lambda demo: demo["data"].update(tests={"sun80": NONE, "urban100": NONE}), "`data.tests` has no set with"),
+        (without_sources, "`data.tests` has no set with"),
     ],
 )
 def test_sets_of_which_nothing_would_come_are_refused(change, sentence):

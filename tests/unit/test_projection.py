@@ -22,6 +22,7 @@ def test_every_key_reaches_a_job_or_changes_no_result(preset):
         "systems",
         "evaluation.kernels",
         "evaluation.kernel_sets",
+        "evaluation.level_sets",
     }  # which jobs there are
     for name in ("train", *sets):
         used |= {*projection.download_keys(name), *projection.prepare_keys(name)}
@@ -30,6 +31,7 @@ def test_every_key_reaches_a_job_or_changes_no_result(preset):
             used |= set(projection.train_keys(family, phase))
     for variant in ("bicubic", "released", "extracter-rec", *FAMILIES):
         used |= set(projection.evaluate_keys(variant))
+        assert set(projection.level_keys(variant)) < set(projection.evaluate_keys(variant))
     assert set(projection.all_keys(preset)) - used == {
         "data.mirror",
         "train.checkpoint_every",
@@ -61,6 +63,12 @@ def test_bicubic_and_the_released_network_depend_on_no_training():
     assert projection.evaluate_keys("bicubic") == ("evaluation.border", "evaluation.padding", "evaluation.protocol")
     assert not {key for key in projection.evaluate_keys("released") if key.startswith(("model.", "seed", "train."))}
     assert "model.csfi_blocks" in projection.evaluate_keys("extracter-rec")
+
+
+def test_what_is_measured_of_levels_depends_on_the_network_alone():
+    assert projection.level_keys("released") == ("evaluation.precision", "search.memory")
+    measured = {*projection.network_keys("ttsr"), "evaluation.precision", "search.memory"}
+    assert set(projection.level_keys("ttsr-rec")) == measured
 
 
 def test_only_what_was_loaded_can_be_read(preset):

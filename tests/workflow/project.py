@@ -33,7 +33,7 @@ TINY = {
         "masa_blocks": [1, 1, 1, 1, 1],
     },
     "train": {"batch": 2, "lr": 1.0e-3, "rec_steps": 12, "full_steps": 2, "validate_every": 6, "checkpoint_every": 2},
-    "evaluation": {"every": 4, "kernels": [6], "kernel_sets": ["set14"]},
+    "evaluation": {"every": 4, "kernels": [6], "kernel_sets": ["set14"], "level_sets": []},
 }
 
 # What a complete run of the preset `tiny` runs after a change of the training's parameters, by subcommand.

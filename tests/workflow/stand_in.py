@@ -62,10 +62,13 @@ def stand_in() -> None:
         write(options["summary"][0], json.dumps({"psnr": int(seed[:4], 16)}))
         write(Path(options["sr"][0]) / "a.png")
     elif command == "collect-plots":
-        for name in ("training", "images", "kernel_psnr"):
+        for name in ("training", "images", "kernel_psnr", "references"):
             write(out / f"{name}.csv", f"step,extracter\n1,{int(seed[:4], 16)}\n")
     elif command == "collect-metrics":
         write(out, json.dumps({"set14": {"extracter_rec": {"psnr": int(seed[:4], 16)}}}))
+    elif command == "evaluate-levels":
+        write(out, f"image,level,gain\na,level_1,{int(seed[:4], 16)}\n")
+        write(options["summary"][0], json.dumps({"gain": int(seed[:4], 16)}))
     elif command == "kernel-sweep":
         write(out)
     else:

@@ -16,12 +16,14 @@ RULES = {
     "train_rec": 7,
     "train_full": 7,
     "evaluate": 16 * 4,
+    "evaluate_levels": 8,
     "kernel_sweep": 2 * 3 * 3,
     "collect_metrics": 1,
     "collect_plots": 1,
     "table_metrics": 1,
     "table_parameters": 1,
     "table_kernels": 1,
+    "table_references": 1,
     "figure_comparison": 1,
     "figure_training": 1,
     "figure_kernels": 1,
@@ -51,7 +53,7 @@ def test_profile_is_found_without_being_named(project):
 def test_paper_graph_is_complete(project):
     text = project.snakemake("--dry-run", "--config", "preset=paper")
     # The preset paper has one system more.
-    eighth = {"train_rec": 8, "train_full": 8, "evaluate": 18 * 4}
+    eighth = {"train_rec": 8, "train_full": 8, "evaluate": 18 * 4, "evaluate_levels": 9}
     assert project.planned("--config", "preset=paper") == {**RULES, **eighth}
     for name in ["train", *SETS]:
         assert f"data/prepared/paper/{name}/manifest.json" in text

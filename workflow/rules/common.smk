@@ -23,12 +23,15 @@ TESTS = [name for name, test in SETTINGS.data.tests.items() if test.source != "n
 ABSENT = [name for name, test in SETTINGS.data.tests.items() if test.source == "none"]
 SETS = ["train", *TESTS, *ABSENT]
 KERNEL_SETS = [name for name in SETTINGS.evaluation.kernel_sets if name in TESTS]
+LEVEL_SETS = [name for name in SETTINGS.evaluation.level_sets if name in TESTS]
 FAMILIES = SETTINGS.systems
 TRAINED = families.variants_of(FAMILIES)
 # The matcher that some systems share is trained where one of them is.
 MATCHER = ["matcher"] if any("match" in families.FAMILIES[name].phases for name in FAMILIES) else []
 VARIANTS = ["bicubic", *TRAINED, "released"]
 RELEASED = "extracter/released/extracter-rec"
+# What Table 4 measures: the networks trained for PSNR.
+LEVELED = [*(name for name in TRAINED if name.endswith("-rec")), "released"]
 METHODS = ["dense", "chunked", "blocks"]
 # What changes no result is no parameter of a rule: the commands read it from here.
 MIRROR = SETTINGS.data.mirror or ""
@@ -36,8 +39,8 @@ EVERY = SETTINGS.train.checkpoint_every
 DEVICES, NODES = SETTINGS.train.devices, SETTINGS.train.nodes
 PARTS = SETTINGS.evaluation.parts
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
-TABLES = ["table1_metrics", "table2_parameters", "table3_kernels"]
-PLOTS = ["training", "images", "kernel_psnr"]
+TABLES = ["table1_metrics", "table2_parameters", "table3_kernels", *(["table4_references"] if LEVEL_SETS else [])]
+PLOTS = ["training", "images", "kernel_psnr", "references"]
 FIGURES = ["comparison", "training", "kernels"]
 
 # DVC's stages stand as text: it cannot run, nor hold, a set for which there is none.
@@ -159,6 +162,16 @@ def get_kernel_results(tests=KERNEL_SETS):
     )
 
 
+def get_levels(suffix):
+    return expand(
+        "results/{preset}/levels/{variant}/{test}.{suffix}",
+        preset=PRESET,
+        variant=LEVELED,
+        test=LEVEL_SETS,
+        suffix=suffix,
+    )
+
+
 def get_tabulated():
     return [
         "results/metrics.json",
@@ -187,6 +200,7 @@ def get_artefacts():
         *get_image_figures(),
         *get_images(),
         *get_kernel_results(),
+        *get_levels(["csv", "json"]),
         f"results/{PRESET}/table2_parameters",
         *get_tabulated(),
         *get_drawn(),

@@ -88,6 +88,34 @@ else:
             "--timings results/{wildcards.preset}/timings/evaluate/{wildcards.variant}/{wildcards.test}.csv > {log} 2>&1"
 
 
+rule evaluate_levels:
+    input:
+        images="data/prepared/{preset}/{test}/manifest.json",
+        checkpoint=get_checkpoint,
+    output:
+        figures="results/{preset}/levels/{variant}/{test}.csv",
+        summary="results/{preset}/levels/{variant}/{test}.json",
+    log:
+        "logs/{preset}/evaluate_levels/{variant}_{test}.log",
+    benchmark:
+        "results/{preset}/benchmarks/evaluate_levels/{variant}_{test}.tsv"
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    resources:
+        gpu=get_gpus(1),
+        mem_mb=get_memory(8),
+        runtime=get_runtime(8),
+    params:
+        blocks=lambda wildcards: get_blocks(projection.level_keys(wildcards.variant)),
+        version=get_version("evaluate_levels"),
+        images=subpath(input.images, parent=True),
+        checkpoint=lambda wildcards, input: Path(input.checkpoint[0]).parent,
+    shell:
+        "extracter evaluate-levels {wildcards.variant} --images {params.images} --checkpoint {params.checkpoint} "
+        "--out {output.figures} --summary {output.summary} --params {params.blocks:q} > {log} 2>&1"
+
+
 rule kernel_sweep:
     input:
         images="data/prepared/{preset}/{test}/manifest.json",

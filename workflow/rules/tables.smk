@@ -2,6 +2,7 @@ rule collect_metrics:
     input:
         summaries=get_summaries(),
         kernels=get_kernel_results(),
+        levels=get_levels(["json"]),
     output:
         metrics="results/metrics.json",
     log:
@@ -12,8 +13,9 @@ rule collect_metrics:
     params:
         version=get_version("collect_metrics"),
         kernels=lambda wildcards, input: [f"--kernel {path}" for path in input.kernels],
+        levels=lambda wildcards, input: [f"--level {path}" for path in input.levels],
     shell:
-        "extracter collect-metrics {input.summaries} {params.kernels} --out {output.metrics} > {log} 2>&1"
+        "extracter collect-metrics {input.summaries} {params.kernels} {params.levels} --out {output.metrics} > {log} 2>&1"
 
 
 rule collect_plots:
@@ -21,10 +23,12 @@ rule collect_plots:
         logs=get_logs(),
         images=get_image_figures(),
         kernels=get_kernel_results(),
+        levels=get_levels(["json"]),
     output:
         training="results/plots/training.csv",
         images="results/plots/images.csv",
         kernel_psnr="results/plots/kernel_psnr.csv",
+        references="results/plots/references.csv",
     log:
         f"logs/{PRESET}/collect_plots.log",
     conda:
@@ -35,9 +39,11 @@ rule collect_plots:
         logs=lambda wildcards, input: [f"--log {path}" for path in input.logs],
         images=lambda wildcards, input: [f"--image {path}" for path in input.images],
         kernels=lambda wildcards, input: [f"--kernel {path}" for path in input.kernels],
+        levels=lambda wildcards, input: [f"--level {path}" for path in input.levels],
         folder=subpath(output.training, parent=True),
     shell:
-        "extracter collect-plots {params.logs} {params.images} {params.kernels} --out {params.folder} > {log} 2>&1"
+        "extracter collect-plots {params.logs} {params.images} {params.kernels} {params.levels} --out {params.folder} "
+        "> {log} 2>&1"
 
 
 rule table_metrics:
@@ -93,6 +99,28 @@ rule table_kernels:
     shell:
         "extracter table-kernels {input.results} --out {output.csv} --timings {params.timings} "
         "--measured {params.measured} > {log} 2>&1"
+
+
+if LEVEL_SETS:
+
+    rule table_references:
+        input:
+            summaries=get_levels(["json"]),
+        output:
+            csv=report(
+                "results/tables/table4_references.csv", caption="../report/table4_references.rst", category="Tables"
+            ),
+            md="results/tables/table4_references.md",
+        log:
+            f"logs/{PRESET}/table_references.log",
+        localrule: True
+        conda:
+            "../envs/extracter.yaml"
+        threads: 1
+        params:
+            version=get_version("table_references"),
+        shell:
+            "extracter table-references {input.summaries} --out {output.csv} > {log} 2>&1"
 
 
 rule figure_comparison:

@@ -20,8 +20,8 @@ from extracter import families, params, projection  # noqa: E402
 PUBLISHED = "extracter/download/checksums"
 RELEASED = "extracter/released/extracter-rec"
 CHECKPOINT = ("config.json", "model.safetensors", "training.json")
-PLOTS = ("training", "images", "kernel_psnr")
-TABLES = ("table1_metrics", "table2_parameters", "table3_kernels")
+PLOTS = ("training", "images", "kernel_psnr", "references")
+TABLES = ("table1_metrics", "table2_parameters", "table3_kernels", "table4_references")
 FIGURES = ("comparison", "training", "kernels")
 RESULTS = "results/${preset}"
 RAW, PREPARED = "data/raw/${preset}", "data/prepared/${preset}"
@@ -39,10 +39,19 @@ def list_stages(preset: params.Preset) -> dict[str, dict[str, Any]]:
         for phase in ("rec", "full"):
             stages[f"train_{phase}_{family}"] = _train_stage(family, phase)
     stages |= _evaluate_stages(preset.systems, available)
+    level_sets = [name for name in preset.evaluation.level_sets if name in available]
+    if level_sets:
+        stages |= _level_stages(preset.systems, level_sets)
     stages["kernels"] = {"foreach": kernel_sets, "do": _kernel_stage()}
     evaluated = [name for family in ("fixed", *preset.systems) for name in _variants(family)]
     kernels = [f"{RESULTS}/kernels/{name}" for name in kernel_sets]
-    stages["tables"] = _tables_stage(preset.systems, evaluated, available, kernels)
+    levels = [
+        path.replace("${item}", name)
+        for family in ("fixed", *preset.systems)
+        for name in level_sets
+        for path in _levels(family)[1:]
+    ]
+    stages["tables"] = _tables_stage(preset.systems, evaluated, available, kernels, levels)
     stages["figures"] = _figures_stage(preset.systems, evaluated, available, kernels)
     stages["record"] = _record_stage(preset, stages)
     return stages
@@ -52,8 +61,9 @@ def _stage(rules: str, target: str, keys: Iterable[str], deps: Iterable[str], ou
     """A stage that calls Snakemake for `target`; of the package it depends on what the rules run."""
     run = [rule for rule in rules.split() if rule in SOURCES]
     command = f'PATH="$DVC_ROOT/.venv/bin:$PATH" snakemake --cores all --allowed-rules {rules} -- {target}'
-    phases = {"download": "data", "prepare": "data", "evaluate": "evaluate", "kernel_sweep": "evaluate"}
-    phase = phases.get(run[0], "train" if run[0].startswith("train") else "tables")
+    phases = {"download": "data", "prepare": "data", "kernel_sweep": "evaluate"}
+    first = run[0].split("_")[0]
+    phase = phases.get(run[0], first if first in ("train", "evaluate") else "tables")
     named = [f"presets.${{preset}}.{key}" for key in keys]
     sources = [*list_sources(run), f"workflow/rules/{phase}.smk"]
     return {"cmd": command, "params": ["preset", *named], "deps": [*deps, *sources], "outs": list(outs)}
@@ -127,6 +137,23 @@ def _evaluate_stages(systems: Iterable[str], sets: list[str]) -> dict[str, dict[
     return stages
 
 
+def _levels(family: str) -> list[str]:
+    """Figures and summary of what references are worth to a family's network that is trained for PSNR."""
+    variant = "released" if family == "fixed" else f"{family}-rec"
+    return [f"{RESULTS}/levels/{variant}/${{item}}.{suffix}" for suffix in ("csv", "json")]
+
+
+def _level_stages(systems: Iterable[str], sets: list[str]) -> dict[str, dict[str, Any]]:
+    stages = {}
+    for family in ("fixed", *systems):
+        variant = "released" if family == "fixed" else f"{family}-rec"
+        outs = _levels(family)
+        deps = [f"{PREPARED}/${{item}}", *_checkpoint(variant)]
+        stage = _stage("evaluate_levels", outs[1], projection.level_keys(variant), deps, outs)
+        stages[f"levels_{family}"] = {"foreach": sets, "do": stage}
+    return stages
+
+
 def _kernel_stage() -> dict[str, Any]:
     keys = [*projection.kernel_keys(), "evaluation.kernels"]
     deps = [f"{PREPARED}/${{item}}", *_checkpoint("extracter-rec")]
@@ -142,13 +169,18 @@ def _logs(systems: Iterable[str]) -> list[str]:
     return [path for family in systems for name in _variants(family) for path in _checkpoint(name, "train_log.csv")]
 
 
-def _tables_stage(systems: list[str], variants: list[str], sets: list[str], kernels: list[str]) -> dict[str, Any]:
-    rules = "collect_metrics collect_plots table_metrics table_parameters table_kernels tabulated"
+def _tables_stage(
+    systems: list[str], variants: list[str], sets: list[str], kernels: list[str], levels: list[str]
+) -> dict[str, Any]:
+    names = [name for name in TABLES if levels or name != "table4_references"]
+    rules = " ".join(
+        ["collect_metrics collect_plots", *(f"table_{name.partition('_')[2]}" for name in names), "tabulated"]
+    )
     figures = [path for variant in variants for name in sets for path in _evaluation(variant, name)[:2]]
     plots = [f"results/plots/{name}.csv" for name in PLOTS]
-    tables = [f"results/tables/{name}.{suffix}" for name in TABLES for suffix in ("csv", "md")]
+    tables = [f"results/tables/{name}.{suffix}" for name in names for suffix in ("csv", "md")]
     outs = [f"{RESULTS}/table2_parameters", *_kept(*plots, *tables)]
-    stage = _stage(rules, "tabulated", [], [*_logs(systems), *figures, *kernels], outs)
+    stage = _stage(rules, "tabulated", [], [*_logs(systems), *figures, *kernels, *levels], outs)
     return {**stage, "metrics": _kept("results/metrics.json")}
 
 
@@ -200,7 +232,9 @@ def write_stages(text: str, preset: params.Preset) -> str:
         block = yaml.dump({name: stage}, Dumper=_Dumper, sort_keys=False, width=112, default_flow_style=None)
         written.append("".join(f"  {line}" if line.strip() else line for line in block.splitlines(keepends=True)))
     trained = [name for family in preset.systems for name in _variants(family)]
-    for path, curves in (("training", trained), ("images", ["bicubic", *trained, "released"])):
+    leveled = [*(name for name in trained if name.endswith("-rec")), "released"]
+    drawn = {"training": trained, "images": ["bicubic", *trained, "released"], "references": leveled}
+    for path, curves in drawn.items():
         plots = re.sub(rf"(results/plots/{path}\.csv: )\[.*\]", rf"\1[{', '.join(curves)}]", plots)
     return f"{head}stages:\n" + "\n".join(written) + f"\n{plots}"
 

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from summaries import levels
 
 from extracter.errors import UserError
 from extracter.reporting.dvc_plots import collect_plots
@@ -37,7 +38,8 @@ def made(tmp_path):
 def collect(made):
     logs = [made / variant / "train_log.csv" for variant in ("ttsr-rec", "ttsr")]
     images = [made / "evaluation" / variant / "set14.csv" for variant in ("bicubic", "ttsr")]
-    collect_plots(logs, images, sorted(made.glob("*_*.json")), made / "plots")
+    gains = [levels(made, variant, "views", {"level_1": 0.5}) for variant in ("ttsr-rec", "released")]
+    collect_plots(logs, images, sorted(made.glob("*_*.json")), gains, made / "plots")
 
 
 def test_a_column_for_each_curve(made):
@@ -57,6 +59,11 @@ def test_a_column_for_each_curve(made):
         ["kernel", "dense", "blocks"],
         ["sun80 3x3", "", ""],
         ["sun80 6x6", "26.0", "26.0"],
+    ]
+    assert rows(made / "plots/references.csv") == [
+        ["references", "ttsr-rec", "released"],
+        ["views none", "1.0", "1.0"],
+        ["views level_1", "0.5", "0.5"],
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from summaries import kernel, summary, write
+from summaries import kernel, levels, summary, write
 
 from extracter.errors import UserError
 from extracter.families import FAMILIES
@@ -175,7 +175,8 @@ def test_metrics_json_holds_numbers_and_no_timings(tmp_path):
         summary(tmp_path, "bicubic", "set14", 24, 0.6),
     ]
     cells = [kernel(tmp_path, "sun80", 3, "dense", fits=False), kernel(tmp_path, "sun80", 3, "chunked")]
-    collect_metrics(summaries, cells, tmp_path / "m.json")
+    gains = [levels(tmp_path, "extracter-rec", "views", {"level_1": 0.5})]
+    collect_metrics(summaries, cells, gains, tmp_path / "m.json")
     assert json.loads((tmp_path / "m.json").read_text()) == {
         "set14": {"bicubic": {"psnr": 24, "ssim": 0.6}, "extracter_rec": {"psnr": 25.1235, "ssim": 0.7}},
         "kernels": {
@@ -184,10 +185,18 @@ def test_metrics_json_holds_numbers_and_no_timings(tmp_path):
                 "chunked": {"kernel_3": {"fits": 1, "psnr": 25.5, "ssim": 0.75}},
             }
         },
+        "references": {
+            "views": {
+                "extracter_rec": {
+                    "none": {"gain": 1.0, "worst": 0.5},
+                    "level_1": {"gain": 0.5, "harmed": 1, "worst": -0.5},
+                }
+            }
+        },
     }
     first = (tmp_path / "m.json").read_bytes()
     slower = summary(tmp_path, "bicubic", "set14", 24, 0.6, device="cuda")
-    collect_metrics([slower, summaries[0]], cells[::-1], tmp_path / "m.json")
+    collect_metrics([slower, summaries[0]], cells[::-1], gains, tmp_path / "m.json")
     assert (tmp_path / "m.json").read_bytes() == first
 
 

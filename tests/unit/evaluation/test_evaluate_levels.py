@@ -5,16 +5,18 @@ import json
 import pandas as pd
 import pytest
 import torch
-from evaluation_setup import photograph
+from evaluation_setup import photograph, preset, write_checkpoint, write_test_set
+from summaries import levels
 
 from extracter.commands.study import study_references
 from extracter.data import manifest, views
+from extracter.data.datasets import levels_of
 from extracter.data.prepare import prepare_test
 from extracter.errors import UserError
+from extracter.evaluation.levels import evaluate_levels, measure_levels, summarise
 from extracter.models.extracter import Extracter
 from extracter.params import TestData
 from extracter.reporting.table_references import table_references
-from extracter.studies.level_study import study_levels, summarise
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def toy() -> Extracter:
 
 
 def test_each_image_is_measured_with_each_reference_it_has(view_set, tmp_path):
-    study_levels(toy(), view_set, tmp_path / "l.csv", tmp_path / "l.json", variant="toy", device=torch.device("cpu"))
+    measure_levels(toy(), view_set, tmp_path / "l.csv", tmp_path / "l.json", variant="toy", device=torch.device("cpu"))
     rows = pd.read_csv(tmp_path / "l.csv")
     assert rows["level"].tolist() == ["level_1"] * 2 + ["level_5"] * 2 + ["pooled"] * 2
     assert (rows["gain"] - (rows["psnr_y"] - rows["none"])).abs().max() < 2e-4
@@ -71,7 +73,59 @@ def test_the_command_draws_and_prints(view_set, tmp_path, monkeypatch):
     assert "toy" not in (tmp_path / "views_table.md").read_text()
 
 
+@pytest.fixture
+def ranked_set(tmp_path):
+    """A stand-in for CUFED5 whose two inputs have two references each."""
+    folder = write_test_set(tmp_path / "ranked", name="cufed5", references="own")
+    assert levels_of(folder) == ["level_1", "level_2", "pooled"]
+    return folder
+
+
+def test_ranks_of_cufed5_are_levels(ranked_set, tmp_path):
+    parameters = preset()
+    settings = {"model": parameters.model, "search": parameters.search, "precision": "32-true", "device": "cpu"}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    evaluate_levels("extracter-rec", ranked_set, checkpoint, tmp_path / "l.csv", tmp_path / "l.json", **settings)
+    rows = pd.read_csv(tmp_path / "l.csv")
+    assert rows["level"].tolist() == ["level_1"] * 2 + ["level_2"] * 2 + ["pooled"] * 2
+    assert rows["reference"].tolist() == ["b", "a", "a", "a", "b", "a"]
+    # Image a is its own second reference.
+    gain = rows.set_index(["image", "level"])["gain"]
+    assert gain["a", "level_2"] != gain["a", "level_1"]
+    assert gain["b", "level_1"] == gain["b", "level_2"] == gain["b", "pooled"]
+    with pytest.raises(UserError, match="ttsr is wanted"):
+        evaluate_levels("ttsr-rec", ranked_set, checkpoint, tmp_path / "l.csv", tmp_path / "l.json", **settings)
+
+
+def test_a_set_without_levels_is_refused(tmp_path):
+    folder = write_test_set(tmp_path / "set14")
+    with pytest.raises(UserError, match="its references have no levels"):
+        measure_levels(
+            toy(), folder, tmp_path / "l.csv", tmp_path / "l.json", variant="toy", device=torch.device("cpu")
+        )
+
+
+def test_table_4_names_sets_and_systems(tmp_path):
+    gains = {"level_1": 0.5, "level_5": -0.25}
+    summaries = [
+        levels(tmp_path, "released", "cufed5", gains, stand_in=True),
+        levels(tmp_path, "extracter-rec", "views", gains),
+        levels(tmp_path, "ttsr-rec", "views", gains),
+    ]
+    table_references(summaries, tmp_path / "t.csv")
+    lines = [line.split("|") for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line[1:-1]] for line in lines]
+    assert [row[:2] for row in cells[2:]] == [
+        ["CUFED5 (stand-in)", "Extracter-rec, released"],
+        ["views", "TTSR-rec"],
+        ["views", "Extracter-rec"],
+    ]
+    assert cells[2][2:] == ["+1.00", "+0.50 (1/3, -0.50)", "–", "–", "–", "-0.25 (1/3, -1.25)", "–"]
+    with pytest.raises(UserError, match="given twice"):
+        table_references([summaries[0], summaries[0]], tmp_path / "t.csv")
+
+
 def test_something_else_is_no_summary(tmp_path):
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(UserError, match=r"x\.json: no summary"):
+    with pytest.raises(UserError, match=r"x\.json: `variant` is missing"):
         table_references([tmp_path / "x.json"], tmp_path / "t.csv")
