@@ -19,26 +19,24 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from extracter.benchmarks.quality import METHODS, bicubic_psnr, compare_searches, is_affordable, resized
+from extracter.benchmarks.timing import nearness, rounded, timed
 from extracter.data.degradation import SCALE, downscale, upscale
 from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.image_tensors import to_tensor
-from extracter.inference.pictures import to_photo
-from extracter.inference.upscaler import Upscaler
 from extracter.memory import MIB
-from extracter.metrics import psnr_y
 from extracter.models.locate import open_model
 from extracter.photos.read import read_photo
 from extracter.search.approximate import search_rows
 from extracter.search.key_table import StoredBlocks
-from extracter.search.search import Matches, search
+from extracter.search.search import search
 
 PARTS = ("search", "quality", "command")
 COLUMNS = [
     "part", "size", "megapixels", "method", "kernel", "seconds", "cpu_seconds", "peak_memory_mib", "multiply_adds",
     "recall", "loss", "psnr_y", "threads",
 ]  # fmt: skip
-_MULTIPLY_ADDS = 25e9  # of an exact search in a second of one thread; to tell what would take too long
 
 
 def bench_photo(
@@ -79,13 +77,13 @@ def bench_photo(
     for part in parts:
         for row in measures[part]():
             rows.append({"part": part, "threads": torch.get_num_threads(), **row})
-            write_csv(out, [{key: _rounded(row.get(key)) for key in COLUMNS} for row in rows], COLUMNS)
-            print(", ".join(f"{key} {_rounded(value)}" for key, value in rows[-1].items()), file=sys.stderr, flush=True)
+            write_csv(out, [{key: rounded(row.get(key)) for key in COLUMNS} for row in rows], COLUMNS)
+            print(", ".join(f"{key} {rounded(value)}" for key, value in rows[-1].items()), file=sys.stderr, flush=True)
     table = Table(title="photographs on the CPU", title_justify="left", box=None)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("part", "method") else "right")
     for row in rows:
-        table.add_row(*("" if row.get(key) is None else f"{_rounded(row[key])}" for key in COLUMNS))
+        table.add_row(*("" if row.get(key) is None else f"{rounded(row[key])}" for key in COLUMNS))
     Console(width=150).print(table)
 
 
@@ -93,29 +91,8 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
-def _rounded(value: object) -> object:
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def _resized(image: Image.Image, factor: float) -> Image.Image:
-    """Enlarged or reduced, then cut to multiples of 4."""
-    image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
-    return image.crop((0, 0, image.width // SCALE * SCALE, image.height // SCALE * SCALE))
-
-
 def _at_side(images: list[Image.Image], side: int) -> list[Image.Image]:
-    return [_resized(image, side / max(image.size)) for image in images]
-
-
-def _is_affordable(matched: list[Image.Image], channels: int, limit: float) -> bool:
-    queries, keys = (image.width * image.height / SCALE**2 for image in matched)
-    return queries * keys * channels / _MULTIPLY_ADDS <= limit
-
-
-def _timed(work: Callable[[], object]) -> tuple[object, dict]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return result, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    return [resized(image, side / max(image.size)) for image in images]
 
 
 @torch.inference_mode()
@@ -132,51 +109,26 @@ def _searches(images: list[Image.Image], sizes: list[int], model: str | Path | N
         counts: list[float] = []
         two_stage = config.strategy == "two_stage"
         search_rows(blocks[0], blocks[1:], u, two_stage, 2**31, count=counts.append)  # compiles, and counts
-        fast, spent = _timed(lambda: search(query, [key], u, replace(config, method="approximate", memory=2048)))  # noqa: B023
+        fast, spent = timed(lambda: search(query, [key], u, replace(config, method="approximate", memory=2048)))  # noqa: B023
         found = {"method": "fast", **row, **spent, "multiply_adds": sum(counts)}
-        if not _is_affordable(pair, channels, limit):
+        if not is_affordable(pair, channels, 3, limit):
             yield found
             continue
-        exact, spent = _timed(lambda: search(query, [key], u, config))  # noqa: B023
+        exact, spent = timed(lambda: search(query, [key], u, config))  # noqa: B023
         products = float(query[0, 0].numel() * key[0, 0].numel() * channels)
         yield {"method": "exact", **row, **spent, "multiply_adds": products}
-        yield found | _nearness(fast, exact)
-
-
-def _nearness(found: Matches, exact: Matches) -> dict:
-    """Share of queries whose best key was found, and the mean cosine that the others lose."""
-    recall = (found.indices[:, 0] == exact.indices[:, 0]).float().mean()
-    return {"recall": float(recall), "loss": float((exact.scores[:, 0] - found.scores[:, 0]).mean())}
+        yield found | nearness(fast, exact)
 
 
 def _qualities(images: list[Image.Image], sizes: list[int], model: str | Path | None, limit: float) -> Iterator[dict]:
-    """PSNR on Y of the whole result by search, in float32; and without a reference."""
+    """PSNR on Y of whole results: bicubic, both searches, larger patches, and without a reference."""
     network = open_model(model)
-    channels = 4 * network.dfe.features[0].out_channels
     for side in sizes:
-        pair = _at_side(images, side)
-        original = np.asarray(pair[0])
-        lr, ref = to_photo(downscale(pair[0]))[0], to_photo(pair[1])[0]
-        row = {"size": side, "megapixels": original.shape[0] * original.shape[1] / 1e6}
-        bicubic = np.asarray(upscale(downscale(pair[0])))
-        yield {"method": "bicubic", **row, "psnr_y": psnr_y(original, bicubic)}
-        exact = None
-        for method, kernel in (("exact", 3), ("fast", 3), ("exact", 6), ("exact", 12), ("no reference", 3)):
-            cheaper = [_resized(image, (3 / kernel) ** 0.5) for image in pair]
-            if method == "exact" and not _is_affordable(cheaper, channels, limit):
-                continue
-            upscaler = Upscaler(
-                network, search="exact" if method == "exact" else "fast", kernel=kernel, precision="32", memory="3GiB"
-            )
-            refs = [] if method == "no reference" else [ref]
-            result, spent = _timed(lambda: upscaler.run(lr, refs))  # noqa: B023
-            found = {"method": method, "kernel": kernel, **row, **spent}
-            found["psnr_y"] = psnr_y(original, result.photo.rgb)
-            if (method, kernel) == ("exact", 3):
-                exact = result.matches
-            if method == "fast" and exact is not None:
-                found |= _nearness(result.matches, exact)
-            yield found
+        photo, reference = _at_side(images, side)
+        row = {"size": side, "megapixels": photo.width * photo.height / 1e6}
+        yield {"method": "bicubic", **row, "psnr_y": bicubic_psnr(photo)}
+        for found in compare_searches(network, photo, reference, METHODS, limit):
+            yield row | found
 
 
 def _commands(images: list[Image.Image], megapixels: list[float], model: str | Path | None) -> Iterator[dict]:
@@ -184,7 +136,7 @@ def _commands(images: list[Image.Image], megapixels: list[float], model: str | P
     with tempfile.TemporaryDirectory() as folder:
         lr, ref, out = (Path(folder) / name for name in ("lr.png", "ref.png", "sr.png"))
         for wanted in megapixels:
-            pair = [_resized(image, (wanted * 1e6 / (image.width * image.height)) ** 0.5) for image in images]
+            pair = [resized(image, (wanted * 1e6 / (image.width * image.height)) ** 0.5) for image in images]
             downscale(pair[0]).save(lr, compress_level=1)
             pair[1].save(ref, compress_level=1)
             size = max(pair[0].size)

@@ -14,6 +14,7 @@ KERNELS = [3, 6, 12]
 METHODS = ["unfold", "dense", "chunked", "blocks", "approximate"]
 PHOTO_PARTS = ["search", "quality", "command"]
 PHOTO_SIZES = [1024, 2048, 4096]
+VIEW_METHODS = ["exact", "fast", "kernel6", "kernel12", "none"]
 MEGAPIXELS = [1.0, 4.0, 12.0, 24.0, 48.0]
 BOTH_METHODS = ["unfold", "blocks"]
 BOTH_PRECISIONS = ["32-true", "bf16-mixed"]
@@ -115,6 +116,31 @@ def photo(
     from extracter.benchmarks.photograph import bench_photo
 
     bench_photo(photograph, reference, out, parts=parts, sizes=sizes, megapixels=megapixels, model=model, limit=limit)
+
+
+def views(
+    raw: Annotated[Path, typer.Argument(help="Folder of the downloaded test set `views`.")],
+    out: Out = Path("bench-views.csv"),
+    size: Annotated[int, typer.Option(help="Long side to which input and reference are reduced.")] = 512,
+    crop: Annotated[
+        int | None, typer.Option(help="Long side of the middle of the input that is measured; by default all of it.")
+    ] = None,
+    methods: Annotated[
+        list[str], typer.Option("--method", help="exact, fast, kernel6, kernel12 or none; repeatable.")
+    ] = VIEW_METHODS,
+    unrelated: Annotated[bool, typer.Option(help="Also measure references of another scene.")] = True,
+    model: Model = None,
+    limit: Limit = 300.0,
+) -> None:
+    """Measure what each search is worth in PSNR, on the photographs of `views` with their references.
+
+    Example: `extracter bench views data/raw/open/views --size 2048 --crop 1024 --out docs/performance/views.csv`
+    """
+    from extracter.benchmarks.quality import bench_views
+
+    bench_views(
+        raw, out, size=size, crop=crop, methods=methods, unrelated=unrelated, model=model, limit=limit
+    )  # fmt: skip
 
 
 def figure(

@@ -137,48 +137,6 @@ def _gather_row(
                         target[t] += weight * source[t]
 
 
-def _add_tile(
-    image: np.ndarray,
-    tile: int,
-    tiles: np.ndarray,
-    places: np.ndarray,
-    weights: np.ndarray,
-    block: int,
-    channels: int,
-    first: int,
-    last: int,
-    textures: np.ndarray,
-) -> None:
-    """Add the weighted blocks that one tile of a reference lends to some rows of blocks of the textures, in place.
-
-    Args:
-        image: rows of pixels of the tile, each `width * channels` float32.
-        tile: its number.
-        tiles: rows, columns, 9: the tile in which each of nine sources of a block lies.
-        places: rows, columns, 9: the source's number within its tile, row by row.
-        weights: rows, columns, 9.
-        block: side of a block in pixels.
-        channels: C.
-        first: row of blocks to begin with.
-        last: the one after the last.
-        textures: rows * block, columns * block * channels.
-    """
-    span = block * channels
-    across = image.shape[1] // span
-    for row in range(first, last):
-        for column in range(tiles.shape[1]):
-            for near in range(9):
-                if tiles[row, column, near] != tile:
-                    continue
-                weight, place = weights[row, column, near], places[row, column, near]
-                top, left = place // across * block, place % across * span
-                for y in range(block):
-                    target = textures[row * block + y, column * span : (column + 1) * span]
-                    source = image[top + y, left : left + span]
-                    for t in range(span):
-                        target[t] += weight * source[t]
-
-
 def compile_loop(function: Callable, *, reassociate: bool = False) -> Any:
     """The function compiled at its first call, without Python's lock; None where Numba is not installed.
 
@@ -199,4 +157,3 @@ def compile_loop(function: Callable, *, reassociate: bool = False) -> Any:
 
 merge_row = compile_loop(_merge_row)
 gather_row = compile_loop(_gather_row)
-add_tile = compile_loop(_add_tile)

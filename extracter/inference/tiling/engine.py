@@ -10,7 +10,6 @@ from extracter.device import full_float32
 from extracter.errors import UserError
 from extracter.inference.tiling import approximate
 from extracter.inference.tiling.features import Features
-from extracter.inference.tiling.moved_textures import MovedTextures
 from extracter.inference.tiling.network import Margins, Tile, density_bounds
 from extracter.inference.tiling.search import Search, least_bytes
 from extracter.inference.tiling.textures import Textures
@@ -118,11 +117,8 @@ def super_resolve(
         if reuse := _REUSE_TIME * _area(smaller, margins, lr.whole) <= _area(tiles, margins, lr.whole):
             tiles, rest = smaller, less
     references = [features(image) for image in inputs.refs]
-    if weighed.offsets is None:
-        textures = Textures(references, indices, config.stride, rest, model.stm.constant_coverage)
-    else:
-        offsets = weighed.offsets[0].unflatten(1, (rows, columns))
-        textures = MovedTextures(references, indices, offsets, config.stride, rest)
+    offsets = None if weighed.offsets is None else weighed.offsets[0].unflatten(1, (rows, columns))
+    textures = Textures(references, indices, config.stride, rest, offsets, model.stm.constant_coverage)
     bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     if reuse:

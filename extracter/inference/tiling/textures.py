@@ -1,6 +1,7 @@
 """Textures T_i of a window, copied from wherever in the references the search found them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,16 +9,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extracter.inference.tiling.features import LEVELS, SIDE, Features
+from extracter.inference.tiling.texture_loops import add_sources, list_sources
 from extracter.inference.tiling.windows import Window
-from extracter.search.block_grid import to_blocks
 from extracter.search.key_table import parallel
-from extracter.search.numba_loops import add_tile
 
-_AT_ONCE = 2**25  # bytes of blocks that are summed at once
+_AT_ONCE = 2**23  # bytes of pixels that are gathered at once
+
+
+class _Sources(NamedTuple):
+    """For each block of a window nine sources, flat.
+
+    Attributes:
+        tiles: of the references; -1 where no query lends a block.
+        top, left: first pixel in the reference; it may lie outside, where features count as zero.
+        weights: 1 / number of queries that cover the block.
+    """
+
+    tiles: Tensor
+    top: Tensor
+    left: Tensor
+    weights: Tensor
 
 
 class Textures:
-    """Hard attention (section 3.2), window by window.
+    """Hard attention (section 3.2), window by window; each patch may be moved before it is copied.
 
     Reference features are kept as far as `memory` goes, the coarse ones first, which cost most to compute and least to
     keep; the rest is computed again for each window that needs it.
@@ -27,8 +42,9 @@ class Textures:
         indices: int64, u, rows, columns: the key that each query matched, counting on from one reference to the next.
         stride: s, cells of a block's side; patches are 3 x 3 blocks.
         memory: bytes for kept features.
+        offsets: int8, u, rows, columns, 2: pixels of the image, down and right, by which each patch is moved
+            (`extracter.search.align`); None moves none.
         constant_coverage: see `SearchTransfer`.
-        reach: cells beyond a tile of the reference whose features are kept with it.
     """
 
     def __init__(
@@ -37,27 +53,29 @@ class Textures:
         indices: Tensor,
         stride: int,
         memory: float,
+        offsets: Tensor | None = None,
         constant_coverage: bool = False,
-        reach: int = 0,
     ):
-        self.reach = reach
-        self.constant_coverage = constant_coverage
         self.references, self.indices, self.stride = references, indices, stride
-        self.whole = Window(0, stride * indices.shape[1], 0, stride * indices.shape[2])
-        self.side = max(SIDE // stride, 1) * stride
+        self.constant_coverage = constant_coverage
+        # Cells by which a moved block may reach out of the tile that it belongs to.
+        self.reach = 0 if offsets is None else -(-(2 * stride + 1) // 4)
+        self.offsets = torch.zeros(*indices.shape, 2, dtype=torch.int8) if offsets is None else offsets
+        self.offsets = self.offsets.to(indices.device)
+        # A tile and its margin are just what `Features` computes at once.
+        self.side = max((SIDE - 2 * self.reach) // stride, 1) * stride
         self.tiles = [
             (number, tile)
             for number, reference in enumerate(references)
             for tile in reference.whole.split(self.side, self.side)
         ]
-        self.memory = memory
         self.kept: dict[tuple[int, int], Tensor] = {}
-        self.room = [0.0, 0.0, 0.0]
+        self.left_for = [0.0, 0.0, 0.0]  # bytes that may still be kept of each level
         cells = sum(reference.whole.height * reference.whole.width for reference in references)
         for level in (2, 1, 0):
             multiple, scale = LEVELS[level]
-            self.room[level] = min(memory, 4.0 * multiple * references[0].width * scale**2 * cells)
-            memory -= self.room[level]
+            self.left_for[level] = min(memory, 4.0 * multiple * references[0].width * scale**2 * cells)
+            memory -= self.left_for[level]
 
     def cut(self, window: Window, level: int) -> list[Tensor]:
         """Textures of a window, for each rank.
@@ -67,110 +85,133 @@ class Textures:
             level: 0 to 2, finest first.
 
         Returns:
-            u tensors 1, C, scale height, scale width.
+            u tensors 1, C, scale height, scale width; channels-last in memory on the CPU.
         """
+        if list_sources is not None and self.indices.device.type == "cpu":
+            return self._cut_compiled(window, level)
         multiple, scale = LEVELS[level]
-        block = scale * self.stride
+        block, channels = scale * self.stride, multiple * self.references[0].width
         rows, columns = window.height // self.stride, window.width // self.stride
-        channels = multiple * self.references[0].width
-        size = channels * block**2
-        sources = [self._sources(window, indices) for indices in self.indices]
-        if add_tile is not None and self.indices.device.type == "cpu":
-            return self._cut_compiled(sources, level, block, channels, (rows, columns))
-        sums = [torch.zeros(rows * columns, size, device=self.indices.device) for _ in sources]
-        needed = torch.cat([tiles[tiles >= 0].unique() for tiles, _, _ in sources]).unique().tolist()
-        for number in needed:
-            table = to_blocks(self._features(number, level), block).flatten(0, 2)
-            for (tiles, places, weights), total in zip(sources, sums, strict=True):
-                chosen = (tiles == number).nonzero().squeeze(1)
-                for part in chosen.split(max(1, _AT_ONCE // (4 * size))):
-                    _add(total, table, part, places, weights)
-        shape = (1, rows, columns, size)
-        textures = []
-        while sums:  # each sum is freed once it is laid out
-            textures.append(F.pixel_shuffle(sums.pop(0).view(shape).permute(0, 3, 1, 2), block))
-        return textures
-
-    def _cut_compiled(
-        self, sources: list[tuple[Tensor, Tensor, Tensor]], level: int, block: int, channels: int, size: tuple[int, int]
-    ) -> list[Tensor]:
-        """`cut` by compiled loops, which write each texture once; channels-last in memory."""
-        rows, columns = size
-        textures = [torch.zeros(rows * block, columns * block * channels) for _ in sources]
-        ranks = [
-            (*(x.contiguous().view(rows, columns, 9).numpy() for x in of_rank), texture.numpy())
-            for of_rank, texture in zip(sources, textures, strict=True)
+        sources = [self._sources(window, rank, scale) for rank in range(len(self.indices))]
+        shape = (rows * columns, block * block, channels)
+        sums = [torch.zeros(shape, device=self.indices.device) for _ in sources]
+        for number in torch.cat([of_rank.tiles[of_rank.tiles >= 0].unique() for of_rank in sources]).unique().tolist():
+            features, kept = self._features(number, level)
+            # One row for each pixel, and a last one of zeros for those outside the reference.
+            table = F.pad(features[0].permute(1, 2, 0).flatten(0, 1), (0, 0, 0, 1))
+            for of_rank, total in zip(sources, sums, strict=True):
+                chosen = (of_rank.tiles == number).nonzero().squeeze(1)
+                for part in chosen.split(max(1, _AT_ONCE // (4 * block * block * channels))):
+                    _add(total, table, part, of_rank, kept, scale, block)
+        return [
+            total.view(rows, columns, block, block, channels)
+            .permute(4, 0, 2, 1, 3)
+            .reshape(1, channels, rows * block, columns * block)
+            for total in sums
         ]
-        needed = np.zeros(len(self.tiles) + 1, bool)  # the last one stands for what lies outside, -1
-        for tiles, _, _ in sources:
-            needed[tiles.numpy()] = True
-        for number in np.flatnonzero(needed[:-1]).tolist():
-            image = self._features(number, level)[0].permute(1, 2, 0).contiguous().flatten(1).numpy()
 
-            def add(first: int, last: int) -> None:
-                for tiles, places, weights, texture in ranks:
-                    add_tile(image, number, tiles, places, weights, block, channels, first, last, texture)  # noqa: B023
+    def _cut_compiled(self, window: Window, level: int) -> list[Tensor]:
+        """`cut` by compiled loops, which write each texture once."""
+        multiple, scale = LEVELS[level]
+        block, channels = scale * self.stride, multiple * self.references[0].width
+        part = window.in_blocks(self.stride)
+        indices, offsets = self.indices.contiguous().numpy(), self.offsets.contiguous().numpy()
+        references, side = self._layout(), self.side // self.stride
 
-            parallel(add, 0, rows)
-        shape = (1, rows * block, columns * block, channels)
+        def list_rows(first: int, last: int) -> tuple[int, int, tuple[np.ndarray, ...]]:
+            return first, last, list_sources(
+                indices, offsets, references, first, last, part.left, part.right, scale, block, side,
+                self.constant_coverage, len(self.tiles),
+            )  # fmt: skip
+
+        bands = parallel(list_rows, part.top, part.bottom)
+        textures = torch.zeros(len(indices), part.height, block, part.width * block * channels)
+        into = textures.numpy()
+        for number in np.flatnonzero(sum(np.diff(sources[0]) for _, _, sources in bands)).tolist():
+            features, kept = self._features(number, level)
+            image = features[0].permute(1, 2, 0).contiguous().flatten(1).numpy()
+            top, left = scale * kept.top, scale * kept.left
+
+            def add(begin: int, end: int) -> None:
+                for first, last, (starts, *sources) in bands[begin:end]:
+                    here = slice(starts[number], starts[number + 1])  # noqa: B023
+                    rows = into[:, first - part.top : last - part.top]
+                    add_sources(image, channels, top, left, *(x[here] for x in sources), block, rows)  # noqa: B023
+
+            parallel(add, 0, len(bands))
+        shape = (1, part.height * block, part.width * block, channels)
         return [texture.view(shape).permute(0, 3, 1, 2) for texture in textures]
 
-    def _features(self, number: int, level: int) -> Tensor:
-        if (number, level) in self.kept:
-            return self.kept[number, level]
-        reference, tile = self.tiles[number]
-        features = self.references[reference].cut(tile.grow(self.reach, self.references[reference].whole), level)
-        size = 4 * features.numel()
-        if size <= self.room[level]:
-            self.room[level] -= size
-            features = features.clone()  # without the margin that it is a view of
-            self.kept[number, level] = features
-        return features
-
-    def _sources(self, window: Window, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For each block of the window nine sources, flat: tile (-1 outside), block inside the tile, and weight.
-
-        A query lends its patch's nine blocks to its own place and its eight neighbours, so a block is the mean of what
-        the queries around it found.
-        """
-        device = indices.device
-        rows, columns = indices.shape
-        top, left = window.top // self.stride, window.left // self.stride
-        row = torch.arange(top, window.bottom // self.stride, device=device).view(-1, 1, 1)
-        column = torch.arange(left, window.right // self.stride, device=device).view(1, -1, 1)
-        offset = torch.arange(9, device=device).view(1, 1, -1)
-        down, right = offset // 3 - 1, offset % 3 - 1
-        query_row, query_column = row - down, column - right
-        inside = (query_row >= 0) & (query_row < rows) & (query_column >= 0) & (query_column < columns)
-        coverage = inside.sum(2, keepdim=True)
-        if self.constant_coverage:
-            coverage = torch.full_like(coverage, 9)
-        key = indices[query_row.clamp(0, rows - 1), query_column.clamp(0, columns - 1)]
-        tiles, places = torch.full_like(key, -1), torch.zeros_like(key)
-        start = first_tile = 0
+    def _layout(self) -> np.ndarray:
+        """First key, rows and columns of keys, and first tile of each reference."""
+        rows, key, tile = [], 0, 0
         for reference in self.references:
             height, width = reference.whole.height // self.stride, reference.whole.width // self.stride
-            place = key - start
-            key_row, key_column = place.div(width, rounding_mode="floor") + down, place % width + right
-            found = inside & (place >= 0) & (place < height * width)
-            found &= (key_row >= 0) & (key_row < height) & (key_column >= 0) & (key_column < width)
-            side = self.side // self.stride
-            across = -(-width // side)
-            number = first_tile + key_row.div(side, rounding_mode="floor") * across
-            number += key_column.div(side, rounding_mode="floor")
-            # Blocks of a tile's row; the last tile of a row may be narrower.
-            breadth = (width - key_column.div(side, rounding_mode="floor") * side).clamp(max=side)
-            tiles = torch.where(found, number, tiles)
-            places = torch.where(found, key_row % side * breadth + key_column % side, places)
-            start += height * width
-            first_tile += -(-height // side) * across
+            rows.append((key, height, width, tile))
+            key += height * width
+            tile += len(reference.whole.split(self.side, self.side))
+        return np.array(rows)
+
+    def _features(self, number: int, level: int) -> tuple[Tensor, Window]:
+        """Features of a tile of the references with its margin, and the window that they cover."""
+        reference, tile = self.tiles[number]
+        window = tile.grow(self.reach, self.references[reference].whole)
+        if (number, level) in self.kept:
+            return self.kept[number, level], window
+        features = self.references[reference].cut(window, level)
+        size = 4 * features.numel()
+        if size <= self.left_for[level]:
+            self.left_for[level] -= size
+            features = features.clone()  # without the margin that it is a view of
+            self.kept[number, level] = features
+        return features, window
+
+    def _sources(self, window: Window, rank: int, scale: int) -> _Sources:
+        """The sources of a window's blocks, at `scale` pixels a cell; see `texture_loops`."""
+        indices, device = self.indices[rank], self.indices.device
+        rows, columns = indices.shape
+        row = torch.arange(window.top // self.stride, window.bottom // self.stride, device=device).view(-1, 1, 1)
+        column = torch.arange(window.left // self.stride, window.right // self.stride, device=device).view(1, -1, 1)
+        near = torch.arange(9, device=device).view(1, 1, -1)
+        down, right = near // 3 - 1, near % 3 - 1
+        query_row, query_column = row - down, column - right
+        inside = (query_row >= 0) & (query_row < rows) & (query_column >= 0) & (query_column < columns)
+        at = query_row.clamp(0, rows - 1), query_column.clamp(0, columns - 1)
+        key = indices[at]
+        move = (self.offsets[rank][at] * (scale / 4)).round().long()
+        block, side = scale * self.stride, self.side // self.stride
+        tiles, top, left = torch.full_like(key, -1), torch.zeros_like(key), torch.zeros_like(key)
+        for start, height, width, first_tile in self._layout().tolist():
+            here = inside & (key >= start) & (key < start + height * width)
+            key_row, key_column = (key - start).div(width, rounding_mode="floor") + down, (key - start) % width + right
+            # A block just outside may be moved inside: it belongs to the nearest tile.
+            home_row, home_column = key_row.clamp(0, height - 1), key_column.clamp(0, width - 1)
+            number = first_tile + home_row.div(side, rounding_mode="floor") * -(-width // side)
+            number += home_column.div(side, rounding_mode="floor")
+            tiles = torch.where(here, number, tiles)
+            top = torch.where(here, key_row * block + move[..., 0], top)
+            left = torch.where(here, key_column * block + move[..., 1], left)
+        coverage = torch.full_like(key, 9) if self.constant_coverage else inside.sum(2, keepdim=True)
         weights = (1 / coverage).expand(tiles.shape)
-        return tiles.flatten(), places.flatten(), weights.flatten()
+        return _Sources(tiles.flatten(), top.flatten(), left.flatten(), weights.flatten())
 
 
-def _add(total: Tensor, table: Tensor, chosen: Tensor, places: Tensor, weights: Tensor) -> None:
-    """Add the chosen sources (rising, nine for each row of `total`) to their rows, in place."""
-    targets, counts = (chosen // 9).unique_consecutive(return_counts=True)
-    offsets = counts.cumsum(0) - counts
-    sums = F.embedding_bag(places[chosen], table, offsets, mode="sum", per_sample_weights=weights[chosen])
-    total.index_add_(0, targets, sums)
+def _add(total: Tensor, table: Tensor, chosen: Tensor, sources: _Sources, kept: Window, scale: int, block: int) -> None:
+    """Add the chosen sources (nine for each block of `total`) to their blocks, in place.
+
+    Args:
+        total: blocks, block block, C.
+        table: pixels of the features over `kept`, row by row, then zeros.
+        chosen: of the sources.
+        sources: of a window.
+        kept: cells of the reference that the features cover.
+        scale: pixels of a cell's side.
+        block: pixels of a block's side.
+    """
+    height, width = scale * kept.height, scale * kept.width
+    line = torch.arange(block, device=table.device)
+    y = (sources.top[chosen] - scale * kept.top).view(-1, 1, 1) + line.view(-1, 1)
+    x = (sources.left[chosen] - scale * kept.left).view(-1, 1, 1) + line
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    pixels = table[torch.where(inside, y * width + x, height * width).flatten(1)]
+    total.index_add_(0, chosen // 9, pixels.mul_(sources.weights[chosen].view(-1, 1, 1)))

@@ -9,7 +9,7 @@ from devices import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extracter.inference.tiling import engine, moved_textures, search, trust
+from extracter.inference.tiling import engine, search, textures, trust
 from extracter.inference.tiling.network import Margins
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window, from_signed, to_signed
 from extracter.models.extracter import Extracter
@@ -155,8 +155,10 @@ def test_smaller_margins_would_show(monkeypatch, field):
     assert shown > 1e-4
 
 
-@pytest.mark.parametrize("gradient", ["bytes", "normalised"])
-def test_networks_of_the_authors_structure(gradient):
+@pytest.mark.parametrize(("gradient", "compiled"), [("bytes", True), ("normalised", False)])
+def test_networks_of_the_authors_structure(gradient, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(textures, "list_sources", None)
     model = network(
         strategy="two_stage", gfe_blocks=2, gde_closing=False, gradient=gradient, constant_coverage=True, repeats=True
     )
@@ -252,11 +254,13 @@ def test_without_gde():
     assert float((to_signed(sr) - whole(model, inputs, matches)).abs().max()) <= 1e-4
 
 
-@pytest.mark.parametrize("kernel", [3, 6])
-@pytest.mark.parametrize("gate", [True, False])
-def test_alignment_and_gate_in_tiles_and_strips(kernel, gate, monkeypatch):
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(("kernel", "gate"), [(3, True), (6, False)])
+def test_alignment_and_gate_in_tiles_and_strips(kernel, gate, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(textures, "list_sources", None)
     monkeypatch.setattr(trust, "_AT_ONCE", 40)  # strips of a row or two
-    monkeypatch.setattr(moved_textures, "_AT_ONCE", 2**12)
+    monkeypatch.setattr(textures, "_AT_ONCE", 2**12)
     model = network(align=True, gate=gate, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
     inputs = images(3, (26, 21), [(60, 52), (340, 36)])
     assert difference(model, inputs, 300e6, edge=6 * (kernel // 3)) < 1e-4
