@@ -4,13 +4,14 @@
 # make test       set up, check style and workflow, run the tests
 # make test-slurm run the workflow on a Slurm that is started for the test (needs munge and slurm-wlm)
 # make graph      draw the rule graph in docs/workflow.md
+# make plots      draw the results of two revisions in dvc_plots/index.html; `make plots REVISIONS="main HEAD"` names them
 # make stages     bring the stages of dvc.yaml up to date with params.yaml
 # make lock       bring the lock files up to date with pyproject.toml (needs uv and network)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: setup reproduce restore test test-slurm graph stages lock
+.PHONY: setup reproduce restore test test-slurm graph plots stages lock
 
 # The first of these commands that is Python 3.11 or newer; `make PYTHON=...` names another.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
@@ -41,6 +42,10 @@ setup: .venv/.complete
 .venv/.locked: requirements.lock
 	@if [[ -z "$$('$(PYTHON)' -c '$(RECENT)' 2>/dev/null)" ]]; then \
 	  echo "make: Python 3.11 or newer is needed and $(or $(PYTHON),python3) is not; install one, or name it with 'make PYTHON=/path/to/python3'" >&2; \
+	  exit 1; \
+	fi
+	@if [[ ! -w . ]]; then \
+	  echo "make: $(CURDIR) cannot be written to; change its owner or permissions, or run a copy of the project in a folder of your own" >&2; \
 	  exit 1; \
 	fi
 	@if [[ -e $@ ]]; then rm $@; else '$(PYTHON)' -m venv --clear .venv; fi
@@ -81,6 +86,10 @@ test-slurm: setup
 
 graph: setup
 	@$(IN_VENV) python workflow/scripts/graph.py
+
+plots: setup
+	@$(IN_VENV) dvc plots diff $(REVISIONS) --out dvc_plots
+	@$(IN_VENV) python workflow/scripts/offline.py dvc_plots/index.html
 
 stages: setup
 	@.venv/bin/python workflow/scripts/stages.py

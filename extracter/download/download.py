@@ -111,7 +111,7 @@ def _download_pinned(
         if not any(_copy_verified(found, out / file.path, file.sha256) for found in _elsewhere(out, file.path))
     ]
     if missing and mirror is not None and not mirror.startswith(("http://", "https://")):
-        folder = Path(mirror)
+        folder = Path(mirror).expanduser()
         if not folder.is_dir():
             raise UserError(f"data.mirror: {mirror}: no such folder, and no http(s) address; correct it")
         for _ in ordered_map(

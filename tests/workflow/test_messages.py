@@ -80,6 +80,26 @@ def test_a_linked_folder_is_refused_at_the_start(shared, tmp_path, name):
         (tmp_path / "elsewhere").rename(folder)
 
 
+@pytest.mark.parametrize("name", ["", "results"])
+def test_a_folder_that_cannot_be_written_to_is_named_at_the_start(project, name):
+    folder = project.folder / name
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o555)
+    try:
+        said = project.snakemake(fails=True).splitlines()
+        assert said[-1].startswith(f"{folder}: cannot be written to; change its owner or permissions, or run a copy")
+        assert not any("Traceback" in line for line in said)
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_folder_of_another_user_is_named_with_the_command_that_allows_it(project):
+    script = "import sys; sys.path[:0] = ['workflow/scripts']; import record; print(record.ownership())"
+    assert project.run("python", "-c", script).strip() == ""
+    said = project.run("python", "-c", script, GIT_TEST_ASSUME_DIFFERENT_OWNER="1").strip()
+    assert said == f"after `git config --global --add safe.directory {project.folder}`"
+
+
 def test_restoring_while_snakemake_has_its_lock(shared):
     lock = shared.folder / ".snakemake/locks/0.input.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)

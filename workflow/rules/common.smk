@@ -49,6 +49,28 @@ UNSTAGED = "the stages in dvc.yaml are not those of params.yaml; run `make stage
 if "DVC_STAGE" in os.environ and not STAGED:
     sys.exit(UNSTAGED)
 
+
+def check_folders():
+    """End the run if a folder of outputs cannot be written to or is a symbolic link.
+
+    Snakemake would end with a traceback in a folder that is read-only. DVC records nothing behind a link, and says so at
+    the end.
+    """
+    for name in (".", ".snakemake", ".dvc", "data", "results", "logs"):
+        if os.path.exists(name) and not os.access(name, os.W_OK | os.X_OK):
+            sys.exit(
+                f"{os.path.abspath(name)}: cannot be written to; change its owner or permissions, or run a copy of the "
+                "project in a folder of your own"
+            )
+    for name in ("data", "data/raw", "data/prepared", "results", f"results/{PRESET}"):
+        if os.path.islink(name):
+            sys.exit(
+                f"{name}: a symbolic link, through which DVC cannot record; make it a folder (a bind mount serves, too), "
+                "or put the whole project on the disk that it leads to"
+            )
+
+
+check_folders()
 # From here on the run prints a line a job; dry runs and commands such as --unlock print what Snakemake prints.
 reporter.install(workflow, PRESET, os.cpu_count() or 1)
 
@@ -259,16 +281,6 @@ def is_foreign(path):
     return parts[2] == "checkpoints" and not any(Path("results", PRESET, "state").glob(f"{parts[3]}.*.pt"))
 
 
-def check_links():
-    """End the run if a folder of outputs is a symbolic link: DVC records nothing behind one, and says so at the end."""
-    for name in ("data", "data/raw", "data/prepared", "results", f"results/{PRESET}"):
-        if os.path.islink(name):
-            sys.exit(
-                f"{name}: a symbolic link, through which DVC cannot record; make it a folder (a bind mount serves, too), "
-                "or put the whole project on the disk that it leads to"
-            )
-
-
 def check_data():
     """End the run if an image or array of a set is not what its manifest says; DVC checks its stages by itself."""
     folders = [f"data/{state}/{PRESET}/{name}" for state in ("raw", "prepared") for name in SETS]
@@ -301,5 +313,4 @@ def get_damage(path, entry, time):
     return ""
 
 
-check_links()
 check_data()

@@ -38,8 +38,14 @@ def main() -> None:
                 f"{done.stdout}{done.stderr}record: the results are complete, but `dvc commit` could not record them "
                 "(its message stands above); mend that and run `snakemake --cores all` again"
             )
-        print("record: DVC holds this run; `git add dvc.lock results` and commit to keep it")
+        print(f"record: DVC holds this run; `git add dvc.lock results` and commit to keep it{ownership()}")
     options.stamp.touch()
+
+
+def ownership() -> str:
+    """What to do first where git refuses the folder, since it belongs to another user; or nothing."""
+    said = subprocess.run(["git", "rev-parse", "--git-dir"], check=False, capture_output=True, text=True).stderr
+    return f" after `git config --global --add safe.directory {Path.cwd()}`" if "safe.directory" in said else ""
 
 
 def tidy(results: Path, artefacts: set[Path]) -> None:

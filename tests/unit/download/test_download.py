@@ -105,6 +105,12 @@ def test_every_file_comes_once_and_a_second_run_asks_for_nothing(server, registe
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")} == times
 
 
+def test_a_mirror_in_the_home_folder(registered, mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(registered.parent))
+    get(tmp_path, f"~/{registered.name}")
+    assert_whole(tmp_path, mirror[1])
+
+
 def test_every_fourth_image_is_the_fourth_and_the_eighth(server, registered, mirror, tmp_path):
     get(tmp_path, server.address, every=4)
     assert_whole(tmp_path, mirror[1], 2)
