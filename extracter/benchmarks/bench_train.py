@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +25,7 @@ from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.memory import PeakMemory, malloc_reuse
 from extracter.models.checkpoint import build_model
+from extracter.training.distributed import launch
 from extracter.training.objective import losses_of
 from extracter.training.step import Learner
 
@@ -132,9 +132,7 @@ def run(job: dict) -> None:
     network.initialise(model.vgg_weights, seed)
     if reference:
         network.search = replace(network.search, method="dense")
-    fabric = Fabric(
-        accelerator=device.type, devices=1 if device.index is None else [device.index], precision=train.precision
-    )
+    fabric = launch(device, 1, 1, train.precision)
     total = job["steps"] + 3
     size = pairs.size if job["full"] else None
     terms = losses_of("extracter", "full" if job["full"] else "rec", weights)

@@ -26,8 +26,8 @@ from extracter.models.matcher import Matcher
 from extracter.models.vgg import initialise_vgg
 from extracter.params import Match, Model, Train
 from extracter.progress import track
-from extracter.training.train import _resume as load_state
-from extracter.training.train import _save as save_state
+from extracter.training.distributed import launch
+from extracter.training.train import load_state, save_state
 
 COLUMNS = ["step", "loss", "triplet", "distillation"]
 _CORNER = 1 / 16  # largest shift of a corner in sides: 10 of 160 pixels
@@ -71,7 +71,7 @@ def train_match(
     target = choose_device(device)
     configure_torch(seed)
     malloc_reuse()
-    fabric = Fabric(accelerator=target.type, devices=1, precision="32-true")
+    fabric = launch(target, 1, 1, "32-true")
     pairs = TrainingPairs(pairs_folder)
     steps = match.teacher_steps + match.student_steps
     networks = {name: _first_matcher(model_params, seed) for name in ("teacher", "student")}

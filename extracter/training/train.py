@@ -118,7 +118,7 @@ def train(
         "start_sha256": None if start is None else sha256(start / "model.safetensors"),
     }
     run = json.dumps(training, sort_keys=True)  # a state is resumed only by the run that saved it
-    progress = _resume(state_path, run, learner.parts, steps) or {
+    progress = load_state(state_path, run, learner.parts, steps) or {
         "step": 0, "seconds": 0.0, "sums": {}, "log": [], "best_step": 0, "best_psnr": -math.inf, "best_weights": {},
     }  # fmt: skip
 
@@ -134,7 +134,7 @@ def train(
             if not _validate(learner.result, pairs, fabric, params.batch, progress, label, stop):
                 raise KeyboardInterrupt  # the state still is that of this step
             if _is_complete(progress, steps):
-                _save(state_path, run, {}, progress)
+                save_state(state_path, run, {}, progress)
         for batch in batches:
             measured = learner.step(progress["step"], batch)
             unread.append(torch.stack([value.float() for value in measured.values()]))
@@ -149,7 +149,7 @@ def train(
                 stopped = not _validate(learner.result, pairs, fabric, params.batch, progress, label, stop)
             complete = _is_complete(progress, steps)
             if save or complete or stopped:
-                _save(state_path, run, {} if complete else learner.parts, progress)
+                save_state(state_path, run, {} if complete else learner.parts, progress)
             if stopped:
                 distributed.wait_for_all()  # the first process may be writing
                 raise KeyboardInterrupt
@@ -267,7 +267,15 @@ def _validate(
     return True
 
 
-def _save(path: Path, run: str, parts: dict[str, Any], progress: dict[str, Any]) -> None:
+def save_state(path: Path, run: str, parts: dict[str, Any], progress: dict[str, Any]) -> None:
+    """Write what a killed run resumes from; only the first process of several does.
+
+    Args:
+        path: of the state, which is replaced at once or not at all.
+        run: digest of the parameters and data that this state belongs to.
+        parts: networks, optimisers and scaler, by name.
+        progress: steps done, figures so far and the best weights.
+    """
     if not distributed.leads():
         return
     buffer = io.BytesIO()
@@ -276,8 +284,14 @@ def _save(path: Path, run: str, parts: dict[str, Any], progress: dict[str, Any])
         temporary.write_bytes(buffer.getbuffer())
 
 
-def _resume(path: Path, run: str, parts: dict[str, Any], steps: int) -> dict[str, Any] | None:
-    """Restore the parts from a state of the same run; None where there is none. A complete run needs no parts."""
+def load_state(path: Path, run: str, parts: dict[str, Any], steps: int) -> dict[str, Any] | None:
+    """Restore the parts from a state of the same run and return its progress; None where there is none.
+
+    A complete run needs no parts.
+
+    Raises:
+        UserError: the file is damaged or no state.
+    """
     if not path.exists():
         return None
     state = read_torch(path)

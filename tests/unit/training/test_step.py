@@ -3,6 +3,7 @@
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision
 
 from extracter.benchmarks.launches import count_launches
@@ -11,6 +12,7 @@ from extracter.image_tensors import to_signed
 from extracter.models.checkpoint import build_model
 from extracter.search import correlation, transfer
 from extracter.search import search as search_module
+from extracter.training.distributed import launch
 from extracter.training.objective import losses_of
 from extracter.training.step import Learner
 
@@ -34,7 +36,7 @@ def test_a_step_waits_for_nothing(tiny_preset, tiny_pairs, monkeypatch):
     # Adam reads its step counter, which is on the CPU whatever the device.
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)
     pairs = TrainingPairs(tiny_pairs)
-    learner = make_learner(tiny_preset, pairs, Fabric(accelerator="cpu", devices=1), clip=1.0, ema=0.0)
+    learner = make_learner(tiny_preset, pairs, launch(CPU, 1, 1, "32-true"), clip=1.0, ema=0.0)
     batch = pairs.batch(0, tiny_preset.train, 1)
     assert all(images.dtype == torch.uint8 for images in batch.values())
     learner.step(0, batch)
@@ -46,7 +48,7 @@ def test_a_step_waits_for_nothing(tiny_preset, tiny_pairs, monkeypatch):
 def test_the_average_counts_on_the_cpu(tiny_preset, tiny_pairs):
     """`_move_average` reads that counter in each step."""
     pairs = TrainingPairs(tiny_pairs)
-    learner = make_learner(tiny_preset, pairs, Fabric(accelerator="cpu", devices=1), phase="rec", ema=0.9)
+    learner = make_learner(tiny_preset, pairs, launch(CPU, 1, 1, "32-true"), phase="rec", ema=0.9)
     assert learner.average.n_averaged.device.type == "cpu"
 
 
@@ -55,7 +57,7 @@ def test_the_first_loss_is_that_of_bicubic_in_every_precision(tiny_preset, tiny_
     """Images and the bicubic skip are not rounded: a network that starts at bicubic has exactly its loss."""
     pairs = TrainingPairs(tiny_pairs)
     batch = pairs.batch(0, tiny_preset.train, 1)
-    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    fabric = launch(CPU, 1, 1, precision)
     learner = make_learner(tiny_preset, pairs, fabric)
     measured = learner.step(0, batch)
     bicubic = (to_signed(batch["lr_up"]) - to_signed(batch["hr"])).abs().mean()
@@ -71,7 +73,7 @@ def test_float16_survives_overflow_and_resumes_with_its_scale(tiny_preset, tiny_
         # The scale is far too large at first, as 65,536 may be: gradients are infinite and the step is left out.
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
         precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
-        fabric = Fabric(accelerator="cpu", devices=1, plugins=[precision])
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=[precision, LightningEnvironment()])
         return make_learner(tiny_preset, pairs, fabric, phase="rec", clip=1.0)
 
     learner = start()

@@ -35,14 +35,14 @@ def test_both_phases_and_a_power_cut(family, tiny_preset, tiny_pairs, tmp_path, 
     assert {name for name in TERMS if row[name]} == {name for name in TERMS if getattr(weights, name)}
     assert json.loads((full / "training.json").read_text())["family"] == family
 
-    save = train._save
+    save = train.save_state
 
     def save_and_die(*arguments):
         save(*arguments)
-        monkeypatch.setattr(train, "_save", save)
+        monkeypatch.setattr(train, "save_state", save)
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(train, "_save", save_and_die)
+    monkeypatch.setattr(train, "save_state", save_and_die)
     cut = tmp_path / "cut"
     with pytest.raises(RuntimeError, match="power cut"):
         run(tiny_preset, tiny_pairs, cut, family, rec, **short)

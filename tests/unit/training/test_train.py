@@ -116,7 +116,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     start = None if phase == "rec" else rec
     preset = with_train(tiny_preset, checkpoint_every=1, **changes)
     run(preset, tiny_pairs, tmp_path / "whole", start=start)
-    save, saved = train._save, []
+    save, saved = train.save_state, []
 
     def save_and_die(*args):
         save(*args)
@@ -124,7 +124,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         if len(saved) in (1, 3):
             raise RuntimeError("power cut")
 
-    monkeypatch.setattr(train, "_save", save_and_die)
+    monkeypatch.setattr(train, "save_state", save_and_die)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="power cut"):
             run(preset, tiny_pairs, tmp_path / "cut", start=start)
@@ -242,11 +242,11 @@ def test_state_of_other_parameters_is_not_resumed(tiny_preset, tiny_pairs, rec, 
         save(*args)
         raise RuntimeError("power cut")
 
-    save = train._save
-    monkeypatch.setattr(train, "_save", die)
+    save = train.save_state
+    monkeypatch.setattr(train, "save_state", die)
     with pytest.raises(RuntimeError, match="power cut"):
         run(with_train(tiny_preset, lr=2.0e-4), tiny_pairs, tmp_path / "a")
-    monkeypatch.setattr(train, "_save", save)
+    monkeypatch.setattr(train, "save_state", save)
     run(tiny_preset, tiny_pairs, tmp_path / "a")
     assert "training starts over" in capsys.readouterr().err
     assert same_weights(rec, tmp_path / "a")
