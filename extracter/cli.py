@@ -21,6 +21,7 @@ from extracter.commands import (
     tables,
     train,
     upscale,
+    web_page,
 )
 from extracter.errors import UserError
 
@@ -40,7 +41,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure the cost of search, 
 
 # A command has the name of its function, with dashes. `--help` lists the panels and their commands in this order.
 PANELS = {
-    "Your photographs": (upscale.upscale, models.info, models.convert),
+    "Your photographs": (upscale.upscale, web_page.app, models.info, models.convert),
     "Training and studies": (
         params.params,
         train.train_match,

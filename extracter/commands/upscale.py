@@ -119,14 +119,14 @@ def upscale(
         threads=threads, scale=scale, kind=kind.value, quality=quality, suffix=suffix, strip=strip, compare=compare,
         overwrite=overwrite,
     )  # fmt: skip
-    _tune_process()
+    tune_process()
     with _ended_by_sigterm():
         failed = upscale_files(images, refs or [], out, options)
     if failed:
         raise typer.Exit(1)
 
 
-def _tune_process() -> None:
+def tune_process() -> None:
     """Settings of the whole process, which a program that calls the Python API makes for itself."""
     from extracter.memory import bound_kernel_cache, malloc_return
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"models", "data"},
     {"training", "evaluation", "reporting", "download"},
     {"inference", "studies"},
-    {"benchmarks"},
+    {"benchmarks", "app"},
     {"commands"},
     {"cli"},
 ]
