@@ -1,5 +1,6 @@
 # make            set up .venv; afterwards `.venv/bin/snakemake --cores all` runs the workflow
 # make reproduce  set up, run the workflow with the preset of params.yaml, print the three tables
+# make report     make results/<preset>/report/report.html from the results, after what they lack
 # make restore    bring back the data, checkpoints and results that dvc.lock of this revision names
 # make test       set up, check style and workflow, run the tests
 # make test-slurm run the workflow on a Slurm that is started for the test (needs munge and slurm-wlm)
@@ -11,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: setup reproduce restore test test-slurm graph plots stages lock
+.PHONY: setup reproduce report restore test test-slurm graph plots stages lock
 
 # The first of these commands that is Python 3.11 or newer; `make PYTHON=...` names another.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
@@ -67,6 +68,10 @@ reproduce: setup
 	.venv/bin/snakemake --cores all
 	@.venv/bin/extracter show $(TABLES:%=results/tables/%.md)
 	@echo "Memory and seconds of Table 3 on this machine: results/*/measured/table3_kernels.md"
+
+report: setup
+	.venv/bin/snakemake --cores all -- report
+	@echo "$(CURDIR)/results/*/report/report.html opens in any browser; figures as PDF and tables as LaTeX are beside it"
 
 restore: setup
 	@$(IN_VENV) python workflow/scripts/restore.py

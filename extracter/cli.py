@@ -16,6 +16,7 @@ from extracter.commands import (
     kernels,
     models,
     params,
+    report,
     status,
     study,
     tables,
@@ -68,6 +69,8 @@ PANELS = {
         figures.figure_comparison,
         figures.figure_training,
         figures.figure_kernels,
+        figures.map_origins,
+        report.report,
         tables.show,
     ),
 }

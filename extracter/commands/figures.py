@@ -20,6 +20,20 @@ def figure_comparison(
     figure_comparison(sets, sr, out)
 
 
+def map_origins(
+    images: Annotated[Path, typer.Option(help="Prepared test set.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint whose matches are wanted.")],
+    baseline: Annotated[Path, typer.Option(help="CSV that `evaluate` wrote for bicubic.")],
+    figures: Annotated[Path, typer.Option(help="CSV that `evaluate` wrote for the system whose gain chooses images.")],
+    out: Annotated[Path, typer.Option(help="JSON to write.")],
+    device: Device = "auto",
+) -> None:
+    """Write where the textures of three images come from: those with the largest, median and smallest gain."""
+    from extracter.reporting.find_origins import map_origins
+
+    map_origins(images, checkpoint, baseline, figures, out, device=device)
+
+
 def figure_training(
     logs: Annotated[list[Path], typer.Argument(help="train_log.csv in folders named after the variant.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],

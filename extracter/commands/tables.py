@@ -45,11 +45,12 @@ def table_metrics(
 
 def table_parameters(
     out: Table,
+    modules: Annotated[Path | None, typer.Option(help="CSV to write, with the weights of each module, too.")] = None,
 ) -> None:
     """Write Table 2: number of weights and shape of the correlation in the paper's configuration."""
     from extracter.reporting.table_parameters import table_parameters
 
-    table_parameters(out)
+    table_parameters(out, modules)
 
 
 def table_kernels(

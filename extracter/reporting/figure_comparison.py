@@ -43,7 +43,7 @@ def figure_comparison(sets: list[Path], sr: Path, out: Path) -> None:
 
 def _draw_row(row: np.ndarray, test_set: TestSet, sr: Path) -> None:
     inputs = _median(test_set, sr)
-    results = {variant: _read_sr(sr, variant, test_set.name, inputs) for variant in SHOWN}
+    results = {variant: read_sr(sr, variant, test_set.name, inputs) for variant in SHOWN}
     hr = inputs.hr_pixels
     top, left, side = worst_crop(hr, results["bicubic"])
     detail = np.s_[top : top + side, left : left + side]
@@ -61,13 +61,23 @@ def _median(test_set: TestSet, sr: Path) -> TestImage:
     """Return the image with the median gain; with an even number of images, the lower of the middle two."""
     gains = []
     for inputs in test_set:
-        bicubic, ours = (_read_sr(sr, variant, test_set.name, inputs) for variant in ("bicubic", "extracter-rec"))
+        bicubic, ours = (read_sr(sr, variant, test_set.name, inputs) for variant in ("bicubic", "extracter-rec"))
         gains.append((psnr_y(inputs.hr_pixels, ours) - psnr_y(inputs.hr_pixels, bicubic), inputs.name))
     _, chosen = sorted(gains)[(len(gains) - 1) // 2]
     return next(inputs for inputs in test_set if inputs.name == chosen)
 
 
-def _read_sr(sr: Path, variant: str, name: str, inputs: TestImage) -> np.ndarray:
+def read_sr(sr: Path, variant: str, name: str, inputs: TestImage) -> np.ndarray:
+    """Read what a variant made of an image: uint8, of the size of the original.
+
+    Args:
+        sr: folder of the SR images, VARIANT/SET/NAME.png.
+        variant, name: of the network and of the test set.
+        inputs: the image.
+
+    Raises:
+        UserError: the image is missing, damaged, or of another size.
+    """
     path = sr / variant / name / f"{inputs.name}.png"
     try:
         pixels = np.asarray(Image.open(path, formats=("PNG",)).convert("RGB"))

@@ -40,7 +40,7 @@ def table_metrics(summaries: list[Path], out: Path) -> None:
         scores = {name: (summary["psnr_y"], summary["ssim_y"]) for name, summary in found.items()}
         rows.append((method, "measured", "this run", scores))
     about = {name: _about(name, [item for (_, of), item in measured.items() if of == name]) for name in sets}
-    bold = {name: _bold(rows, name, apart=bool(about[name])) for name in sets}
+    bold = {name: best_two(rows, name, apart=bool(about[name])) for name in sets}
 
     records, lines = [], []
     for row, (method, provenance, source, scores) in enumerate(rows):
@@ -98,8 +98,17 @@ def _protocol(summaries: list[dict]) -> str:
     return "; ".join(parts)
 
 
-def _bold(rows: list[tuple], name: str, *, apart: bool) -> set[tuple[int, int]]:
-    """Return row and metric (0: PSNR, 1: SSIM) of the best two values of a column, as printed. Ties share a rank."""
+def best_two(rows: list[tuple], name: str, *, apart: bool) -> set[tuple[int, int]]:
+    """Find the best two values of a column, as printed. Ties share a rank.
+
+    Args:
+        rows: method, provenance, source, and scores (PSNR, SSIM) by set, of each row.
+        name: of the set.
+        apart: measured and reported figures are ranked separately.
+
+    Returns:
+        Row and metric (0: PSNR, 1: SSIM) of each.
+    """
     pools: dict[str, list[int]] = {}
     for row, (_, provenance, source, scores) in enumerate(rows):
         if name in scores and source in _RANKED:

@@ -30,11 +30,12 @@ HEADS = [
 ]  # fmt: skip
 
 
-def table_parameters(out: Path) -> None:
-    """Write Table 2.
+def table_parameters(out: Path, modules: Path | None = None) -> None:
+    """Write Table 2, and the weights of each module.
 
     Args:
         out: CSV to write; the Markdown table gets the suffix .md.
+        modules: CSV to write with the weights of each module of each system, likewise. None: no second table.
     """
     records = [_record(name) for name in FAMILIES]
     caption = (
@@ -48,6 +49,42 @@ def table_parameters(out: Path) -> None:
     )
     write_csv(out, records, COLUMNS)
     write_markdown(out, "Table 2. Parameters, correlation and operations", caption, HEADS, list(map(_cells, records)))
+    if modules is not None:
+        _write_modules(modules)
+
+
+def _write_modules(out: Path) -> None:
+    records = [record for name in FAMILIES for record in list_modules(name)]
+    cells = [[r["method"], r["module"], f"{r['parameters']:,}", r["trained"]] for r in records]
+    caption = (
+        "Weights of the modules of each system in its published size; those that are not trained stay as they are."
+    )
+    write_csv(out, records, list(records[0]))
+    write_markdown(out, "Parameters by module", caption, ["Method", "Module", "Parameters", "Trained"], cells)
+
+
+def list_modules(name: str) -> list[dict[str, Any]]:
+    """The children of a system's network that have weights, in the order in which they compute.
+
+    Args:
+        name: a key of `FAMILIES`.
+
+    Returns:
+        For each its `method`, `module` (the attribute's name), `parameters`, and whether it is `trained`, yes or no.
+    """
+    build: Any = network_class(name)
+    with torch.device("meta"):
+        network: RefSR = build()
+    return [
+        {
+            "method": FAMILIES[name].title,
+            "module": child,
+            "parameters": count_parameters(module),
+            "trained": "no" if f"{child}.".startswith(network.frozen) else "yes",
+        }
+        for child, module in network.named_children()
+        if count_parameters(module)
+    ]
 
 
 def _record(name: str) -> dict[str, Any]:

@@ -39,9 +39,11 @@ EVERY = SETTINGS.train.checkpoint_every
 DEVICES, NODES = SETTINGS.train.devices, SETTINGS.train.nodes
 PARTS = SETTINGS.evaluation.parts
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
-TABLES = ["table1_metrics", "table2_parameters", "table3_kernels", *(["table4_references"] if LEVEL_SETS else [])]
+TABLES = ["table1_metrics", "table2_parameters", "table2_modules", "table3_kernels", *(["table4_references"] if LEVEL_SETS else [])]
 PLOTS = ["training", "images", "kernel_psnr", "references"]
 FIGURES = ["comparison", "training", "kernels"]
+# Whose matches the report draws.
+MAPPED = ["extracter-rec", "released"]
 
 # DVC's stages stand as text: it cannot run, nor hold, a set for which there is none.
 STAGED = is_current(Path("dvc.yaml").read_text(encoding="utf-8"), WRITTEN.selected)
@@ -206,6 +208,10 @@ def get_drawn():
     return expand("results/figures/{figure}.png", figure=FIGURES)
 
 
+def get_origins():
+    return expand("results/{preset}/origins/{variant}/{test}.json", preset=PRESET, variant=MAPPED, test=TESTS)
+
+
 def get_artefacts():
     """Each file or folder that a rule makes, logs and benchmarks apart."""
     return [
@@ -223,6 +229,7 @@ def get_artefacts():
         *get_images(),
         *get_kernel_results(),
         *get_levels(["csv", "json"]),
+        *get_origins(),
         f"results/{PRESET}/table2_parameters",
         *get_tabulated(),
         *get_drawn(),

@@ -67,6 +67,8 @@ rule table_parameters:
     output:
         csv=report("results/tables/table2_parameters.csv", caption="../report/table2_parameters.rst", category="Tables"),
         md="results/tables/table2_parameters.md",
+        modules="results/tables/table2_modules.csv",
+        modules_md="results/tables/table2_modules.md",
         # Git brings the table into a fresh clone, but not this: there it is made again, since nothing else it is made
         # from would be missing.
         made=touch(f"results/{PRESET}/table2_parameters"),
@@ -78,7 +80,7 @@ rule table_parameters:
     params:
         version=get_version("table_parameters"),
     shell:
-        "extracter table-parameters --out {output.csv} > {log} 2>&1"
+        "extracter table-parameters --out {output.csv} --modules {output.modules} > {log} 2>&1"
 
 
 rule table_kernels:
@@ -175,6 +177,54 @@ rule figure_kernels:
     shell:
         "extracter figure-kernels {input.results} --out {output.figure} --timings {params.timings} "
         "--measured {params.measured} > {log} 2>&1"
+
+
+rule map_origins:
+    input:
+        images="data/prepared/{preset}/{test}/manifest.json",
+        checkpoint=get_checkpoint,
+        baseline="results/{preset}/evaluation/bicubic/{test}.csv",
+        figures="results/{preset}/evaluation/extracter-rec/{test}.csv",
+    output:
+        origins="results/{preset}/origins/{variant}/{test}.json",
+    log:
+        "logs/{preset}/map_origins/{variant}_{test}.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    resources:
+        gpu=get_gpus(1),
+        mem_mb=get_memory(8),
+        runtime=get_runtime(1),
+    params:
+        version=get_version("map_origins"),
+        images=subpath(input.images, parent=True),
+        checkpoint=lambda wildcards, input: Path(input.checkpoint[0]).parent,
+    shell:
+        "extracter map-origins --images {params.images} --checkpoint {params.checkpoint} --baseline {input.baseline} "
+        "--figures {input.figures} --out {output.origins} > {log} 2>&1"
+
+
+# The report holds times of this machine: it is no artefact that DVC records, and is made on demand by `make report`.
+rule report:
+    input:
+        artefacts=get_artefacts(),
+    output:
+        page=f"results/{PRESET}/report/report.html",
+    log:
+        f"logs/{PRESET}/report.log",
+    conda:
+        "../envs/extracter.yaml"
+    threads: 1
+    params:
+        results=f"results/{PRESET}",
+        data=f"data/prepared/{PRESET}",
+        preset=PRESET,
+        blocks=get_blocks(list(params.Preset.model_fields)),
+        version=get_version("report"),
+    shell:
+        "extracter report --results {params.results} --data {params.data} --preset {params.preset} "
+        "--params {params.blocks:q} > {log} 2>&1"
 
 
 # What DVC's stages `tables` and `figures` ask for.

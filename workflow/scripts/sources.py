@@ -55,6 +55,8 @@ SOURCES = {
     "figure_comparison": (*_REPORT, *_DATA, "image_tensors.py", "metrics.py"),
     "figure_training": _REPORT,
     "figure_kernels": _REPORT,
+    "map_origins": (*_NETWORK, "reporting/examples.py", "reporting/find_origins.py"),
+    "report": (*_REPORT, *_DATA, "image_tensors.py", "metrics.py"),
 }
 
 

@@ -21,8 +21,9 @@ PUBLISHED = "extracter/download/checksums"
 RELEASED = "extracter/released/extracter-rec"
 CHECKPOINT = ("config.json", "model.safetensors", "training.json")
 PLOTS = ("training", "images", "kernel_psnr", "references")
-TABLES = ("table1_metrics", "table2_parameters", "table3_kernels", "table4_references")
+TABLES = ("table1_metrics", "table2_parameters", "table2_modules", "table3_kernels", "table4_references")
 FIGURES = ("comparison", "training", "kernels")
+MAPPED = ("extracter-rec", "released")
 RESULTS = "results/${preset}"
 RAW, PREPARED = "data/raw/${preset}", "data/prepared/${preset}"
 
@@ -43,6 +44,7 @@ def list_stages(preset: params.Preset) -> dict[str, dict[str, Any]]:
     if level_sets:
         stages |= _level_stages(preset.systems, level_sets)
     stages["kernels"] = {"foreach": kernel_sets, "do": _kernel_stage()}
+    stages["origins"] = {"foreach": available, "do": _origins_stage()}
     evaluated = [name for family in ("fixed", *preset.systems) for name in _variants(family)]
     kernels = [f"{RESULTS}/kernels/{name}" for name in kernel_sets]
     levels = [
@@ -158,6 +160,13 @@ def _kernel_stage() -> dict[str, Any]:
     keys = [*projection.kernel_keys(), "evaluation.kernels"]
     deps = [f"{PREPARED}/${{item}}", *_checkpoint("extracter-rec")]
     return _stage("kernel_sweep swept_${item}", "swept_${item}", keys, deps, [f"{RESULTS}/kernels/${{item}}"])
+
+
+def _origins_stage() -> dict[str, Any]:
+    outs = [f"{RESULTS}/origins/{variant}/${{item}}.json" for variant in MAPPED]
+    checkpoints = [path for variant in MAPPED for path in _checkpoint(variant)]
+    figures = [_evaluation(variant, "${item}")[0] for variant in ("bicubic", "extracter-rec")]
+    return _stage("map_origins", " ".join(outs), [], [f"{PREPARED}/${{item}}", *checkpoints, *figures], outs)
 
 
 def _kept(*paths: str) -> list[dict[str, dict[str, bool]]]:
