@@ -37,7 +37,7 @@ TINY = {
 }
 
 # What a complete run of the preset `tiny` runs after a change of the training's parameters, by subcommand.
-RETRAINED = {"train-rec": 2, "train-full": 2, "evaluate": 4, "kernel-sweep": 3}
+RETRAINED = {"train-rec": 2, "train-full": 2, "evaluate": 4, "kernel-sweep": 3, "map-origins": 2}
 TABLES = ["collect-metrics", "collect-plots", "table-metrics", "table-parameters", "table-kernels"]
 REPORTED = dict.fromkeys([*TABLES, "figure-comparison", "figure-training", "figure-kernels"], 1)
 

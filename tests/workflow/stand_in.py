@@ -31,7 +31,7 @@ def stand_in() -> None:
         path = Path(path)
         return "".join(map(read, sorted(path.iterdir()))) if path.is_dir() else path.read_bytes().hex()
 
-    written = ("out", "state", "sr", "summary", "timings", "measured", "checkpoint-every")
+    written = ("out", "modules", "state", "sr", "summary", "timings", "measured", "checkpoint-every")
     used = [*inputs, *(value for key, values in options.items() if key not in written for value in values)]
     if command == "download":
         blocks = json.loads(options["params"][0])
@@ -69,11 +69,12 @@ def stand_in() -> None:
     elif command == "evaluate-levels":
         write(out, f"image,level,gain\na,level_1,{int(seed[:4], 16)}\n")
         write(options["summary"][0], json.dumps({"gain": int(seed[:4], 16)}))
-    elif command == "kernel-sweep":
+    elif command in ("kernel-sweep", "map-origins"):
         write(out)
     else:
-        write(out)
-        write(out.with_suffix(".md"))
+        for path in map(Path, [out, *options.get("modules", [])]):
+            write(path)
+            write(path.with_suffix(".md"))
 
 
 if Path(sys.argv[0]).name == "extracter":

@@ -27,6 +27,7 @@ RULES = {
     "figure_comparison": 1,
     "figure_training": 1,
     "figure_kernels": 1,
+    "map_origins": 2 * 4,
     "record": 1,
 }
 

@@ -23,6 +23,7 @@ ALL = {
     "figure-comparison": 1,
     "figure-training": 1,
     "figure-kernels": 1,
+    "map-origins": 2,
 }
 FIGURES = {"figure_comparison": 1, "figure_training": 1, "figure_kernels": 1}
 TABLES = {"collect_metrics": 1, "collect_plots": 1, "table_metrics": 1, "table_kernels": 1}
@@ -31,7 +32,9 @@ OF_LOGS = {"collect_plots": 1, "figure_training": 1}
 OF_EVALUATIONS = {"collect_metrics": 1, "collect_plots": 1, "table_metrics": 1, "figure_comparison": 1}
 OF_SWEEPS = {"collect_metrics": 1, "collect_plots": 1, "table_kernels": 1, "figure_kernels": 1}
 SWEPT = {"kernel_sweep": 3, **OF_SWEEPS}
-MEASURED = {"evaluate": 6, **OF_EVALUATIONS, **SWEPT}
+# Of Extracter-rec, whose gain over bicubic chooses the images that are mapped.
+ORIGINS = {"map_origins": 2}
+MEASURED = {"evaluate": 6, **OF_EVALUATIONS, **ORIGINS, **SWEPT}
 # After a change of both -rec networks: bicubic and the released network stay as they are.
 TRAINED = {"train_rec": 2, "train_full": 2, **OF_LOGS, **MEASURED, "evaluate": 4}
 
@@ -119,7 +122,7 @@ KEYS = {
             "model.align": True,
             "model.gate": True,
         },
-        {"train_rec": 1, "train_full": 1, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS, **SWEPT},
+        {"train_rec": 1, "train_full": 1, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS, **ORIGINS, **SWEPT},
     ),
     "both networks": (
         {
@@ -155,7 +158,7 @@ KEYS = {
     "VGG19's weights": ({"model.vgg_weights": "imagenet", "model.dfe_width": 64}, TRAINED),
     "the protocol": (
         {"evaluation.border": 4, "evaluation.padding": "zeros", "evaluation.protocol": "native"},
-        {"evaluate": 6, **OF_EVALUATIONS},
+        {"evaluate": 6, **OF_EVALUATIONS, **ORIGINS},
     ),
     "tiles of the search": ({"search.memory": 32.0}, {**TRAINED, "evaluate": 5}),
     "the seed": ({"seed": 1}, {"prepare": 1, **TRAINED}),
@@ -190,11 +193,11 @@ KEYS = {
     "images of a set": ({"evaluation.every": 3}, {"download": 1, "prepare": 1, **MEASURED}),
     "how networks are evaluated": (
         {"evaluation.compile": True, "evaluation.reuse_memory": True},
-        {"evaluate": 5, **OF_EVALUATIONS},
+        {"evaluate": 5, **OF_EVALUATIONS, **ORIGINS},
     ),
     "the precision of evaluations": (
         {"evaluation.precision": "bf16-mixed"},
-        {"evaluate": 5, **OF_EVALUATIONS, **SWEPT},
+        {"evaluate": 5, **OF_EVALUATIONS, **ORIGINS, **SWEPT},
     ),
     "the memory of Table 3": ({"evaluation.memory_budget_gib": 2.0}, SWEPT),
     "kernels": ({"evaluation.kernels": [6, 12]}, SWEPT),

@@ -39,7 +39,13 @@ EVERY = SETTINGS.train.checkpoint_every
 DEVICES, NODES = SETTINGS.train.devices, SETTINGS.train.nodes
 PARTS = SETTINGS.evaluation.parts
 CHECKPOINT = ["config.json", "model.safetensors", "training.json"]
-TABLES = ["table1_metrics", "table2_parameters", "table2_modules", "table3_kernels", *(["table4_references"] if LEVEL_SETS else [])]
+TABLES = [
+    "table1_metrics",
+    "table2_parameters",
+    "table2_modules",
+    "table3_kernels",
+    *(["table4_references"] if LEVEL_SETS else []),
+]
 PLOTS = ["training", "images", "kernel_psnr", "references"]
 FIGURES = ["comparison", "training", "kernels"]
 # Whose matches the report draws.

@@ -56,7 +56,7 @@ SOURCES = {
     "figure_training": _REPORT,
     "figure_kernels": _REPORT,
     "map_origins": (*_NETWORK, "reporting/examples.py", "reporting/find_origins.py"),
-    "report": (*_REPORT, *_DATA, "image_tensors.py", "metrics.py"),
+    "report": (*_REPORT, *_DATA, "image_tensors.py", "metrics.py", "search"),
 }
 
 

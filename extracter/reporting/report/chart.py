@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +19,7 @@ from extracter.reporting.report.table import Table
 NARROW, WIDE = 84, 174
 # Colours that the page replaces by those of its light or dark scheme.
 INK, GRID = "#010203", "#d0d1d2"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6.5, "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5, "lines.linewidth": 1.2, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
     "ytick.major.width": 0.6, "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK,
@@ -112,7 +113,7 @@ def place(axes: Axes, pixels: np.ndarray, left: float, top: float, width: float,
     axes.text(left, top + height + 0.6, label, va="top", fontsize=4.6, linespacing=1.1)
 
 
-def tidy(*all_axes: Axes, axis: str = "y") -> None:
+def tidy(*all_axes: Axes, axis: Literal["both", "x", "y"] = "y") -> None:
     """No frame at the top and right, and a light grid."""
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)

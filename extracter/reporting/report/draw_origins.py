@@ -71,7 +71,7 @@ def read_origins(path: Path, variant: str, examples: Mapping[str, Example]) -> l
 
 def _origins(item: Mapping[str, Any], stride: int, variant: str, example: Example) -> Origins:
     config = SearchConfig(3 * stride, stride, stride)
-    lr_size, hr_size, ref_size = (image.shape[:2] for image in (example.lr, example.hr, example.ref))
+    lr_size, hr_size, ref_size = (_size(image) for image in (example.lr, example.hr, example.ref))
     query, keys = patch_grid(*lr_size, config), patch_grid(-(-ref_size[0] // 4), -(-ref_size[1] // 4), config)
     indices, scores = (np.asarray(item[name]).reshape(query) for name in ("indices", "scores"))
     found = [torch.from_numpy(values).view(1, 1, -1) for values in (indices, scores)]
@@ -86,6 +86,10 @@ def _origins(item: Mapping[str, Any], stride: int, variant: str, example: Exampl
     lines = [_within(line, (hr_size, ref_size)) for line in choose_lines(indices, scores, keys, cell)]
     maps = [spread(cells, *hr_size, cell) for cells in (place, shown)]
     return Origins(example, variant, maps[0], tinted(example.ref, 0, 1), maps[1], lines, alt)
+
+
+def _size(image: np.ndarray) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
 
 
 def _within(line: tuple[Point, Point], shapes: Sequence[Sequence[int]]) -> tuple[Point, Point]:

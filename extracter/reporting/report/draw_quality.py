@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -93,7 +94,11 @@ def levels_chart(path: Path) -> Chart:
         for variant in variants:
             points = [(n, gains[variant, level]) for n, level in enumerate(levels) if (variant, level) in gains]
             marker = "D" if variant == "released" else "o"
-            style = {"linestyle": "--" if variant in FAMILIES else "-", "color": colour(variant), "marker": marker}
+            style: dict[str, Any] = {
+                "linestyle": "--" if variant in FAMILIES else "-",
+                "color": colour(variant),
+                "marker": marker,
+            }
             axes.plot(*zip(*points, strict=True), **style, markersize=3, label=METHODS.get(variant, variant))
         axes.axhline(0, color=INK, linewidth=0.6)
         axes.set_xticks(range(len(levels)), [LEVELS[level].replace(" ", "\n") for level in levels])
@@ -171,7 +176,8 @@ def scatter_chart(scores: Scores, x: str, y: str) -> Chart:
         axes = figure.subplots()
         for n, (name, pairs) in enumerate(points.items()):
             shade = list(COLOURS.values())[n % len(COLOURS)]
-            axes.scatter(*zip(*pairs, strict=True), s=12, color=shade, marker=markers[n % 8], label=title(name))
+            across, up = zip(*pairs, strict=True)
+            axes.scatter(across, up, s=12, color=shade, marker=markers[n % 8], label=title(name))
         ends = [value for pairs in points.values() for pair in pairs for value in pair]
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GRID, linewidth=0.8, zorder=0)
         axes.set(xlabel=f"{METHODS[x]}, PSNR (dB)", ylabel=f"{METHODS[y]}, PSNR (dB)")

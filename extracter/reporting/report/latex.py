@@ -5,7 +5,8 @@ import re
 from extracter.reporting.report.table import Cell, Row, Table
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "×": r"$\times$",
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--",
+    "×": r"$\times$", "†": r"\dag{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     ">": r"$>$", "<": r"$<$",
 }  # fmt: skip
@@ -13,7 +14,7 @@ _SPECIAL = {
 
 def escape(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return re.sub(r"[\\~^–×&%$#_{}<>]", lambda match: _SPECIAL[match[0]], text)
+    return re.sub(r"[\\~^–×†&%$#_{}<>]", lambda match: _SPECIAL[match[0]], text)
 
 
 def write_latex(table: Table) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from extracter.errors import UserError
+from extracter.reporting.published import DOUBTFUL
 from extracter.reporting.report.table import Cell, Row, Table, number_cell, plain_table, score_cell, text_cell
 from extracter.reporting.table_metrics import best_two
 from extracter.reporting.table_references import HEADS as LEVELS
@@ -76,13 +77,15 @@ def read_metrics(path: Path) -> Table:
         cells = [text_cell(method), text_cell(provenance if source == "this run" else f"{provenance}, {source}")]
         for name in sets:
             if name in scores:
-                printed = [(text, (n, i) in marks[name]) for i, text in enumerate(print_scores(*scores[name]))]
-                cells.append(score_cell(printed, float(scores[name][0])))
+                psnr, ssim = print_scores(*scores[name])
+                doubt = "†" if source == "paper" and (method, name) in DOUBTFUL else ""
+                printed = [(text, (n, i) in marks[name]) for i, text in enumerate((psnr, ssim + doubt))]
+                cells.append(score_cell(printed, scores[name][0]))
             else:
                 cells.append(Cell(MISSING if provenance == "measured" else NOT_REPORTED))
         cells.append(text_cell(record.get("protocol", "")))
         body.append(Row(tuple(cells), provenance))
-    heads = ["Method", "Provenance", *(_head(name, measured[name]) for name in sets), "Protocol of reported figures"]
+    heads = ["Method", "Provenance", *(_head(name, measured[name]) for name in sets), "Protocol"]
     numeric = frozenset(range(2, 2 + len(sets)))
     return Table(
         path.stem, "Table 1. Metrics", _caption(path), tuple(heads), tuple(body), numeric, frozenset({len(heads) - 1})

@@ -62,7 +62,7 @@ def number_cell(value: float | None, form: str = "{:,.0f}", absent: str = "–")
     return Cell(form.format(value), value)
 
 
-def score_cell(scores: Sequence[tuple[str, bool]], value: float) -> Cell:
+def score_cell(scores: Sequence[tuple[str, bool]], value: float | None) -> Cell:
     """PSNR and SSIM, each with whether it is one of the best two, sorted by `value`."""
     return Cell(" / ".join(text for text, _ in scores), value, tuple(scores))
 
