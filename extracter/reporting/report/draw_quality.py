@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -78,40 +77,46 @@ def gains_chart(scores: Scores) -> Chart:
 
 
 def levels_chart(path: Path) -> Chart:
-    """Mean gain over no reference by level of similarity, a line for each network.
+    """Mean gain over no reference by level of similarity: a panel for each set, a line for each -rec network.
 
     Args:
         path: CSV of Table 4.
     """
-    records = [r for r in read_records(path) if r["references"] in LEVELS]
-    variants = list(dict.fromkeys(r["variant"] for r in records))
-    levels = [level for level in LEVELS if any(r["references"] == level for r in records)]
-    gains = {(r["variant"], r["references"]): float(r["gain"]) for r in records}
+    records = [r for r in read_records(path) if r["references"] in LEVELS and r["variant"] not in FAMILIES]
+    lines: dict[str, dict[str, dict[str, float]]] = {}
+    for r in records:
+        lines.setdefault(r["set"], {}).setdefault(r["variant"], {})[r["references"]] = float(r["gain"])
 
     def draw(width: float) -> Figure:
-        figure = new_figure(width, 60)
-        axes = figure.subplots()
-        for variant in variants:
-            points = [(n, gains[variant, level]) for n, level in enumerate(levels) if (variant, level) in gains]
-            marker = "D" if variant == "released" else "o"
-            style: dict[str, Any] = {
-                "linestyle": "--" if variant in FAMILIES else "-",
-                "color": colour(variant),
-                "marker": marker,
-            }
-            axes.plot(*zip(*points, strict=True), **style, markersize=3, label=METHODS.get(variant, variant))
-        axes.axhline(0, color=INK, linewidth=0.6)
-        axes.set_xticks(range(len(levels)), [LEVELS[level].replace(" ", "\n") for level in levels])
-        axes.set_ylabel("gain over no reference (dB)")
-        tidy(axes)
-        axes.legend()
+        columns = min(len(lines), 2) if width >= WIDE else 1
+        rows = -(-len(lines) // columns)
+        figure = new_figure(width, 14 + 62 * rows)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(lines) :]:
+            axes.set_visible(False)
+        for axes, (name, of_set) in zip(grid.flat, lines.items(), strict=False):
+            levels = [level for level in LEVELS if any(level in gains for gains in of_set.values())]
+            for variant, gains in of_set.items():
+                marker = "D" if variant == "released" else "o"
+                places = [n for n, level in enumerate(levels) if level in gains]
+                found = [gains[levels[n]] for n in places]
+                label = METHODS.get(variant, variant)
+                axes.plot(places, found, color=colour(variant), marker=marker, markersize=3, label=label)
+            axes.axhline(0, color=INK, linewidth=0.6)
+            axes.set_xticks(range(len(levels)), [LEVELS[level].replace(" ", "\n") for level in levels])
+            axes.set_ylabel("gain over no reference (dB)")
+            axes.set_title(title(name), loc="left")
+            tidy(axes)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4 if width >= WIDE else 2)
         return figure
 
-    parts = [
-        f"{METHODS.get(v, v)}: " + ", ".join(f"{LEVELS[x]} {gains[v, x]:+.2f} dB" for x in levels if (v, x) in gains)
-        for v in variants
+    said = [
+        f"{title(name)}, {METHODS.get(v, v)}: " + ", ".join(f"{LEVELS[x]} {gain:+.2f} dB" for x, gain in gains.items())
+        for name, of_set in lines.items()
+        for v, gains in of_set.items()
     ]
-    alt = f"Mean gain of a reference over none, by how similar it is to the input. {'; '.join(parts)}."
+    alt = f"Mean gain of a reference over none, by how similar it is to the input. {'; '.join(said)}."
     return Chart("levels", "Gain by reference level", alt, draw)
 
 

@@ -173,12 +173,13 @@ def read_references(path: Path) -> Table:
         UserError: the file is missing or of another kind.
     """
     columns: dict[str, Column] = {
+        "set": ("Images of", lambda text: text_cell(title(text))),
         "variant": ("Method", lambda text: text_cell(METHODS.get(text, text))),
-        "references": ("References", lambda text: text_cell(LEVELS.get(text, "None, over bicubic"))),
+        "references": ("References", lambda text: text_cell(LEVELS.get(text, "none, over bicubic"))),
         "images": ("Images", _numbers("{:.0f}")),
         "gain": ("Mean gain (dB)", _numbers("{:+.2f}")),
         "harmed": ("Images that lose more than 0.05 dB", _numbers("{:.0f}")),
-        "worst": ("Largest loss (dB)", _numbers("{:+.2f}")),
+        "worst": ("Worst gain (dB)", _numbers("{:+.2f}")),
     }
     return _plain(path, "Table 4. What a reference is worth", columns)
 
