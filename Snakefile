@@ -30,6 +30,7 @@ localrules:
     table_metrics,
     table_parameters,
     table_kernels,
+    report,
     figure_comparison,
     figure_training,
     figure_kernels,

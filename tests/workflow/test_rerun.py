@@ -203,7 +203,7 @@ KEYS = {
     "kernels": ({"evaluation.kernels": [6, 12]}, SWEPT),
 }
 # Keys whose other values are other jobs: tested where sets and systems come and go.
-OTHER_JOBS = {"systems", "evaluation.kernel_sets", "evaluation.parts"}
+OTHER_JOBS = {"systems", "evaluation.kernel_sets", "evaluation.level_sets", "evaluation.parts"}
 # Shown by real dry runs; of the others it suffices to know which parameters each job has.
 PLANNED = ("nothing", "Eq. 8, of Extracter alone", "references", "a published set of the user's", "kernels")
 

@@ -208,6 +208,7 @@ rule map_origins:
 # The report holds times of this machine: it is no artefact that DVC records, and is made on demand by `make report`.
 rule report:
     input:
+        sets=expand("data/prepared/{preset}/{test}/manifest.json", preset=PRESET, test=TESTS),
         artefacts=get_artefacts(),
     output:
         page=f"results/{PRESET}/report/report.html",
@@ -217,8 +218,8 @@ rule report:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        results=f"results/{PRESET}",
-        data=f"data/prepared/{PRESET}",
+        results=subpath(output.page, ancestor=2),
+        data=lambda wildcards, input: Path(input.sets[0]).parents[1],
         preset=PRESET,
         blocks=get_blocks(list(params.Preset.model_fields)),
         version=get_version("report"),
