@@ -14,7 +14,7 @@ from extracter.families import FAMILIES
 from extracter.models.ttsr import TTSR
 from extracter.reporting.published import ELSEWHERE, SETS, TABLE1, TABLE2, TABLE3
 from extracter.reporting.table_kernels import table_kernels
-from extracter.reporting.table_metrics import _bold, table_metrics
+from extracter.reporting.table_metrics import best_two, table_metrics
 from extracter.reporting.table_parameters import correlation_shape, table_parameters
 from extracter.reporting.tables import collect_metrics, print_scores, read_kernels, show
 
@@ -110,7 +110,7 @@ def test_how_the_networks_differ_from_the_papers_is_said(tmp_path):
 @given(st.lists(st.tuples(st.integers(200, 210), st.integers(700, 705)), min_size=1, max_size=8))
 def test_bold_are_those_with_fewer_than_two_better(scores):
     table = [(f"m{i}", "measured", "this run", {"s": (a / 10, b / 1000)}) for i, (a, b) in enumerate(scores)]
-    marks = _bold(table, "s", apart=False)
+    marks = best_two(table, "s", apart=False)
     for metric in (0, 1):
         column = [pair[metric] for pair in scores]
         assert {row for row, of in marks if of == metric} == {
