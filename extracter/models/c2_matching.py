@@ -1,6 +1,6 @@
 """C2-Matching (Jiang et al., CVPR 2021) and AMSA (Xia et al., AAAI 2022), which adds to it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd
 from types import MappingProxyType
 
@@ -17,6 +17,8 @@ from extracter.models.texture_transformer import texture_channels
 from extracter.models.vgg import VGG19, initialise_vgg
 from extracter.search.search import SearchConfig
 
+# A deformable convolution with its offsets and mask, applied to a reference's features.
+Sample = Callable[[DeformableConv, Tensor, Tensor], Tensor]
 # Weight of the matching score where several references are merged; AMSA's rule.
 _SHARPNESS = 10.0
 
@@ -77,12 +79,7 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
     def super_resolve(self, lr: Tensor, lr_up: Tensor, refs: list[Tensor], refs_du: list[Tensor]) -> Tensor:
         """N, 3, 4h, 4w; several references are merged by their matching scores."""
         content = self.content((lr + 1) / 2)
-        found = [self._restore(content, lr_up, ref) for ref in self.references(refs)]
-        maps, scores = zip(*found, strict=True)
-        merged = maps[0]
-        if len(maps) > 1:
-            weights = (_SHARPNESS * torch.stack(scores)).softmax(0)
-            merged = (weights * torch.stack(maps)).sum(0)
+        merged = merge([self._restore(content, lr_up, ref) for ref in self.references(refs)])
         base = F.interpolate((lr + 1) / 2, scale_factor=4, mode="bilinear")
         return 2 * (self.tail(merged) + base) - 1
 
@@ -93,7 +90,7 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
             query, key = self.matcher(lr_up.float(), ref.float())
             flow, scores = correspondences(query, key, self.search.memory)
             offsets = pre_offsets(flow)
-            scores = enlarge_nearest(_surround(scores), 4)
+            scores = enlarge_nearest(surround(scores), 4)
             values = self.dfe(ref)
         for number, (level, offset) in enumerate(zip(self.levels, offsets, strict=True)):
             x = level(x, values[2 - number], offset)
@@ -176,14 +173,34 @@ class AggregationLevel(nn.Module):
             offset: of the matches, N, 18, H, W; see `pre_offsets`.
         """
         beside = crop_or_pad(values, (x.shape[-2], x.shape[-1]))
+        return self.aggregate_from(x, beside, lambda conv, offsets, mask: conv(values, offsets, mask), offset)
+
+    def aggregate_from(self, x: Tensor, beside: Tensor, sample: Sample, offset: Tensor) -> Tensor:
+        """As `forward`, of a reference that is not at hand as a whole.
+
+        Args:
+            x: N, features, H, W.
+            beside: features of the reference at the places of x, N, channels, H, W; zeros outside.
+            sample: a deformable convolution of the reference's features.
+            offset: of the matches, N, 18, H, W.
+        """
         if self.align is not None:
             learned, mask = _split(self.align_offsets(beside))
-            beside = self.align(values, learned + offset, mask)
+            beside = sample(self.align, learned + offset, mask)
         learned, mask = _split(self.offsets(torch.cat((x, beside.to(x.dtype)), 1)))
         groups = learned.shape[1] // 18
-        taken = F.leaky_relu(self.aggregate(values, learned + offset.repeat(1, groups, 1, 1), mask), 0.1)
+        taken = F.leaky_relu(sample(self.aggregate, learned + offset.repeat(1, groups, 1, 1), mask), 0.1)
         merged = F.leaky_relu(self.head(torch.cat((x, taken.to(x.dtype)), 1)), 0.1)
         return x + self.body(merged)
+
+
+def merge(found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Features with each reference, N, features, H, W, weighted by the softmax of their scores, N, 1, H, W."""
+    maps, scores = zip(*found, strict=True)
+    if len(maps) == 1:
+        return maps[0]
+    weights = (_SHARPNESS * torch.stack(scores)).softmax(0)
+    return (weights * torch.stack(maps)).sum(0)
 
 
 def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -198,7 +215,7 @@ def _split(x: Tensor) -> tuple[Tensor, Tensor]:
     return offsets.float() if x.dtype != torch.float64 else offsets, mask.sigmoid()
 
 
-def _surround(scores: Tensor) -> Tensor:
+def surround(scores: Tensor) -> Tensor:
     """Scores of the patches of a map, N, 1, h - 2, w - 2, on the map: the outer ring repeats what is beside it."""
     return F.pad(scores, (1, 1, 1, 1), mode="replicate")
 

@@ -24,6 +24,10 @@ class DeformableConv(nn.Module):
         """As `deformable_conv`."""
         return deformable_conv(values, offsets, mask, self.weight, self.bias)
 
+    def combine(self, sampled: Tensor) -> Tensor:
+        """The result, N, O, h, w, from what the taps have read: N, h, w, 9, G, C / G."""
+        return F.linear(sampled.flatten(3), _matrix(self.weight), self.bias).permute(0, 3, 1, 2)
+
 
 def deformable_conv(values: Tensor, offsets: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
     """3 x 3 convolution whose taps are displaced, bilinearly between pixels, with zeros outside.
@@ -49,11 +53,11 @@ def deformable_conv(values: Tensor, offsets: Tensor, mask: Tensor | None, weight
     channels = values.shape[1]
     groups = offsets.shape[1] // 18
     # N, h, w, tap, group: the order in which a matrix product wants taps and channels.
-    positions = _positions(offsets.float() if offsets.dtype in (torch.float16, torch.bfloat16) else offsets)
-    shares = None if mask is None else mask.unflatten(1, (groups, 9)).permute(0, 3, 4, 2, 1)
+    positions = tap_positions(offsets.float() if offsets.dtype in (torch.float16, torch.bfloat16) else offsets)
+    shares = None if mask is None else tap_shares(mask)
     # Rows of the table are groups of channels at a pixel; no copy where `values` is channels-last.
     table = values.permute(0, 2, 3, 1).reshape(-1, channels // groups)
-    matrix = weight.permute(0, 2, 3, 1).flatten(1)  # O, tap C
+    matrix = _matrix(weight)
 
     def rows(part: slice) -> Tensor:
         sampled = _sample(table, positions[:, part], None if shares is None else shares[:, part], values.shape)
@@ -66,7 +70,16 @@ def deformable_conv(values: Tensor, offsets: Tensor, mask: Tensor | None, weight
     return torch.cat(parts, 1).permute(0, 3, 1, 2)
 
 
-def _positions(offsets: Tensor) -> Tensor:
+def _matrix(weight: Tensor) -> Tensor:
+    return weight.permute(0, 2, 3, 1).flatten(1)  # O, tap C
+
+
+def tap_shares(mask: Tensor) -> Tensor:
+    """A mask N, 9 G, h, w in the order of positions: N, h, w, 9, G."""
+    return mask.unflatten(1, (-1, 9)).permute(0, 3, 4, 2, 1)
+
+
+def tap_positions(offsets: Tensor) -> Tensor:
     """Where each tap reads, N, h, w, 9, G, 2, in (y, x)."""
     height, width = offsets.shape[-2:]
     taps = torch.arange(-1, 2, device=offsets.device, dtype=offsets.dtype)
@@ -82,28 +95,36 @@ def _sample(table: Tensor, positions: Tensor, shares: Tensor | None, shape: torc
     """Bilinear samples, N, h, w, 9, G, C / G, of a table N H W G, C / G, at positions N, h, w, 9, G, 2."""
     batch, _, height, width = shape
     groups = positions.shape[4]
+    rows, columns, weights = neighbours(positions, height, width)
+    if shares is not None:
+        weights = weights * shares.unsqueeze(-1)
+    image = torch.arange(batch, device=table.device).view(-1, 1, 1, 1, 1, 1) * (height * width)
+    group = torch.arange(groups, device=table.device).view(-1, 1)
+    # A bag is a weighted sum of rows: the four neighbours are never laid out beside one another.
+    sampled = F.embedding_bag(
+        ((image + rows * width + columns) * groups + group).flatten(0, -2),
+        table,
+        per_sample_weights=weights.flatten(0, -2).to(table.dtype),
+        mode="sum",
+    )
+    return sampled.view(*positions.shape[:5], -1)
+
+
+def neighbours(positions: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and bilinear weights, each ..., 4, of the pixels around positions ..., 2 in (y, x).
+
+    Pixels outside have the weight 0 and the place of the nearest pixel inside.
+    """
     y = positions[..., 0].clamp(-2, height + 1)  # further out everything is zero, too
     x = positions[..., 1].clamp(-2, width + 1)
     # Bilinear weights have no slope at whole pixels; as everywhere with DCNv2, that of the right-hand side counts.
     top, left = y.detach().floor(), x.detach().floor()
     down, right = y - top, x - left
-    image = torch.arange(batch, device=table.device).view(-1, 1, 1, 1, 1) * (height * width)
-    group = torch.arange(groups, device=table.device)
-    indices, weights = [], []
+    rows, columns, weights = [], [], []
     for row, by_row in ((top, 1 - down), (top + 1, down)):
         for column, by_column in ((left, 1 - right), (left + 1, right)):
             exists = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            pixel = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            indices.append((image + pixel) * groups + group)
+            rows.append(row.clamp(0, height - 1).long())
+            columns.append(column.clamp(0, width - 1).long())
             weights.append(by_row * by_column * exists)
-    by_neighbour = torch.stack(weights, -1)
-    if shares is not None:
-        by_neighbour = by_neighbour * shares.unsqueeze(-1)
-    # A bag is a weighted sum of rows: the four neighbours are never laid out beside one another.
-    sampled = F.embedding_bag(
-        torch.stack(indices, -1).flatten(0, -2),
-        table,
-        per_sample_weights=by_neighbour.flatten(0, -2).to(table.dtype),
-        mode="sum",
-    )
-    return sampled.view(*positions.shape[:5], -1)
+    return torch.stack(rows, -1), torch.stack(columns, -1), torch.stack(weights, -1)

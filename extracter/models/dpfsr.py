@@ -68,10 +68,15 @@ class ChannelAttentionBlock(nn.Module):
         hidden = max(4, features // 16)
         self.attention = nn.Sequential(conv1x1(features, hidden), nn.ReLU(), conv1x1(hidden, features), nn.Sigmoid())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N, C, H, W to the same shape."""
-        residual = self.conv2(F.relu(self.conv1(x), inplace=True))
-        return add_reusing_(x, residual * self.attention(residual.mean((2, 3), keepdim=True)))
+    def forward(self, x: Tensor, means: Tensor | None = None) -> Tensor:
+        """Map N, C, H, W to the same shape; `means`, N, C, 1, 1, are of the whole residual where x is a part."""
+        residual = self.residual(x)
+        means = residual.mean((2, 3), keepdim=True) if means is None else means
+        return add_reusing_(x, residual * self.attention(means))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What the block adds, before it is weighted."""
+        return self.conv2(F.relu(self.conv1(x), inplace=True))
 
 
 class ChannelAttentionExtractor(nn.Module):
@@ -87,12 +92,14 @@ class ChannelAttentionExtractor(nn.Module):
         self.merge = conv1x1(max(1, (blocks + 1) // 2) * features, features)
         self.closing = conv3x3(features, features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N, 3, H, W to N, features, H, W."""
+    def forward(self, x: Tensor, means: Sequence[Tensor] | None = None) -> Tensor:
+        """Map N, 3, H, W to N, features, H, W; `means` of the blocks are of the whole image where x is a part."""
+        of_blocks = [None] * len(self.blocks) if means is None else means
         head = x = F.relu(self.head(x), inplace=True)
         outputs = [x] if not self.blocks else []
-        for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
-            x = block(x)
+        lefts = reversed(range(len(self.blocks)))
+        for left, block, of_block in zip(lefts, self.blocks, of_blocks, strict=True):
+            x = block(x, of_block)
             if left % 2 == 0:  # counted from the end, so that the last one is among them
                 outputs.append(x)
         return head + self.closing(self.merge(torch.cat(outputs, 1)))

@@ -89,6 +89,20 @@ class Encoder(nn.Module):
         return levels
 
 
+class Statistics(NamedTuple):
+    """What spatial adaptation needs of whole images, each N, C, 1, 1.
+
+    Attributes:
+        deviation, mean: of LR's features; the deviation is that of a sample.
+        variance, middle: variance over all pixels and mean of the reference's.
+    """
+
+    deviation: Tensor
+    mean: Tensor
+    variance: Tensor
+    middle: Tensor
+
+
 class SpatialAdaptation(nn.Module):
     """SAM: gives the reference's features the mean and deviation of the LR's, and what it learns beside them."""
 
@@ -97,13 +111,24 @@ class SpatialAdaptation(nn.Module):
         self.shared = conv3x3(2 * features, features)
         self.gamma, self.beta = conv3x3(features, features), conv3x3(features, features)
 
-    def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
-        """Map two N, C, H, W to the reference's, adapted."""
+    def forward(self, lr: Tensor, ref: Tensor, statistics: Statistics | None = None) -> Tensor:
+        """Map two N, C, H, W to the reference's, adapted.
+
+        Args:
+            lr: features of LR.
+            ref: of the reference.
+            statistics: of the whole of both, where they are parts of an image; None: their own.
+        """
         style = F.relu(self.shared(torch.cat((lr, ref), 1)))
-        deviation, mean = torch.std_mean(lr, (2, 3), keepdim=True)
-        variance, middle = torch.var_mean(ref, (2, 3), correction=0, keepdim=True)
+        if statistics is None:
+            statistics = Statistics(*torch.std_mean(lr, (2, 3), keepdim=True), *_variance_and_mean(ref))
+        deviation, mean, variance, middle = statistics
         normalised = (ref - middle) * (variance + 1e-5).rsqrt()
         return normalised * (self.gamma(style) + deviation) + self.beta(style) + mean
+
+
+def _variance_and_mean(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.var_mean(x, (2, 3), correction=0, keepdim=True)
 
 
 class DualAggregation(nn.Module):
