@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from extracter.files import read_json
+from extracter.inference.tiling.network import Network
 from extracter.inference.upscaler import Upscaler, memory_needed
 from extracter.memory import GIB, MIB
 from extracter.models.checkpoint import load_model
-from extracter.models.extracter import Extracter
 from extracter.models.locate import model_folder
 from extracter.models.refsr import count_parameters
-from extracter.models.ttsr import TTSR
 from extracter.photos.photo import Photo
 from extracter.progress import track
 from extracter.search.choose import choose_search
@@ -62,7 +61,7 @@ def info(name: str | Path | None, *, measure: bool) -> None:
     ]
     console.print(_table("parameters", [*counts, ("together", f"{count_parameters(model):,}")]), markup=False)
     console.print(_table("training", _provenance(folder)), markup=False)
-    if isinstance(model, (Extracter, TTSR)):
+    if isinstance(model, Network):
         console.print(_cost(model, _rates(model) if measure else None), markup=False)
 
 
@@ -89,7 +88,7 @@ class _Rates(NamedTuple):
     query: float
 
 
-def _rates(model: Extracter | TTSR) -> _Rates:
+def _rates(model: Network) -> _Rates:
     """Time the network on a small image, and both searches on noise."""
     rng = np.random.default_rng(0)
     upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
@@ -118,7 +117,7 @@ def _rates(model: Extracter | TTSR) -> _Rates:
     return _Rates(seconds[0] / _MEASURED**2, seconds[1] / products, seconds[2] / _GRID**2)
 
 
-def _cost(model: Extracter | TTSR, rates: _Rates | None) -> Table:
+def _cost(model: Network, rates: _Rates | None) -> Table:
     title = "memory on the CPU, the reference as large as the result"
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
     for column in ("  result", "at least", "in one piece", "about", "search"):

@@ -21,18 +21,16 @@ from extracter.inference.tiling.engine import (
     Inputs,
     Report,
     least_needed,
-    search_with_kernel,
     super_resolve,
     tile_bytes,
 )
 from extracter.inference.tiling.features import LEVELS
-from extracter.inference.tiling.network import Margins
+from extracter.inference.tiling.network import Margins, Network
+from extracter.inference.tiling.systems import search_of, super_resolve_tiles
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window
 from extracter.memory import GIB, MIB, available
-from extracter.models.extracter import Extracter
 from extracter.models.locate import open_model
 from extracter.models.refsr import RefSR
-from extracter.models.ttsr import TTSR
 from extracter.photos.alpha import bleed
 from extracter.photos.colour import match
 from extracter.photos.photo import Photo, is_neutral, luma
@@ -53,7 +51,7 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 def upscale(
     image: Picture,
     references: Picture | Sequence[Picture] = (),
-    model: Extracter | TTSR | str | Path | None = None,
+    model: RefSR | str | Path | None = None,
     *,
     scale: int = SCALE,
     search: SearchName = "auto",
@@ -146,7 +144,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: Extracter | TTSR | str | Path | None = None,
+        model: RefSR | str | Path | None = None,
         *,
         scale: int = SCALE,
         search: SearchName = "auto",
@@ -171,13 +169,7 @@ class Upscaler:
         self.scale = scale
         self.precision = _choose_precision(self.device) if precision == _AUTO else PRECISIONS[precision]
         network = model if isinstance(model, RefSR) else open_model(model)
-        if not isinstance(network, (Extracter, TTSR)):
-            # Several of them take means over the whole image, so that tiles would change the result.
-            raise UserError(
-                f"{type(network).__name__} is not tiled, so it cannot keep to a memory limit: `extracter evaluate` "
-                "and Python run it on whole images; upscale photographs with a model of Extracter or TTSR"
-            )
-        self.config = search_with_kernel(network, kernel)
+        self.config = search_of(network, search, kernel)
         # Channels-last: oneDNN and cuDNN then convolve without laying maps out again, a third of the time on a CPU.
         self.model = _own_copy(network, self.device).eval()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -204,9 +196,11 @@ class Upscaler:
         lr_up = enlarge(lr)
         refs = [whole_cells(_visible(match(reference, photo))) for reference in references] or [lr_up]
         inputs = Inputs(lr, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
-        channels = 4 * self.model.dfe.width
-        sizes = [(len(ref) // SCALE, ref.shape[1] // SCALE) for ref in refs]
-        config = choose_search(self.config, self.search, channels, lr.shape[:2], sizes, self.device.type)
+        config = self.config
+        if isinstance(self.model, Network):
+            channels = 4 * self.model.dfe.width
+            sizes = [(len(ref) // SCALE, ref.shape[1] // SCALE) for ref in refs]
+            config = choose_search(config, self.search, channels, lr.shape[:2], sizes, self.device.type)
         sr, matches = self._super_resolve(inputs, config, report)
         if neutral:
             sr[:] = luma(sr)[..., None]
@@ -222,11 +216,13 @@ class Upscaler:
         if self.device.type == "cpu":
             held = _held(self.model, inputs.lr_up.nbytes, [ref.nbytes for ref in inputs.refs])
             memory -= held
+        report = report or (lambda *_: None)
         try:
+            if not isinstance(self.model, Network):
+                return super_resolve_tiles(self.model, inputs, memory=memory, precision=self.precision, report=report)
             return super_resolve(
-                _with_search(self.model, config), inputs, memory=memory, precision=self.precision,
-                reuse=self.reuse,
-                report=report or (lambda *_: None),
+                _with_search(self.model, config), inputs, memory=memory, precision=self.precision, reuse=self.reuse,
+                report=report,
             )  # fmt: skip
         except InsufficientMemoryError as error:
             raise UserError(
@@ -241,7 +237,7 @@ def _choose_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if on_cpu else torch.float32
 
 
-def _own_copy(network: Extracter | TTSR, device: torch.device) -> Extracter | TTSR:
+def _own_copy(network: RefSR, device: torch.device) -> RefSR:
     """A network on a device with the same weights, which are not copied where they lie there already.
 
     What is done to the copy (its mode, its search, its device) leaves the caller's network as it is.
@@ -254,7 +250,7 @@ def _own_copy(network: Extracter | TTSR, device: torch.device) -> Extracter | TT
     return copy.deepcopy(network, shared)
 
 
-def _with_search(network: Extracter | TTSR, config: SearchConfig) -> Extracter | TTSR:
+def _with_search(network: Network, config: SearchConfig) -> Network:
     """The same network with another search, beside which others may run."""
     shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
     other = copy.deepcopy(network, shared)
@@ -267,13 +263,13 @@ def _visible(photo: Photo) -> np.ndarray:
     return photo.rgb if photo.alpha is None else bleed(photo.rgb, photo.alpha)
 
 
-def _held(model: Extracter | TTSR, lr_up: float, refs: Sequence[float]) -> float:
+def _held(model: RefSR, lr_up: float, refs: Sequence[float]) -> float:
     """Bytes on the CPU beside the computation: images and their copies, weights twice while they load, libraries."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME
 
 
-def memory_needed(model: Extracter | TTSR, side: int) -> tuple[float, float]:
+def memory_needed(model: Network, side: int) -> tuple[float, float]:
     """Bytes on the CPU for an 8-bit result of `side` x `side` pixels with a reference as large.
 
     Returns:

@@ -44,6 +44,7 @@ class DPFSR(TextureTransformer, PyTorchModelHubMixin, license="mit"):
     ):
         search = SearchConfig(kernel, stride, padding, "direct", memory=memory)
         super().__init__(dfe_width, 1, bicubic_skip, search)
+        self.gde = None
         channels = texture_channels(dfe_width)
         self.ife = ChannelAttentionExtractor(features, blocks[0])
         self.csfi = CSFI(features, blocks[1:], channels, 1)

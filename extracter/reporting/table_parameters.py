@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from extracter.families import FAMILIES
 from extracter.files import write_csv
 from extracter.models.checkpoint import network_class
-from extracter.models.masa import MASA, compared_pairs
+from extracter.models.masa import MASA
+from extracter.models.masa_match import compared_pairs
 from extracter.models.refsr import RefSR, count_parameters
 from extracter.models.texture_transformer import TextureTransformer
 from extracter.reporting.published import TABLE2

@@ -1,7 +1,6 @@
 """Super-resolution of one image within a memory budget."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,15 +9,14 @@ from extracter.device import full_float32
 from extracter.errors import UserError
 from extracter.inference.tiling import approximate
 from extracter.inference.tiling.features import Features
-from extracter.inference.tiling.network import Margins, Tile, density_bounds
+from extracter.inference.tiling.network import Margins, Network, Tile, channel_means, density_bounds
 from extracter.inference.tiling.search import Search, least_bytes
 from extracter.inference.tiling.textures import Textures
 from extracter.inference.tiling.trust import align_whole, weigh_whole
 from extracter.inference.tiling.trust import least_bytes as trust_bytes
-from extracter.inference.tiling.windows import InsufficientMemoryError, Picture, Window, from_signed
+from extracter.inference.tiling.windows import Inputs, InsufficientMemoryError, Picture, Window, from_signed
 from extracter.memory import MIB, malloc_return, malloc_reuse, malloc_trim
-from extracter.models.extracter import Extracter
-from extracter.models.ttsr import TTSR
+from extracter.models.dpfsr import DPFSR
 from extracter.search.search import Matches, SearchConfig
 from extracter.search.stm import with_repeats
 
@@ -30,27 +28,10 @@ _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part
 Report = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Images of one super-resolution: each (H, W, 3) uint8, uint16, or float32 in [-1, 1].
-
-    Attributes:
-        lr: h, w.
-        lr_up: 4h, 4w, its bicubic enlargement.
-        refs: references of any size.
-        refs_du: the same, brought down and up by 4.
-    """
-
-    lr: np.ndarray
-    lr_up: np.ndarray
-    refs: Sequence[np.ndarray]
-    refs_du: Sequence[np.ndarray]
-
-
 @full_float32()
 @torch.inference_mode()
 def super_resolve(
-    model: Extracter | TTSR,
+    model: Network,
     inputs: Inputs,
     *,
     memory: float,
@@ -120,6 +101,7 @@ def super_resolve(
     offsets = None if weighed.offsets is None else weighed.offsets[0].unflatten(1, (rows, columns))
     textures = Textures(references, indices, config.stride, rest, offsets, model.stm.constant_coverage)
     bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
+    means = channel_means(model.ife, lr, TILE_SHARE * memory) if isinstance(model, DPFSR) else None
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     if reuse:
         malloc_reuse()
@@ -127,7 +109,7 @@ def super_resolve(
         if device.type == "cpu":
             malloc_trim()  # small maps leave the heap in pieces, which grow from tile to tile
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            result = Tile(model, margins, lr, textures.cut, scores, inner, bounds).run().float()
+            result = Tile(model, margins, lr, textures.cut, scores, inner, bounds, means).run().float()
         if model.bicubic_skip:
             result += lr_up.cut(inner)
         part = sr[4 * inner.top : 4 * inner.bottom, 4 * inner.left : 4 * inner.right]
@@ -139,7 +121,7 @@ def super_resolve(
 
 
 def plan_tiles(
-    model: Extracter | TTSR, margins: Margins, whole: Window, memory: float, slack: float = 1.0
+    model: Network, margins: Margins, whole: Window, memory: float, slack: float = 1.0
 ) -> tuple[list[Window], float]:
     """The fewest tiles that fit the memory, and the bytes that are left for features of the reference.
 
@@ -170,7 +152,7 @@ def _area(tiles: Sequence[Window], margins: Margins, whole: Window) -> int:
     return sum(window.height * window.width for window in grown)
 
 
-def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, references: Sequence[Window]) -> float:
+def least_needed(model: Network, margins: Margins, whole: Window, references: Sequence[Window]) -> float:
     """The least bytes for search and tiles, on the CPU; `whole` is the padded LR."""
     width, stride = model.dfe.width, model.search.stride
     tile = tile_bytes(model, margins, stride, whole) / TILE_SHARE
@@ -184,7 +166,7 @@ def least_needed(model: Extracter | TTSR, margins: Margins, whole: Window, refer
     return max(tile, needed) + aligned
 
 
-def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Window) -> float:
+def tile_bytes(model: Network, margins: Margins, edge: int, whole: Window) -> float:
     """Peak memory of a tile of `edge` x `edge` cells, by the sizes of its maps; the factors were measured."""
     channels = model.ife.head.out_channels
     width, u = model.dfe.width, model.stm.u
@@ -199,7 +181,7 @@ def tile_bytes(model: Extracter | TTSR, margins: Margins, edge: int, whole: Wind
     return _BESIDE + 4 * max(fusion, coarse, levels + 16 * area(2) * channels)
 
 
-def search_with_kernel(model: Extracter | TTSR, kernel: int | None) -> SearchConfig:
+def search_with_kernel(model: Network, kernel: int | None) -> SearchConfig:
     """The network's search with another kernel: stride and padding become a third of it.
 
     Args:

@@ -22,11 +22,17 @@ class Features:
         picture: LR_up, a Ref or a Ref_du, 4 pixels a cell.
     """
 
+    side = SIDE  # cells of a side that are computed at once
+
     def __init__(self, dfe: VGG19, picture: Picture):
         self.dfe = dfe
         self.picture = picture
         self.whole = picture.whole
         self.width = dfe.width
+
+    def channels(self, level: int) -> int:
+        """Of a level, finest 0."""
+        return LEVELS[level][0] * self.width
 
     def cut(self, window: Window, level: int) -> Tensor:
         """Features of a window at one level, as those of the whole picture would be.
@@ -38,11 +44,11 @@ class Features:
         Returns:
             1, C, scale height, scale width; scale is 4, 2 or 1.
         """
-        parts = window.split(SIDE, SIDE)
+        parts = window.split(self.side, self.side)
         if len(parts) == 1:
             return self._compute(window, level)
-        multiple, scale = LEVELS[level]
-        shape = (1, multiple * self.width, scale * window.height, scale * window.width)
+        scale = LEVELS[level][1]
+        shape = (1, self.channels(level), scale * window.height, scale * window.width)
         result = torch.empty(shape, device=self.picture.device)
         for part in parts:
             part.of(result, window, scale).copy_(self._compute(part, level))

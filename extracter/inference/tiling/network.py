@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extracter.inference.tiling.windows import Patch, Picture, Window
-from extracter.models.blocks import ResidualStage, upsample
+from extracter.models.blocks import upsample
+from extracter.models.dpfsr import DPFSR, ChannelAttentionExtractor
 from extracter.models.extracter import Extracter
 from extracter.models.gde import Gradient, gradient_bounds, gradient_density, normalise
 from extracter.models.ttsr import TTSR
 
+Network = Extracter | TTSR | DPFSR
 SCALES = (1, 2, 4)  # pixels of a cell's side, coarsest level first
 _TAIL = 1  # cells for fuse and tail: two pixels at full size
 _MERGE = (4, 3, 2)  # cells for the merge of CSFI, a pixel before the tail, and its enlargements; coarsest first
@@ -35,6 +37,7 @@ class Margins:
         entered: of all maps that go into stage one, two and three.
         gradient: of the gradient density.
         lr: of LR.
+        fusion: what a fusion sees beyond what it gives.
     """
 
     inputs: tuple[int, ...]
@@ -44,46 +47,49 @@ class Margins:
     entered: tuple[int, int, int]
     gradient: int
     lr: int
+    fusion: int = 1
 
     @classmethod
-    def of(cls, model: Extracter | TTSR) -> "Margins":
+    def of(cls, model: Network) -> "Margins":
         """Counted from the network's convolutions.
 
         A 3 x 3 convolution reaches one pixel, a bicubic enlargement two, an exchange three cells at most: two for the
         bicubic and less than one for its convolutions.
         """
+        fusion = 2 if isinstance(model, DPFSR) else 1  # convolutions one behind the other
         synthesised = list(_MERGE)
         inputs, levels = [], []
         if model.gde is not None:
             need = _TAIL
             for place in (2, 1, 0):
                 levels.insert(0, need)
-                need += _cells(1 + _convolutions(model.gde.levels[place].stage), SCALES[place])
+                need += cells(1 + convolutions(model.gde.levels[place].stage), SCALES[place])
                 inputs.insert(0, need)
                 synthesised[place] = max(synthesised[place], need)
                 need += 2 // SCALES[place - 1] if place else 0
-        blocks = [[_convolutions(branch) for branch in stage] for stage in model.csfi.stages]
+        blocks = [[convolutions(branch) for branch in stage] for stage in model.csfi.stages]
         mixed, entered = [], []
         need_of = synthesised
         for stage in (2, 1):
-            behind = [need + _cells(n, f) for need, n, f in zip(need_of, blocks[stage], SCALES, strict=False)]
+            behind = [need + cells(n, f) for need, n, f in zip(need_of, blocks[stage], SCALES, strict=False)]
             mixed.insert(0, tuple(behind))
             entered.insert(0, max(behind) + 3)
-            # The fusion's convolution and the pixel shuffle's.
-            need_of = [entered[0] + 2] * stage
+            # The fusion's convolutions and the pixel shuffle's.
+            need_of = [entered[0] + fusion + 1] * stage
         entered.insert(0, need_of[0] + blocks[0][0])
-        shallow = 1 + _convolutions(model.ife.stage)
-        gradient = inputs[0] + 1 + _convolutions(model.gde.extractor.stage) if inputs else 0
-        lr = entered[0] + 1 + shallow
-        return cls(tuple(inputs), tuple(levels), tuple(synthesised), tuple(mixed), tuple(entered), gradient, lr)
+        shallow = convolutions(model.ife)
+        gradient = inputs[0] + 1 + convolutions(model.gde.extractor.stage) if inputs else 0
+        lr = entered[0] + fusion + shallow
+        return cls(tuple(inputs), tuple(levels), tuple(synthesised), tuple(mixed), tuple(entered), gradient, lr, fusion)
 
 
-def _convolutions(stage: ResidualStage) -> int:
-    """3 x 3 convolutions one behind the other in a stage."""
-    return sum(isinstance(module, torch.nn.Conv2d) for module in stage.modules())
+def convolutions(part: torch.nn.Module) -> int:
+    """3 x 3 convolutions one behind the other in a part of the network."""
+    return sum(isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3) for module in part.modules())
 
 
-def _cells(pixels: int, scale: int) -> int:
+def cells(pixels: int, scale: int) -> int:
+    """Cells that cover so many pixels, `scale` of which are a cell's side."""
     return math.ceil(pixels / scale)
 
 
@@ -98,18 +104,21 @@ class Tile:
         scores: S_i over the whole image, u, rows, columns.
         inner: the tile; its edges are multiples of the stride, or the image's.
         bounds: of the whole image's gradient density, for networks that normalise it.
+        means: of the whole image's features, for DPFSR; see `channel_means`.
     """
 
     def __init__(
         self,
-        model: Extracter | TTSR,
+        model: Network,
         margins: Margins,
         lr: Picture,
         textures: Callable[[Window, int], list[Tensor]],
         scores: Tensor,
         inner: Window,
         bounds: tuple[Tensor, Tensor] | None = None,
+        means: list[Tensor] | None = None,
     ):
+        self.means = means
         self.model, self.margins, self.lr, self.textures, self.scores = model, margins, lr, textures, scores
         self.inner, self.whole, self.bounds = inner, lr.whole, bounds
         self.stride = model.search.stride
@@ -131,7 +140,7 @@ class Tile:
         """CSFI: T_3, T_2, T_1, each with the margin that is still needed of it."""
         csfi = self.model.csfi
         start = self._grown(self.margins.lr)
-        fresh = Patch(self.model.ife(self.lr.cut(start)), start, 1)
+        fresh = Patch(self._extract(self.lr.cut(start)), start, 1)
         scales: list[Patch] = []
         for stage, fusion in enumerate(csfi.fusions):
             entered = self._grown(self.margins.entered[stage])
@@ -153,17 +162,20 @@ class Tile:
                 scales[place] = kept._replace(x=kept.x + residual.x)
         return scales
 
+    def _extract(self, lr: Tensor) -> Tensor:
+        return self.model.ife(lr) if self.means is None else self.model.ife(lr, self.means)
+
     def _behind(self, stage: int) -> list[Window]:
         """Windows that are needed of each branch behind a stage."""
         if stage == 2:
             return [self._grown(cells) for cells in self.margins.synthesised]
-        return [self._grown(self.margins.entered[stage + 1] + 2)] * (stage + 1)
+        return [self._grown(self.margins.entered[stage + 1] + self.margins.fusion + 1)] * (stage + 1)
 
     def _fuse(self, fusion: torch.nn.Module, fresh: Patch, entered: Window) -> Patch:
         """Eq. 7 over the window that goes into a stage."""
-        # Textures come in blocks; one pixel more than the stage needs is enough for the convolution.
-        around = entered.grow(1, self.whole, self.stride)
-        window = entered.grow(1, self.whole)
+        # Textures come in blocks; a pixel more than the stage needs is enough for a convolution.
+        around = entered.grow(self.margins.fusion, self.whole, self.stride)
+        window = entered.grow(self.margins.fusion, self.whole)
         level = 2 - SCALES.index(fresh.scale)
         textures = [window.of(x, around, fresh.scale) for x in self.textures(around, level)]
         soft = self._soft(window, around, fresh.scale)
@@ -204,6 +216,32 @@ class Tile:
             window = self._grown(inputs)
             x = Patch(level(x.crop(window).x, texture.crop(window).x), window, x.scale).crop(self._grown(outputs))
         return x.x
+
+
+def channel_means(extractor: ChannelAttentionExtractor, lr: Picture, memory: float) -> list[Tensor]:
+    """Means of each block's residual over a whole LR, 1, C, 1, 1, from which channel attention takes its weights.
+
+    They follow from one another, so that the blocks before are computed again for each.
+
+    Args:
+        extractor: of DPFSR.
+        lr: LR.
+        memory: bytes.
+    """
+    channels = extractor.head.out_channels
+    reach = convolutions(extractor)
+    side = max(16, int((memory / (4 * 6 * channels)) ** 0.5) - 2 * reach)
+    means: list[Tensor] = []
+    for number, block in enumerate(extractor.blocks):
+        total = torch.zeros(1, channels, 1, 1, dtype=torch.float64, device=lr.device)
+        for part in lr.whole.split(side, side):
+            outer = part.grow(2 * number + 3, lr.whole)
+            x = F.relu(extractor.head(lr.cut(outer)), inplace=True)
+            for before, of_block in zip(extractor.blocks, means, strict=False):
+                x = before(x, of_block)
+            total += part.of(block.residual(x), outer, 1).sum((2, 3), dtype=torch.float64, keepdim=True)
+        means.append((total / (lr.whole.height * lr.whole.width)).float())
+    return means
 
 
 def density_bounds(lr: Picture) -> tuple[Tensor, Tensor]:

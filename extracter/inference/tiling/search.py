@@ -35,6 +35,7 @@ class Search:
         config: patches with k = 3s, p = s, and the strategy.
         memory: bytes for all of it.
         report: called with (done, total) after each step.
+        ring: keys at each edge that are no patches, and left out: 1 where patches are not padded.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Search:
         config: SearchConfig,
         memory: float,
         report: Callable[[int, int], None],
+        ring: int = 0,
     ):
         self.query, self.keys, self.u, self.config, self.report = query, keys, u, config, report
+        self.ring = ring
         self.stride = config.stride
         self.device = query.picture.device
         on_cpu = self.device.type == "cpu"
@@ -97,8 +100,19 @@ class Search:
                 outer = strip.grow(self.stride, key.whole)
                 own = torch.zeros(outer.height // self.stride, columns, dtype=torch.bool, device=self.device)
                 own[(strip.top - outer.top) // self.stride :][: strip.height // self.stride] = True
+                self._bar_ring(own, outer, key.whole)
                 yield key, outer, start + outer.top // self.stride * columns, own.flatten()
             start += self._count(key.whole)
+
+    def _bar_ring(self, own: Tensor, outer: Window, whole: Window) -> None:
+        """Leave out keys at the edges of the reference, in place."""
+        ring, rows = self.ring, whole.height // self.stride
+        if ring:
+            first = outer.top // self.stride
+            own[: max(0, ring - first)] = False
+            own[max(0, rows - ring - first) :] = False
+            own[:, :ring] = False
+            own[:, own.shape[1] - ring :] = False
 
     def _walk(self, u: int) -> tuple[Tensor, Tensor, Tensor]:
         """The best u keys: scores without the queries' norms and indices, rows, columns, u; and 1 / norm of queries."""
@@ -161,6 +175,17 @@ def _merged(best: Tensor, indices: Tensor, found: Tensor, where: Tensor) -> tupl
     u = best.shape[-1]
     values, order = torch.cat((best, found), -1).sort(dim=-1, descending=True, stable=True)
     return values[..., :u], torch.cat((indices, where), -1).gather(-1, order)[..., :u]
+
+
+def search_inner_patches(
+    query: Features, keys: Sequence[Features], memory: float, report: Callable[[int, int], None]
+) -> Matches:
+    """The best match of each 3 x 3 patch without padding, by its middle.
+
+    Queries and keys are counted over whole maps, as with padding; at the outer ring, where no patch has its middle, a
+    query's match means nothing.
+    """
+    return Search(query, keys, 1, SearchConfig(3, 1, 1, "direct"), memory, report, ring=1).run()
 
 
 def least_bytes(width: int, stride: int, query: Window, keys: Sequence[Window]) -> float:

@@ -25,7 +25,7 @@ def _list_sources(
     block. Where neighbours matched neighbours, several of them are the same block: it is listed once, with its share.
 
     Args:
-        indices: u, rows, columns int64: the key of each query.
+        indices: u, rows, columns int64: the key of each query; a negative one: the query has no patch.
         offsets: u, rows, columns, 2 int8: pixels of the image by which each match is moved.
         references: n, 4: first key, rows and columns of keys, and first tile of each reference.
         first: row of blocks to begin with.
@@ -58,8 +58,10 @@ def _list_sources(
                     y, x = row - down, column - across
                     if y < 0 or y >= rows or x < 0 or x >= columns:
                         continue
-                    covered += 1
                     key, image = indices[rank, y, x], 0
+                    if key < 0:
+                        continue
+                    covered += 1
                     while image + 1 < len(references) and references[image + 1, 0] <= key:
                         image += 1
                     key -= references[image, 0]

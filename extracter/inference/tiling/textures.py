@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extracter.inference.tiling.features import LEVELS, SIDE, Features
+from extracter.inference.tiling.features import LEVELS, Features
+from extracter.inference.tiling.kept_tiles import KeptTiles
 from extracter.inference.tiling.texture_loops import add_sources, list_sources
 from extracter.inference.tiling.windows import Window
 from extracter.search.key_table import parallel
@@ -31,15 +32,13 @@ class _Sources(NamedTuple):
     weights: Tensor
 
 
-class Textures:
+class Textures(KeptTiles):
     """Hard attention (section 3.2), window by window; each patch may be moved before it is copied.
-
-    Reference features are kept as far as `memory` goes, the coarse ones first, which cost most to compute and least to
-    keep; the rest is computed again for each window that needs it.
 
     Args:
         references: features of each Ref.
-        indices: int64, u, rows, columns: the key that each query matched, counting on from one reference to the next.
+        indices: int64, u, rows, columns: the key that each query matched, counting on from one reference to the next; a
+            negative one: the query has no patch.
         stride: s, cells of a block's side; patches are 3 x 3 blocks.
         memory: bytes for kept features.
         offsets: int8, u, rows, columns, 2: pixels of the image, down and right, by which each patch is moved
@@ -56,26 +55,11 @@ class Textures:
         offsets: Tensor | None = None,
         constant_coverage: bool = False,
     ):
-        self.references, self.indices, self.stride = references, indices, stride
-        self.constant_coverage = constant_coverage
         # Cells by which a moved block may reach out of the tile that it belongs to.
-        self.reach = 0 if offsets is None else -(-(2 * stride + 1) // 4)
+        super().__init__(references, memory, stride, reach=0 if offsets is None else -(-(2 * stride + 1) // 4))
+        self.indices, self.constant_coverage = indices, constant_coverage
         self.offsets = torch.zeros(*indices.shape, 2, dtype=torch.int8) if offsets is None else offsets
         self.offsets = self.offsets.to(indices.device)
-        # A tile and its margin are just what `Features` computes at once.
-        self.side = max((SIDE - 2 * self.reach) // stride, 1) * stride
-        self.tiles = [
-            (number, tile)
-            for number, reference in enumerate(references)
-            for tile in reference.whole.split(self.side, self.side)
-        ]
-        self.kept: dict[tuple[int, int], Tensor] = {}
-        self.left_for = [0.0, 0.0, 0.0]  # bytes that may still be kept of each level
-        cells = sum(reference.whole.height * reference.whole.width for reference in references)
-        for level in (2, 1, 0):
-            multiple, scale = LEVELS[level]
-            self.left_for[level] = min(memory, 4.0 * multiple * references[0].width * scale**2 * cells)
-            memory -= self.left_for[level]
 
     def cut(self, window: Window, level: int) -> list[Tensor]:
         """Textures of a window, for each rank.
@@ -96,7 +80,7 @@ class Textures:
         shape = (rows * columns, block * block, channels)
         sums = [torch.zeros(shape, device=self.indices.device) for _ in sources]
         for number in torch.cat([of_rank.tiles[of_rank.tiles >= 0].unique() for of_rank in sources]).unique().tolist():
-            features, kept = self._features(number, level)
+            features, kept = self.features(number, level)
             # One row for each pixel, and a last one of zeros for those outside the reference.
             table = F.pad(features[0].permute(1, 2, 0).flatten(0, 1), (0, 0, 0, 1))
             for of_rank, total in zip(sources, sums, strict=True):
@@ -128,7 +112,7 @@ class Textures:
         textures = torch.zeros(len(indices), part.height, block, part.width * block * channels)
         into = textures.numpy()
         for number in np.flatnonzero(sum(np.diff(sources[0]) for _, _, sources in bands)).tolist():
-            features, kept = self._features(number, level)
+            features, kept = self.features(number, level)
             image = features[0].permute(1, 2, 0).contiguous().flatten(1).numpy()
             top, left = scale * kept.top, scale * kept.left
 
@@ -152,20 +136,6 @@ class Textures:
             tile += len(reference.whole.split(self.side, self.side))
         return np.array(rows)
 
-    def _features(self, number: int, level: int) -> tuple[Tensor, Window]:
-        """Features of a tile of the references with its margin, and the window that they cover."""
-        reference, tile = self.tiles[number]
-        window = tile.grow(self.reach, self.references[reference].whole)
-        if (number, level) in self.kept:
-            return self.kept[number, level], window
-        features = self.references[reference].cut(window, level)
-        size = 4 * features.numel()
-        if size <= self.left_for[level]:
-            self.left_for[level] -= size
-            features = features.clone()  # without the margin that it is a view of
-            self.kept[number, level] = features
-        return features, window
-
     def _sources(self, window: Window, rank: int, scale: int) -> _Sources:
         """The sources of a window's blocks, at `scale` pixels a cell; see `texture_loops`."""
         indices, device = self.indices[rank], self.indices.device
@@ -178,6 +148,7 @@ class Textures:
         inside = (query_row >= 0) & (query_row < rows) & (query_column >= 0) & (query_column < columns)
         at = query_row.clamp(0, rows - 1), query_column.clamp(0, columns - 1)
         key = indices[at]
+        inside &= key >= 0
         move = (self.offsets[rank][at] * (scale / 4)).round().long()
         block, side = scale * self.stride, self.side // self.stride
         tiles, top, left = torch.full_like(key, -1), torch.zeros_like(key), torch.zeros_like(key)

@@ -3,6 +3,7 @@
 A cell is one pixel of LR, which is 4 x 4 pixels of LR_up, of the result or of a reference.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,26 @@ from torch import Tensor
 
 from extracter.errors import UserError
 from extracter.memory import MIB
+
+# Called with (done, total).
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Images of one super-resolution: each (H, W, 3) uint8, uint16, or float32 in [-1, 1].
+
+    Attributes:
+        lr: h, w.
+        lr_up: 4h, 4w, its bicubic enlargement.
+        refs: references of any size.
+        refs_du: the same, brought down and up by 4.
+    """
+
+    lr: np.ndarray
+    lr_up: np.ndarray
+    refs: Sequence[np.ndarray]
+    refs_du: Sequence[np.ndarray]
 
 
 class InsufficientMemoryError(UserError):
@@ -52,6 +73,15 @@ class Window:
             min(within.bottom, -(-(self.bottom + cells) // align) * align),
             max(within.left, (self.left - cells) // align * align),
             min(within.right, -(-(self.right + cells) // align) * align),
+        )
+
+    def meet(self, other: "Window") -> "Window":
+        """What both have; they must meet."""
+        return Window(
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+            max(self.left, other.left),
+            min(self.right, other.right),
         )
 
     def split(self, height: int, width: int) -> list["Window"]:

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from extracter.models.c2_matching import AMSA, C2Matching
 from extracter.models.dpfsr import DPFSR, ChannelAttentionExtractor, DualProjection
-from extracter.models.masa import MASA, SpatialAdaptation, double, warp
+from extracter.models.masa import MASA, SpatialAdaptation
+from extracter.models.masa_match import double, warp
 from extracter.models.matcher import Matcher, correspondences, pre_offsets
 from extracter.models.refsr import count_parameters
 from extracter.models.srntt import SRNTT, ContentExtractor

@@ -1,0 +1,132 @@
+"""The other systems within a memory limit: search over the whole image, then tile by tile."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from extracter.device import full_float32
+from extracter.errors import UserError
+from extracter.inference.tiling.adapt import AdaptationTiles
+from extracter.inference.tiling.aggregate import AggregationTiles
+from extracter.inference.tiling.engine import search_with_kernel
+from extracter.inference.tiling.network import Network
+from extracter.inference.tiling.swap import SwapTiles
+from extracter.inference.tiling.windows import (
+    Inputs,
+    InsufficientMemoryError,
+    Picture,
+    Window,
+    from_signed,
+)
+from extracter.memory import MIB, malloc_trim
+from extracter.models.c2_matching import AMSA, C2Matching
+from extracter.models.masa import MASA
+from extracter.models.refsr import RefSR
+from extracter.models.srntt import SRNTT
+from extracter.search.choose import SearchName
+from extracter.search.search import Matches, SearchConfig
+
+TILES: dict[type[RefSR], Callable[..., Any]] = {
+    SRNTT: SwapTiles,
+    C2Matching: AggregationTiles,
+    AMSA: AggregationTiles,
+    MASA: AdaptationTiles,
+}
+_TILE_SHARE = 0.75  # of the memory, at most, for a tile
+_BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
+
+
+def search_of(network: RefSR, search: SearchName, kernel: int | None) -> SearchConfig:
+    """The search of a network that can be run by parts.
+
+    Raises:
+        UserError: it cannot, or its search cannot be changed as it is asked for.
+    """
+    name = type(network).__name__
+    if isinstance(network, Network):
+        return search_with_kernel(network, kernel)
+    if type(network) not in TILES:
+        raise UserError(
+            f"{name} compares each pixel with all others, so a part of an image gives another result and no memory "
+            "limit can be kept; `extracter evaluate` and Python run it on whole images"
+        )
+    if kernel is not None or search == "fast":
+        asked = f"--kernel {kernel}" if kernel is not None else "--search fast"
+        raise UserError(f"{asked}: the matches of {name} are found in its own way; leave the option out")
+    return SearchConfig(3, 1, 1, "direct")
+
+
+@full_float32()
+@torch.inference_mode()
+def super_resolve_tiles(
+    model: RefSR, inputs: Inputs, *, memory: float, precision: torch.dtype, report: Callable[[str, int, int], None]
+) -> tuple[np.ndarray, Matches]:
+    """As `engine.super_resolve`, for a system of `TILES`."""
+    device = next(model.parameters()).device
+    height, width = inputs.lr.shape[:2]
+    padded = (model.padded(height), model.padded(width))
+    lr, lr_up = Picture(inputs.lr, 1, padded, device), Picture(inputs.lr_up, 4, padded, device)
+    refs, refs_du = (
+        [Picture(x, 4, tuple(model.padded(-(-side // 4)) for side in x.shape[:2]), device) for x in images]
+        for images in (inputs.refs, inputs.refs_du)
+    )
+    tiling = TILES[type(model)](model, lr, lr_up, refs, refs_du)
+    needed = max(tiling.least_bytes(), (tiling.tile_bytes(tiling.step) + _BESIDE) / _TILE_SHARE)
+    if needed > memory:
+        raise InsufficientMemoryError(needed)
+    matches = tiling.search(memory, lambda done, total: report("search", done, total))
+    tiles, rest = plan(lr.whole, tiling.step, lambda edge: tiling.tile_bytes(edge) + _BESIDE, memory)
+    tiling.begin(rest, tiles)
+    sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
+    for number, inner in enumerate(tiles):
+        if device.type == "cpu":
+            malloc_trim()
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+            result = tiling.run(inner).float()
+        if model.bicubic_skip:
+            result += lr_up.cut(inner)
+        part = sr[4 * inner.top : 4 * inner.bottom, 4 * inner.left : 4 * inner.right]
+        part[:] = from_signed(result.clamp_(-1, 1), sr.dtype)[: part.shape[0], : part.shape[1]]
+        report("network", number + 1, len(tiles))
+    return sr, _of_image(matches, lr, refs, (height, width))
+
+
+def _of_image(matches: Matches, lr: Picture, refs: Sequence[Picture], size: tuple[int, int]) -> Matches:
+    """Matches counted over images as they are, where those of images extended to what the network takes are given."""
+    grid = matches.indices.view(lr.whole.height, lr.whole.width)[: size[0], : size[1]]
+    scores = matches.scores.view(lr.whole.height, lr.whole.width)[: size[0], : size[1]]
+    indices, first, new_first = grid.clone(), 0, 0
+    for ref in refs:
+        rows, columns = (-(-side // 4) for side in ref.pixels.shape[:2])
+        place = grid - first
+        mine = (place >= 0) & (place < ref.whole.height * ref.whole.width)
+        row = (place // ref.whole.width).clamp(0, rows - 1)
+        column = (place % ref.whole.width).clamp(0, columns - 1)
+        indices = torch.where(mine, new_first + row * columns + column, indices)
+        first += ref.whole.height * ref.whole.width
+        new_first += rows * columns
+    return Matches(indices.view(1, 1, -1), scores.reshape(1, 1, -1), new_first)
+
+
+def plan(whole: Window, step: int, bytes_of: Callable[[int], float], memory: float) -> tuple[list[Window], float]:
+    """The fewest tiles that fit the memory, and the bytes that are left for features of the reference.
+
+    Args:
+        whole: the padded image.
+        step: edges of tiles are multiples of it.
+        bytes_of: memory of a tile of so many cells each way.
+        memory: bytes; three quarters of them at most are for a tile, and of the rest three quarters keep features of
+            the reference.
+    """
+    longest = max(whole.height, whole.width)
+    count = 1
+    while True:
+        edge = -(-longest // count // step) * step if count > 1 else longest
+        needed = bytes_of(edge)
+        if needed <= _TILE_SHARE * memory:
+            return whole.split(edge, edge), 0.75 * (memory - needed)
+        if edge <= step:
+            raise InsufficientMemoryError(needed / _TILE_SHARE)
+        count += 1
