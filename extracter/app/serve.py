@@ -47,9 +47,7 @@ def serve(
         raise UserError('the page needs Gradio; install it with `pip install "extracter[app]"`')
     _check(settings)
     with _temporary_folder() as folder, _ended_by_signals() as ended, _jobs() as jobs:
-        # Gradio reads these when it is imported.
-        os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False"}
-        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        os.environ |= _environment(folder)
         import gradio as gr
 
         from extracter.app.page import CSS, build
@@ -72,6 +70,16 @@ def serve(
             webbrowser.open(address)
         ended.wait()
         page.close(verbose=False)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """What Gradio reads when it is imported."""
+    around = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1", "localhost"]
+    direct = ",".join(filter(None, around))  # Gradio asks the page for an answer, which no proxy can reach
+    return {
+        "GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": direct, "no_proxy": direct,
+    }  # fmt: skip
 
 
 def _check(settings: Settings) -> None:

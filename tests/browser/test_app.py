@@ -2,11 +2,12 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,10 +26,10 @@ BUDGET = 320  # MiB
 class App:
     """The command in a process of its own, with a temporary folder of its own."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, program: Sequence[str] = ("-m", "extracter.cli", "app")) -> None:
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
-        command = [sys.executable, "-m", "extracter.cli", "app", *options]
+        command = [sys.executable, *program, *options]
         environment = os.environ | {"TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -149,6 +150,26 @@ def test_a_phone_shows_everything(app, page, pictures):
     page.goto(app.address)
     page.get_by_role("button", name="Enlarge").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_space_shows_the_same_page(tmp_path, page, pictures):
+    """As its README.md lays it out: with the package beside it."""
+    project = Path(__file__).parents[2]
+    shutil.copytree(project / "spaces", tmp_path / "space")
+    shutil.copytree(
+        project / "extracter", tmp_path / "space" / "extracter", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    app = App(tmp_path, program=["space/app.py"])
+    try:
+        page.goto(app.address)
+        drop(page, "photograph", pictures / "small.png")
+        page.get_by_role("button", name="Enlarge").click()
+        page.get_by_text("Done: 256 x 192 pixels").wait_for(timeout=90_000)
+        page.goto("about:blank")
+        app.end()
+        assert not list(app.temporary.iterdir())
+    finally:
+        app.kill()
 
 
 def test_nothing_is_fetched_from_elsewhere(app, page):
