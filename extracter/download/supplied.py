@@ -17,6 +17,7 @@ from extracter.download import archives
 from extracter.download.registry import Source
 from extracter.errors import UserError
 
+_SHOWN = 10  # bad files that a message names
 # Path inside the set's folder, and where the file is inside what was supplied.
 Chosen = dict[str, str]
 
@@ -186,16 +187,22 @@ def copy_files(out: Path, name: str, files: dict[str, Path], key: str) -> list[E
         manifest entries.
 
     Raises:
-        UserError: a file is truncated, damaged or no image.
+        UserError: files that cannot be read, are truncated, damaged or no image: a line for each of the first ten.
     """
 
-    def one(item: tuple[str, Path]) -> Entry:
+    def one(item: tuple[str, Path]) -> Entry | UserError:
         target, source = item
-        data = source.read_bytes()
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            return UserError(f"{source}: cannot be read ({error.strerror or error}); replace it ({key})")
         entry = manifest.describe_bytes(target, data)
         path = out / target
         if not path.is_file() or manifest.describe(out, target) != entry:
-            decode(data, source, f"replace it ({key})")
+            try:
+                decode(data, source, f"replace it ({key})")
+            except UserError as error:
+                return error
             if out in source.parents:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 source.replace(path)
@@ -203,4 +210,14 @@ def copy_files(out: Path, name: str, files: dict[str, Path], key: str) -> list[E
                 write_bytes(path, data)
         return entry
 
-    return list(ordered_map(one, sorted(files.items()), f"copy {name}"))
+    entries: list[Entry] = []
+    bad: list[str] = []
+    for found in ordered_map(one, sorted(files.items()), f"copy {name}"):
+        if isinstance(found, UserError):
+            bad.append(str(found))
+        else:
+            entries.append(found)
+    if bad:
+        more = [f"and {len(bad) - _SHOWN:,} more"] if len(bad) > _SHOWN else []
+        raise UserError("\n".join([*bad[:_SHOWN], *more]))
+    return entries

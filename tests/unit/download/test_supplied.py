@@ -7,7 +7,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from supplied_sets import CUFED5, png
 
 from extracter.data import manifest
@@ -92,6 +94,27 @@ def test_a_broken_image_is_named_where_the_user_has_it(tmp_path):
         UserError, match=r"mine/012_3\.png: truncated or damaged image \(60 bytes.*; replace it \(data\.local"
     ):
         get("cufed5", published(), tmp_path / "raw", mine)
+    assert not (tmp_path / "raw/manifest.json").exists()
+
+
+def test_all_broken_images_of_a_folder_are_named_at_once(tmp_path, train_data):
+    mine = write(tmp_path / "mine", [f"{number:02}.png" for number in range(14)])
+    for number in range(12):
+        (mine / f"{number:02}.png").write_bytes(b"broken")
+    tifffile.imwrite(mine / "00.png", np.full((4, 4), 7, np.float32))
+    with pytest.raises(UserError) as error:
+        download(
+            "train", train_data(source="folder", folder=str(mine)), tmp_path / "raw", mirror=None, local=None, every=1
+        )
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith(
+        f"{mine}/00.png: 32-bit floating-point pixels from 7 to 7, of which it is not known what"
+    )
+    key = f"replace it (data.train.folder: {mine})"
+    assert lines[1:] == [
+        *(f"{mine}/{number:02}.png: not an image (6 bytes); {key}" for number in range(1, 10)),
+        "and 2 more",
+    ]
     assert not (tmp_path / "raw/manifest.json").exists()
 
 
