@@ -1,4 +1,4 @@
-"""`extracter upscale`: files in, files out; one that fails does not stop the others."""
+"""`extracter upscale`: enlarge files; one that fails does not stop the others."""
 
 import sys
 from collections import Counter
@@ -22,16 +22,16 @@ from extracter.search.choose import SearchName
 
 @dataclass(frozen=True)
 class Options:
-    """What holds for all images of a run.
+    """Options that apply to all images of a run.
 
     Attributes:
-        model, search, kernel, memory, device, precision, threads, scale: as of `inference.upscale`.
-        kind: suffix of results in a folder, without the dot.
-        quality: of JPEG, WebP and AVIF; None for the format's own.
-        suffix: what names of results end in; None for nothing, or `_x4` beside images.
-        strip: leave EXIF, XMP and resolution out.
-        compare: also write a picture of inputs and result beside each result.
-        overwrite: make results again that are there.
+        model, search, kernel, memory, device, precision, threads, scale: see `upscaler.upscale`.
+        kind: suffix of the results in a folder, without the dot.
+        quality: for JPEG, WebP and AVIF; None for the default of the format.
+        suffix: appended to the names of results; None for nothing, or `_x4` beside the images.
+        strip: drop EXIF, XMP and resolution.
+        compare: also write a comparison of inputs and result beside each result.
+        overwrite: replace existing results.
     """
 
     model: Path | str | None = None
@@ -51,7 +51,7 @@ class Options:
 
 
 class _References:
-    """Photographs for all images, the files they came from, and folders that hold one for each image."""
+    """References for all images with their files, and folders that hold one reference for each image."""
 
     def __init__(self, refs: Sequence[Path]):
         self.files = [ref for ref in refs if not is_folder(ref)]
@@ -60,12 +60,12 @@ class _References:
         self._by_name: dict[Path, dict[str, list[Path]]] = {}
 
     def of(self, job: Job) -> list[Path]:
-        """The files in folders that belong to one image: the same name, of any format, upper and lower case alike.
+        """The references of one image in the folders: files of its name, in any format and regardless of case.
 
-        Where the image lies in a subfolder, one of the same subfolder goes first.
+        If the image lies in a subfolder, a reference in the same subfolder takes precedence.
 
         Raises:
-            UserError: a folder has none, or several.
+            UserError: a folder has no such file, or several.
         """
         return [self._namesake(job, folder) for folder in self.folders]
 
@@ -82,7 +82,7 @@ class _References:
         raise UserError(f"{shown(job.image)}: {what} of this name in {shown(folder)}; one image named {name} is wanted")
 
     def _named(self, folder: Path) -> dict[str, list[Path]]:
-        """The photographs of a folder by what their names have in common; each folder is listed once."""
+        """The photographs of a folder by `same_name`; each folder is listed once."""
         if folder not in self._by_name:
             self._by_name[folder] = named = {}
             try:
@@ -98,16 +98,16 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
     """Super-resolve files.
 
     Args:
-        images: files, and folders whose images are taken with those of their subfolders.
-        refs: files that serve for all images, and folders in which an image's reference has its name.
-        out: folder; or, for one file, the file to write.
-        options: everything else.
+        images: files, and folders, which are searched recursively.
+        refs: files for all images, and folders that hold a reference with the name of each image.
+        out: a folder, or the file to write if there is one image.
+        options: all other options.
 
     Returns:
-        How many images failed; each was named on stderr in one line.
+        The number of images that failed; each was reported on stderr in one line.
 
     Raises:
-        UserError: no image is named, nothing can be written, or the model or a reference that serves for all cannot be
+        UserError: there is no image, nothing can be written, or the model or a reference for all images cannot be
             read.
     """
     planned = plan(images, out, options.kind, options.scale, options.suffix)
@@ -141,9 +141,9 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
 def _make(
     waiting: Sequence[tuple[Job, Record]], references: _References, folder: Path, options: Options
 ) -> Counter[str]:
-    """Make results; returns how many were made with each kind of search."""
+    """Make the results; return how many were made with each kind of search."""
     if options.compare:
-        import extracter.inference.compare_figure  # noqa: F401 (a library's memory is not the computation's)
+        import extracter.inference.compare_figure  # noqa: F401 (so that its memory is not counted as the computation's)
     upscaler = Upscaler(
         folder, scale=options.scale, search=options.search, kernel=options.kernel, memory=options.memory,
         device=options.device, precision=options.precision, threads=options.threads, reuse=True,
@@ -164,10 +164,10 @@ def _make(
 def _run(
     upscaler: Upscaler, job: Job, record: Record, references: _References, options: Options, report: Report
 ) -> Result:
-    """One image, from file to file.
+    """Enlarge one file.
 
     Raises:
-        UserError: anything that is wrong with this image.
+        UserError: this image cannot be enlarged.
     """
     photo = _read(job.image)
     height, width = photo.rgb.shape[:2]
@@ -186,7 +186,7 @@ def _run(
     if options.compare:
         from extracter.inference.compare_figure import draw
 
-        # Before the result, so that one that is there has its picture too.
+        # Before the result: then every existing result has its comparison.
         draw(result, job.comparison)
     photo = result.photo if options.strip else with_record(result.photo, record)
     write_photo(photo, job.out, quality=options.quality, strip=options.strip)
@@ -194,7 +194,7 @@ def _run(
 
 
 def _read(path: Path) -> Photo:
-    """A photograph; what was wrong with its file and did not matter goes to stderr."""
+    """Read a photograph; report harmless faults of its file on stderr."""
     photo = read_photo(path)
     if photo.notes:
         print(f"extracter: {shown(path)}: read, but {'; '.join(photo.notes)}", file=sys.stderr)
@@ -207,17 +207,17 @@ def _named_search(result: Result) -> str:
 
 
 def _record(job: Job, references: _References, model: str, options: Options) -> Record:
-    """What the result of a job is made from."""
+    """A record of what the result of a job is made from."""
     files = [*references.files, *references.of(job)]
     settings = settings_digest(model, files, options.search, options.kernel, options.precision, options.scale)
     return record_of(job.image, settings)
 
 
 def _is_complete(job: Job, record: Record, compare: bool) -> bool:
-    """Whether the result that is there is the one wanted, with its picture; one without a record is taken for it.
+    """Whether the existing result is the wanted one and complete; one without a record is assumed to be.
 
     Raises:
-        UserError: it is another image's, or was made with something else.
+        UserError: it was made from another image or with other settings.
     """
     found = read_record(job.out)
     if found is None:
@@ -234,13 +234,13 @@ def _is_complete(job: Job, record: Record, compare: bool) -> bool:
 
 
 def _say(problem: object) -> int:
-    """One line on stderr; returns 1, for counting."""
+    """Print one line on stderr; return 1, for counting."""
     print(f"extracter: {shown(str(problem))}", file=sys.stderr)
     return 1
 
 
 def _summarise(planned: Plan, out: Path, failed: int, there: int, searches: Counter[str]) -> None:
-    """The last line: what was made and how, was there, failed, and was left out."""
+    """Print the last line: how many results were made and how, existed, failed, and what was skipped."""
     jobs = planned.jobs
     made = searches.total()
     if len(jobs) == 1 and made == 1 and not planned.left_out:

@@ -1,4 +1,4 @@
-"""The picture of `extracter upscale --compare`: inputs and result side by side, and where textures came from."""
+"""`extracter upscale --compare`: a figure of inputs and result, and of where textures come from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +19,14 @@ _SHOWN = 3  # references that are drawn
 def draw(result: Result, out: Path) -> None:
     """Draw one result.
 
-    Above: LR with the detail's frame, the result, the references tinted by place, and the map in which each part of the
-    result has the colour of the place that its texture came from (see `extracter.reporting.origins`). Below: the detail
-    in which the result differs most from bicubic, in LR, bicubic, result, and the reference it came from.
+    The upper row shows LR with a detail framed, the result, the references tinted by position, and a map in which each
+    part of the result has the tint of the position that its texture comes from (see `extracter.reporting.origins`). The
+    lower row shows the detail in which the result differs most from bicubic, in LR, bicubic, result, and the reference
+    that it comes from.
 
     Args:
-        result: of `Upscaler.run`.
-        out: PNG.
+        result: from `Upscaler.run`.
+        out: PNG file to write.
 
     Raises:
         UserError: the disk is full or not writable.
@@ -41,10 +42,10 @@ def draw(result: Result, out: Path) -> None:
     )
     show_image(axes[0, 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
     keys = [tinted(ref, number, len(refs)) for number, ref in enumerate(refs[:_SHOWN])]
-    show_image(axes[0, 2], _row(keys), f"{len(refs)} reference{'s'[: len(refs) > 1]}, tinted by place")
+    show_image(axes[0, 2], _row(keys), f"{len(refs)} reference{'s'[: len(refs) > 1]}, tinted by position")
     height, width = lr.shape[:2]
     origins = origin_map(result.matches, (height, width), _sizes(refs), result.search)
-    show_image(axes[0, 3], spread(origins, height, width, result.search.stride), "where textures came from")
+    show_image(axes[0, 3], spread(origins, height, width, result.search.stride), "where textures come from")
     detail = np.s_[top : top + side, left : left + side]
     show_image(axes[1, 0], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
     show_image(axes[1, 1], bicubic[detail], "bicubic")
@@ -55,7 +56,7 @@ def draw(result: Result, out: Path) -> None:
 
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:
-    """uint8 of any kind of pixels, in strips, for what is between takes several times as much."""
+    """Convert pixels of any type to uint8, in strips, since the intermediate arrays are several times as large."""
     if pixels.dtype == np.uint8:
         return pixels
     result = np.empty(pixels.shape, np.uint8)
@@ -70,7 +71,7 @@ def _sizes(images: Sequence[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _row(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures beside one another, white below the lower ones."""
+    """Place pictures side by side, with white below the shorter ones."""
     height = max(picture.shape[0] for picture in pictures)
     padded = [np.pad(p, ((0, height - len(p)), (0, 8), (0, 0)), constant_values=255) for p in pictures]
     return np.concatenate(padded, 1)[:, :-8]

@@ -1,4 +1,4 @@
-"""`extracter info`: what a checkpoint is, and what running it takes."""
+"""`extracter info`: describe a checkpoint and what running it costs."""
 
 import json
 import sys
@@ -24,9 +24,9 @@ from extracter.progress import track
 from extracter.search.choose import choose_search
 from extracter.search.search import search
 
-# Sides of the result, pixels; the reference is as large.
+# Sides of the result in pixels; the reference has the same size.
 SIZES = (512, 1024, 2048, 4096)
-_MEASURED = 256  # side of the result that is timed
+_MEASURED = 256  # side of the result that is timed, in pixels
 _GRID = 64  # side of the grids of queries and keys whose search is timed
 _PARTS = {
     "dfe": "DFE, deep features",
@@ -39,14 +39,14 @@ _PARTS = {
 
 
 def info(name: str | Path | None, *, measure: bool) -> None:
-    """Print on stdout.
+    """Print a description on stdout.
 
     Args:
-        name: as for `model_folder`.
-        measure: run the network to tell seconds.
+        name: see `model_folder`.
+        measure: run the network to estimate times.
 
     Raises:
-        UserError: no such model, or a damaged one.
+        UserError: there is no such model, or it is damaged.
     """
     folder = model_folder(name)
     model = load_model(folder)
@@ -66,7 +66,7 @@ def info(name: str | Path | None, *, measure: bool) -> None:
 
 
 def _provenance(folder: Path) -> list[tuple[str, Any]]:
-    """What training.json says beyond the configuration, which stands above."""
+    """The content of training.json without the configuration, which is printed separately."""
     training = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
     rows = [(key, value) for key, value in training.items() if key not in ("model", "search")]
     return rows or [("", "unknown: there is no training.json")]
@@ -81,7 +81,7 @@ def _table(title: str, rows) -> Table:
 
 
 class _Rates(NamedTuple):
-    """Seconds for a pixel of the result, for a product of two blocks' numbers, and for a query of the fast search."""
+    """Seconds per pixel of the result, per multiplication of the exact search, and per query of the fast search."""
 
     pixel: float
     product: float
@@ -89,11 +89,11 @@ class _Rates(NamedTuple):
 
 
 def _rates(model: Network) -> _Rates:
-    """Time the network on a small image, and both searches on noise."""
+    """Time the network on a small image and both searches on random features."""
     rng = np.random.default_rng(0)
     upscaler = Upscaler(model, device="cpu", memory=4 * GIB)
     side = _GRID * model.search.stride
-    # Channels-last, as the network is evaluated.
+    # Channels-last, as in inference.
     width = 4 * model.dfe.width
     features = torch.rand(2, 1, width, side, side, generator=torch.Generator().manual_seed(0))
     query, key = (x.contiguous(memory_format=torch.channels_last) for x in features)
@@ -105,7 +105,7 @@ def _rates(model: Network) -> _Rates:
         search(query, [key], model.stm.u, replace(model.search, method=method))
 
     works = (lambda: network(_MEASURED), lambda: match("blocks"), lambda: match("approximate"))
-    network(32)  # which also compiles the loops of exact search
+    network(32)  # also compiles the loops of the exact search
     match("approximate")
     seconds = []
     for work in track(works, "timing", len(works)):

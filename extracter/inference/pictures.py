@@ -1,4 +1,4 @@
-"""What Python programs hold images in, as photographs and back: files, Pillow images, arrays, tensors."""
+"""Convert between photographs and what Python programs hold images in: files, Pillow images, arrays, tensors."""
 
 import warnings
 from collections.abc import Callable
@@ -18,11 +18,11 @@ Restore = Callable[[Photo], Image.Image | np.ndarray | Tensor]
 
 
 def to_photo(image: Picture) -> tuple[Photo, Restore]:
-    """An image as a photograph, and the function that brings a result back to the image's kind.
+    """Convert an image to a photograph; also return the function that converts a result to the type of the image.
 
     Raises:
-        UserError: a file that cannot be read.
-        ValueError: an array or tensor of a kind that is no image.
+        UserError: the file cannot be read.
+        ValueError: the array or tensor is not an image.
     """
     if isinstance(image, (str, Path)):
         photo = read_photo(Path(image))
@@ -37,9 +37,9 @@ def to_photo(image: Picture) -> tuple[Photo, Restore]:
 
 
 def to_pillow(photo: Photo) -> Image.Image:
-    """The Pillow image: L, LA, RGB or RGBA; I;16 for deep grey, the upper 8 bits of other deep images.
+    """Convert to a Pillow image: L, LA, RGB or RGBA; I;16 for 16-bit grey. Other 16-bit images are rounded to 8 bits.
 
-    Its `info` holds what `save` takes: `icc_profile`, `exif`, `xmp`, `dpi`.
+    Its `info` holds `icc_profile`, `exif`, `xmp` and `dpi` for `save`.
     """
     samples = samples_of(photo)
     if photo.deep and samples.shape[2] > 1:
@@ -56,10 +56,10 @@ def to_pillow(photo: Photo) -> Image.Image:
 
 
 def of_array(array: np.ndarray) -> Photo:
-    """An array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, or floating-point in [0, 1].
+    """Convert an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, or floating-point in [0, 1].
 
     Raises:
-        ValueError: another array.
+        ValueError: the array has another shape, type or range.
     """
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError("an image is a file, a Pillow image, a tensor, or an array (H, W) or (H, W, channels)")
@@ -78,7 +78,7 @@ def of_array(array: np.ndarray) -> Photo:
 
 
 def to_array(photo: Photo, like: np.ndarray) -> np.ndarray:
-    """A result as an array of the shape and type of `like`."""
+    """Convert a result to an array with the channels and type of `like`."""
     samples: np.ndarray = photo.rgb.astype(np.float32)
     if photo.grey:
         samples = (samples @ LUMA)[..., None]
@@ -89,10 +89,10 @@ def to_array(photo: Photo, like: np.ndarray) -> np.ndarray:
 
 
 def of_tensor(tensor: Tensor) -> Photo:
-    """A tensor C, H, W with 1 or 3 channels, floating-point in [0, 1].
+    """Convert a tensor (C, H, W) with 1 or 3 channels, floating-point in [0, 1].
 
     Raises:
-        ValueError: another tensor.
+        ValueError: the tensor has another shape, type or range.
     """
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or not tensor.is_floating_point():
         raise ValueError(f"a tensor {tuple(tensor.shape)} of {tensor.dtype}; C, H, W or N, C, H, W in [0, 1] is wanted")
@@ -100,6 +100,6 @@ def of_tensor(tensor: Tensor) -> Photo:
 
 
 def to_tensor(photo: Photo, like: Tensor) -> Tensor:
-    """A result as a tensor of the channels, type and device of `like`."""
+    """Convert a result to a tensor with the channels, type and device of `like`."""
     shape = np.empty((1, 1, like.shape[0]), np.float32)
     return torch.from_numpy(to_array(photo, shape).transpose(2, 0, 1).copy()).to(like)

@@ -1,4 +1,4 @@
-"""Which images `extracter upscale` enlarges, where results go, and what cannot be done: all before any computing."""
+"""Plan `extracter upscale`: which images, where the results go, and what is impossible, before computing anything."""
 
 import os
 import shutil
@@ -16,8 +16,8 @@ from extracter.photos.read import REMEDY, size_of
 from extracter.photos.write import LIMITS, why_not
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes
-_PROBE = 2**16  # bytes written to find a folder that cannot be written to, or a full disk
-# What a compressed result takes of its raw pixels, at least.
+_PROBE = 2**16  # bytes written to detect a read-only folder or a full disk
+# Size of a compressed result, at least, as a share of its raw pixels.
 _LEAST_SHARE = {".png": 0.2, ".tif": 0.2, ".tiff": 0.2}
 _LEAST_LOSSY = 0.02
 
@@ -29,7 +29,7 @@ class Job:
     Attributes:
         image: the file.
         out: the result.
-        below: folder of the image relative to the folder that the user named.
+        below: folder of the image, relative to the folder given by the user.
     """
 
     image: Path
@@ -38,13 +38,13 @@ class Job:
 
     @property
     def comparison(self) -> Path:
-        """The picture of `--compare`."""
+        """The file that `--compare` writes."""
         return self.out.with_name(f"{self.out.stem}.compare.png")
 
 
 @dataclass
 class Plan:
-    """Jobs, files that are no images, files that are results of an earlier run, and sentences about what failed."""
+    """Jobs, files that are not images, files that are results of an earlier run, and messages about failures."""
 
     jobs: list[Job] = field(default_factory=list)
     left_out: list[Path] = field(default_factory=list)
@@ -53,21 +53,21 @@ class Plan:
 
 
 def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: str | None = None) -> Plan:
-    """What to make.
+    """Plan which results to make.
 
-    The result of NAME.jpg is OUT/NAME.png, or OUT/NAME.jpg.png where several images of a folder share NAME; of
-    FOLDER/SUB/NAME.jpg, FOLDER being what the user named, OUT/SUB/NAME.png. Where results come into a folder that holds
-    images their names end in `_x4`, and images that are such results are not enlarged again.
+    The result of NAME.jpg is OUT/NAME.png, or OUT/NAME.jpg.png if several images of a folder share NAME; that of
+    FOLDER/SUB/NAME.jpg, where the user gave FOLDER, is OUT/SUB/NAME.png. In a folder that holds images, the names of
+    results end in `_x4`, and images that are such results are not enlarged again.
 
     Args:
-        images: files, and folders, whose images are taken with those of their subfolders.
-        out: folder; or, for one file, the file to write.
-        kind: suffix of results in a folder, without the dot.
+        images: files, and folders, which are searched recursively.
+        out: a folder, or the file to write if there is one image.
+        kind: suffix of the results in a folder, without the dot.
         scale: 1 to 4.
-        suffix: what the names of results end in; None for nothing, or `_x4` beside images.
+        suffix: appended to the names of results; None for nothing, or `_x4` beside the images.
 
     Raises:
-        UserError: there is no image, a folder cannot be read, or `out` cannot be what it is named as.
+        UserError: there is no image, a folder cannot be read, or `out` is not possible.
     """
     if suffix is not None and (os.sep in suffix or "\0" in suffix):
         raise UserError(f"--suffix {suffix}: is a part of a file's name; leave out {os.sep!r}")
@@ -102,7 +102,7 @@ def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: s
 
 
 def why_impossible(job: Job, scale: int, compare: bool) -> str | None:
-    """Why a result cannot be written, however it will look; None if nothing is known against it."""
+    """Why the result of a job cannot be written; None if no reason is known."""
     image = shown(job.image)
     for path in (job.out, *([job.comparison] if compare else [])):
         length = len(os.fsencode(path.name))
@@ -119,10 +119,10 @@ def why_impossible(job: Job, scale: int, compare: bool) -> str | None:
 
 
 def check_writable(folder: Path) -> None:
-    """Try to write a file where results will go.
+    """Check that the folder of the results can be written to.
 
     Raises:
-        UserError: it cannot be written there, or the disk is full.
+        UserError: the folder cannot be written to, or the disk is full.
     """
     place = folder.absolute()
     while not place.exists():
@@ -140,15 +140,15 @@ def check_writable(folder: Path) -> None:
 
 
 def check_space(job: Job, width: int, height: int, sample: int) -> None:
-    """Compare the disk's free space with the least that a result can take.
+    """Check that the disk has room for the smallest possible result.
 
     Args:
         job: the image.
         width, height: of the result.
-        sample: bytes of a pixel.
+        sample: bytes per pixel.
 
     Raises:
-        UserError: the result cannot fit.
+        UserError: the result does not fit.
     """
     place = job.out.absolute().parent
     while not place.exists():
@@ -163,7 +163,7 @@ def check_space(job: Job, width: int, height: int, sample: int) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder of this name; a name that the file system refuses has none."""
+    """Whether the path is a folder; False for names that the file system rejects."""
     try:
         return path.is_dir()
     except OSError:
@@ -171,7 +171,7 @@ def is_folder(path: Path) -> bool:
 
 
 def _collect(images: Sequence[Path], out: Path, found: Plan) -> list[tuple[Path, Path]]:
-    """Files to enlarge, each with its folder relative to the one that was named; each file once."""
+    """Files to enlarge, each once, with their folders relative to the one given by the user."""
     files: dict[Path, Path] = {}
     for path in images:
         if is_folder(path):
@@ -183,7 +183,7 @@ def _collect(images: Sequence[Path], out: Path, found: Plan) -> list[tuple[Path,
 
 
 def _walk(root: Path, out: Path, found: Plan) -> list[tuple[Path, Path]]:
-    """Images below a folder, subfolders after files; linked folders are followed, hidden ones and `out` left out."""
+    """Images below a folder, files before subfolders; follows links, skips hidden folders and `out`."""
     files: list[tuple[Path, Path]] = []
     seen: set[tuple[int, int]] = set()
 
@@ -215,7 +215,7 @@ def _walk(root: Path, out: Path, found: Plan) -> list[tuple[Path, Path]]:
                 continue
             inside = enter(entry)
             if not inside and is_photo(entry):
-                files.append((entry, folder.relative_to(root)))  # it fails with a line, as a file that is no image
+                files.append((entry, folder.relative_to(root)))  # it fails later, like a file that is not an image
             count += inside
         return count
 
@@ -224,7 +224,7 @@ def _walk(root: Path, out: Path, found: Plan) -> list[tuple[Path, Path]]:
 
 
 def _results_among(targets: Sequence[tuple[Path, Path, Path]], beside: set[Path], suffix: str | None) -> set[Path]:
-    """Images whose names are those that results of other images have in their folder, at any scale and format."""
+    """Images whose names are those of results of other images in their folder, at any scale and in any format."""
     endings = [f"_x{scale}" for scale in range(1, 5)] + ([suffix] if suffix else [])
     names = {
         (_resolved(target), f"{name}{ending}{more}")
@@ -238,10 +238,10 @@ def _results_among(targets: Sequence[tuple[Path, Path, Path]], beside: set[Path]
 
 
 def _is_file_name(out: Path) -> bool:
-    """Whether `--out` names a file.
+    """Whether `--out` is a file, not a folder.
 
     Raises:
-        UserError: it names a file of a format that is not written.
+        UserError: it is a file of a format that cannot be written.
     """
     suffix = out.suffix.lower()
     if is_folder(out) or not suffix:
@@ -261,7 +261,7 @@ def _resolved(folder: Path) -> str:
 
 
 def named(left_out: Sequence[Path]) -> str:
-    """The files that were left out, counted and the first few by name."""
+    """The number of files that were skipped, and the names of the first five."""
     if not left_out:
         return ""
     names = ", ".join(shown(path.name) for path in left_out[:5])

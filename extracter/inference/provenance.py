@@ -1,4 +1,4 @@
-"""What a result was made from, kept in its XMP packet, so that a result that is there can be told from another's."""
+"""Record in the XMP packet of a result what it was made from, so that other results are not mistaken for it."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from extracter.files import open_regular, sha256
 from extracter.photos.photo import Photo
 
 _NAMESPACE = "https://arxiv.org/abs/2310.01379"
-_ENDS = 2**18  # bytes at a file's beginning and end in which its XMP packet lies
+_ENDS = 2**18  # the XMP packet lies within this many bytes of the beginning or end of a file
 _RECORD = re.compile(
     rb'<rdf:Description rdf:about="" xmlns:extracter="[^"]*" extracter:source="([^"]*)" '
     rb'extracter:image="([0-9a-f]*)" extracter:settings="([0-9a-f]*)"/>'
@@ -26,7 +26,7 @@ _EMPTY = (
 
 
 class Record(NamedTuple):
-    """File name of the image, and digests of the image and of everything else that a result depends on."""
+    """File name and digest of the image, and a digest of everything else that the result depends on."""
 
     source: str
     image: str
@@ -34,29 +34,29 @@ class Record(NamedTuple):
 
 
 def record_of(image: Path, settings: str) -> Record:
-    """The record of an image's result."""
+    """The record for the result of an image."""
     return Record(image.name, fingerprint(image), settings)
 
 
 def settings_digest(model: str, references: Sequence[Path], *options: object) -> str:
-    """One digest of the model, the references and the options of a result.
+    """A digest of the model, the references and the options of a result.
 
     Args:
-        model: of `model_digest`.
+        model: from `model_digest`.
         references: their files.
-        options: numbers and words.
+        options: numbers and strings.
     """
     parts = [model, *map(fingerprint, references), *options]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def model_digest(folder: Path) -> str:
-    """One digest of a checkpoint folder's weights and configuration."""
+    """A digest of the weights and configuration of a checkpoint."""
     return sha256(folder / "model.safetensors") + sha256(folder / "config.json")
 
 
 def fingerprint(path: Path) -> str:
-    """A digest of a file's size, beginning and end; empty if it cannot be read."""
+    """A digest of the size, beginning and end of a file; empty if it cannot be read."""
     try:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
@@ -66,7 +66,7 @@ def fingerprint(path: Path) -> str:
 
 
 def with_record(photo: Photo, record: Record) -> Photo:
-    """The photograph with a record in its XMP packet, whose other content stays; unchanged if it is no such packet."""
+    """Add a record to the XMP packet of a photograph, which is left unchanged if the packet is malformed."""
     source, image, settings = record
     text = (
         f'<rdf:Description rdf:about="" xmlns:extracter="{_NAMESPACE}" extracter:source="{escape(_printable(source))}" '
@@ -80,7 +80,7 @@ def with_record(photo: Photo, record: Record) -> Photo:
 
 
 def read_record(path: Path) -> Record | None:
-    """The record in a result; None if it has none."""
+    """Read the record in a result; None if there is none."""
     try:
         with open_regular(path) as file:
             found = _RECORD.search(_ends(file, file.seek(0, os.SEEK_END)))
@@ -93,7 +93,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def _printable(name: str) -> str:
-    """A file name that XML can hold."""
+    """A file name without the characters that XML cannot hold."""
     return "".join(c if c.isprintable() and not 0xD800 <= ord(c) < 0xE000 else "?" for c in name)
 
 

@@ -1,4 +1,4 @@
-"""The picture of `extracter figure-reference`: what a reference of the same scene adds to a result."""
+"""`extracter figure-reference`: a figure that shows what a reference of the same scene adds to a result."""
 
 from pathlib import Path
 
@@ -24,16 +24,16 @@ STEREO = (_DATA / "motorcycle_left.png", _DATA / "motorcycle_right.png")
 
 
 def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | Path | None, device: str) -> None:
-    """Reduce photographs by four, enlarge them again without and with a reference, and draw the results.
+    """Reduce photographs by a factor of four, enlarge them without and with a reference, and draw the results.
 
-    Each pair is a row: the original with the frame of a detail; then the detail in LR, in the bicubic enlargement, in
-    the results without and with the reference, in the reference, and in the original. The detail is the square in which
-    the bicubic enlargement is furthest from the original. In the reference it is the square that resembles it most.
+    Each pair is a row: the original with a detail framed; then the detail in LR, in the bicubic enlargement, in the
+    results without and with the reference, in the reference, and in the original. The detail is the square in which the
+    bicubic enlargement differs most from the original. In the reference, the most similar square is shown.
 
     Args:
-        pairs: files of an original and of a reference of the same scene.
+        pairs: files of an original and a reference of the same scene.
         out: PNG to write.
-        model: as for `model_folder`.
+        model: see `model_folder`.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Super-resolution of photographs from Python, and what `extracter upscale` runs for each of its files."""
+"""Super-resolution of photographs: the Python API, which `extracter upscale` calls for each file."""
 
 import copy
 import re
@@ -38,12 +38,12 @@ from extracter.search.choose import SearchName, choose_search
 from extracter.search.search import Matches, SearchConfig
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-# Choice of precision by the device. With bf16 the released network's results differ from those of 32 by 0.03 grey
-# levels on the mean and by 2 at most (3 samples in a million by more than 1).
+# The precision depends on the device. With bf16, results of the released network differ from those in float32 by 0.03
+# grey levels on average and by 2 at most (3 samples in a million by more than 1).
 _AUTO = "auto"
 SCALES = (1, 2, 3, 4)
-# What PyTorch's libraries and Numba take when they first compute: buffers of threads, compiled kernels, and the
-# compiler itself where it has not run on this machine before.
+# Memory that PyTorch's libraries and Numba allocate on first use: buffers of threads, compiled kernels, and the
+# compiler itself if its results are not cached yet.
 _RUNTIME = 172 * MIB
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
@@ -64,32 +64,32 @@ def upscale(
     """Enlarge an image.
 
     Args:
-        image: what to enlarge, of any size: a file, a Pillow image of any mode, an array, or a tensor. An array is
+        image: the image, of any size: a file, a Pillow image of any mode, an array, or a tensor. An array is
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, or floating-point in [0, 1]; a tensor is
             C, H, W or N, C, H, W with 1 or 3 channels, floating-point in [0, 1].
-        references: images of the same or a similar scene in higher resolution, of any size, as `image`; all are
-            searched together. Without any, the image's own bicubic enlargement serves.
-        model: a network, which stays as it is; or where it lies: a folder, a file in it, or an id on the Hugging Face
+        references: images of the same or a similar scene in higher resolution, of any size and of the same types as
+            `image`; all are searched together. Without any, the image's own bicubic enlargement is the reference.
+        model: a network, which is not modified; or its location: a folder, a file in it, or an id on the Hugging Face
             hub; None for the released one.
-        scale: 4; 3 and 2, which are the x4 result reduced with antialiasing; or 1, for which the image is first
-            reduced to a quarter, so that detail which the references show is restored at the same size.
+        scale: 4; 3 or 2 for the x4 result, reduced with antialiasing; or 1, for which the image is first reduced to a
+            quarter, so that detail from the references is restored at the same size.
         search: exact compares all pairs of patches; fast finds nearly the same matches at a cost that grows with the
-            pixels and not with their square; auto is exact as long as that takes a second or two.
-        kernel: side of a search patch, 3, 6, 12 or another multiple of 3; larger is coarser and, in an exact search,
-            faster. None takes the model's own.
-        memory: bytes, or text such as "4GiB", that the computation may take beyond the interpreter's; on a GPU, of its
-            memory. None takes half of what is free, three quarters on a GPU.
+            number of pixels, not with its square; auto is exact as long as that takes a second or two.
+        kernel: side of a search patch, 3, 6, 12 or another multiple of 3; larger ones are coarser and, in an exact
+            search, faster. None for that of the model.
+        memory: limit in bytes, or text such as "4GiB", for the memory of the computation beyond the interpreter; on a
+            GPU, for GPU memory. None for half of the free memory, three quarters on a GPU.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: 32, bf16 or 16, of the network behind the search; auto takes bf16 where the processor has it, which
-            takes two thirds of the time and changes results by 0.03 grey levels on the mean. On a GPU it takes 32.
-        threads: CPU cores to use, for the whole process; None takes PyTorch's number.
+        precision: 32, bf16 or 16, for the network behind the search; auto is bf16 on processors that support it, which
+            takes two thirds of the time and changes results by 0.03 grey levels on average, and 32 on a GPU.
+        threads: number of CPU cores, for the whole process; None for PyTorch's default.
 
     Returns:
-        What `image` is: a Pillow image (for a file too), an array, or a tensor, `scale` times as wide and high.
+        An image of the same type as `image` (a Pillow image for a file), `scale` times as wide and high.
 
     Raises:
-        UserError: a file or model that cannot be read, or too little memory.
-        ValueError: an array or tensor of another kind than those above.
+        UserError: a file or the model cannot be read, or the memory is too small.
+        ValueError: an array or tensor is not of the kinds above.
 
     Example:
         >>> from extracter import upscale
@@ -116,14 +116,14 @@ def upscale(
 
 @dataclass(frozen=True)
 class Result:
-    """What `Upscaler.run` gives.
+    """The result of `Upscaler.run`.
 
     Attributes:
-        photo: the result; of a floating-point image float32 in [-1, 1].
-        sr: what the network gave, four times the size of `inputs.lr`.
-        inputs: the images that the network saw.
-        matches: where textures came from; queries and keys are blocks of `search.stride` cells of 4 x 4 pixels.
-        search: the search that was made.
+        photo: the result; float32 in [-1, 1] for a floating-point image.
+        sr: the output of the network, four times the size of `inputs.lr`.
+        inputs: the input images of the network.
+        matches: where textures come from; queries and keys are blocks of `search.stride` cells of 4 x 4 pixels.
+        search: the configuration of the search that ran.
     """
 
     photo: Photo
@@ -134,12 +134,12 @@ class Result:
 
 
 class Upscaler:
-    """A model with everything that stays the same from one image to the next; arguments as of `upscale`.
+    """A model with the settings that apply to all images; for the arguments see `upscale`.
 
-    With `reuse` the network takes a third less time on the CPU, by a setting of the C library that holds for the whole
-    process while it runs (see `super_resolve`).
+    `reuse` saves a third of the network's time on the CPU, by a setting of the C library that applies to the whole
+    process while the network runs (see `super_resolve`).
 
-    Several of them, and several threads with one, do not disturb each other.
+    It is safe to use several of them, or one from several threads, at the same time.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Upscaler:
         self.precision = _choose_precision(self.device) if precision == _AUTO else PRECISIONS[precision]
         network = model if isinstance(model, RefSR) else open_model(model)
         self.config = search_of(network, search, kernel)
-        # Channels-last: oneDNN and cuDNN then convolve without laying maps out again, a third of the time on a CPU.
+        # Channels-last saves oneDNN and cuDNN the conversion of feature maps, a third of the time on a CPU.
         self.model = _own_copy(network, self.device).eval()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.search, self.reuse = search, reuse
@@ -180,9 +180,9 @@ class Upscaler:
         """Super-resolve one photograph.
 
         Args:
-            photo: LR; 8 and 16 bits, or floating-point in [-1, 1].
-            references: searched together; none means the photograph's own bicubic enlargement. Colours are brought
-                into the photograph's colour space first.
+            photo: LR image of 8 or 16 bits, or floating-point in [-1, 1].
+            references: searched together, after conversion to the colour space of the photograph; without any, its own
+                bicubic enlargement is the reference.
             report: called with (phase, done, total).
 
         Raises:
@@ -226,21 +226,21 @@ class Upscaler:
             )  # fmt: skip
         except InsufficientMemoryError as error:
             raise UserError(
-                f"--memory: {self.memory / MIB:,.0f} MiB are too little for this image and its references; the "
-                f"least is {(held + error.needed) / MIB + 1:,.0f} MiB"
+                f"--memory: {self.memory / MIB:,.0f} MiB is too little for this image and its references; the "
+                f"minimum is {(held + error.needed) / MIB + 1:,.0f} MiB"
             ) from None
 
 
 def _choose_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 on a CPU that multiplies it, else float32."""
+    """bfloat16 on a CPU with instructions for it, else float32."""
     on_cpu = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if on_cpu else torch.float32
 
 
 def _own_copy(network: RefSR, device: torch.device) -> RefSR:
-    """A network on a device with the same weights, which are not copied where they lie there already.
+    """A copy of a network on a device; weights that are already there are shared, not copied.
 
-    What is done to the copy (its mode, its search, its device) leaves the caller's network as it is.
+    Changes to the copy (its mode, search, device) do not affect the caller's network.
     """
     tensors = [*network.parameters(), *network.buffers()]
     shared = {
@@ -251,7 +251,7 @@ def _own_copy(network: RefSR, device: torch.device) -> RefSR:
 
 
 def _with_search(network: Network, config: SearchConfig) -> Network:
-    """The same network with another search, beside which others may run."""
+    """A copy of the network with another search, which shares its weights; the original may run meanwhile."""
     shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
     other = copy.deepcopy(network, shared)
     other.search = config
@@ -259,21 +259,21 @@ def _with_search(network: Network, config: SearchConfig) -> Network:
 
 
 def _visible(photo: Photo) -> np.ndarray:
-    """Colours without those that alpha hides."""
+    """The colours of a photograph, with those of fully transparent pixels replaced."""
     return photo.rgb if photo.alpha is None else bleed(photo.rgb, photo.alpha)
 
 
 def _held(model: RefSR, lr_up: float, refs: Sequence[float]) -> float:
-    """Bytes on the CPU beside the computation: images and their copies, weights twice while they load, libraries."""
+    """Bytes on the CPU besides the computation: images and their copies, weights (twice while loading), libraries."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME
 
 
 def memory_needed(model: Network, side: int) -> tuple[float, float]:
-    """Bytes on the CPU for an 8-bit result of `side` x `side` pixels with a reference as large.
+    """Bytes on the CPU for an 8-bit result of `side` x `side` pixels with a reference of the same size.
 
     Returns:
-        The least with which it works, and what it takes with one tile and all features of the reference kept.
+        The minimum, and the memory for a single tile with all features of the reference kept.
     """
     cells = model.search.padded(-(-side // SCALE))
     whole = Window(0, cells, 0, cells)
@@ -286,10 +286,10 @@ def memory_needed(model: Network, side: int) -> tuple[float, float]:
 
 
 def parse_memory(text: str | float) -> float:
-    """Bytes of a size such as 4GiB, 512M or 2.5e9; a unit's `i` and `B` may be left out.
+    """Convert a size such as 4GiB, 512M or 2.5e9 to bytes; `i` and `B` in units are optional.
 
     Raises:
-        UserError: the text is no size.
+        UserError: the text is not a size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", str(text).lower())
     if not found or not float(found[1]):

@@ -1,1 +1,1 @@
-"""Photographs as files: reading any common kind, colour, alpha, metadata, and writing results whole or not at all."""
+"""Read photographs of any common format with their colour, alpha and metadata, and write results atomically."""

@@ -1,16 +1,19 @@
-"""Colours under transparency: made straight, and given to pixels that have none."""
+"""Colours under transparency: un-premultiply them, and fill in those of fully transparent pixels."""
 
 import numpy as np
 
-_ROWS = 256  # of a strip; even
+_ROWS = 256  # rows of a strip; even
 
 
 def unmultiplied(samples: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Straight colours of ones multiplied by alpha ("associated" in TIFF).
+    """Straight colours from premultiplied ones ("associated" alpha in TIFF).
 
     Args:
         samples: (H, W, C) uint8 or uint16.
-        alpha: (H, W) of the same type.
+        alpha: (H, W) of the same type as `samples`.
+
+    Returns:
+        (H, W, C) of the same type as `samples`.
     """
     largest = np.iinfo(samples.dtype).max
     result = np.empty_like(samples)
@@ -21,17 +24,17 @@ def unmultiplied(samples: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def bleed(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours of the visible pixels carried into the invisible ones, whose own colours nobody sees.
+    """Spread the colours of visible pixels into the fully transparent ones.
 
-    Convolutions mix neighbours, so that a colour hidden under alpha 0 would show as a rim around what is visible.
-    Pixels are averaged in twos down to one pixel, weighted by alpha, and the averages fill the holes on the way back.
+    Convolutions mix neighbours, so a colour hidden under alpha 0 would show as a fringe around what is visible. The
+    image is halved down to a single pixel, weighted by alpha, and the averages fill the holes on the way back up.
 
     Args:
         rgb: (H, W, 3).
-        alpha: (H, W); pixels of 0 (-1 where pixels are float32 in [-1, 1]) get new colours, the others keep theirs.
+        alpha: (H, W); pixels with alpha 0 (-1 for float32 in [-1, 1]) get new colours; the others keep theirs.
 
     Returns:
-        (H, W, 3) of the type of `rgb`; the same whatever the hidden colours were.
+        (H, W, 3) of the same type as `rgb`; it does not depend on the hidden colours.
     """
     floating = rgb.dtype.kind == "f"
     least = -1 if floating else 0
@@ -40,7 +43,7 @@ def bleed(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     height, width = alpha.shape
     half = ((height + 1) // 2, (width + 1) // 2)
     weighted, weight = np.empty((*half, 3), np.float32), np.empty((*half, 1), np.float32)
-    for top in range(0, height, _ROWS):  # in strips, for colours times weights are four times the image
+    for top in range(0, height, _ROWS):  # in strips: colours times weights take four times the memory of the image
         cover = alpha[top : top + _ROWS, :, None].astype(np.float32) - least
         rows = np.s_[top // 2 : (top + len(cover) + 1) // 2]
         weight[rows] = _halved(cover)
@@ -55,7 +58,7 @@ def bleed(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Colours everywhere, from colours times weights and the weights; black where nothing is visible at all."""
+    """Colours everywhere, from weighted colours and their weights; black if nothing is visible at all."""
     height, width = weight.shape[:2]
     known = weight > 0
     own = weighted / np.where(known, weight, 1)
@@ -66,7 +69,7 @@ def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _halved(values: np.ndarray) -> np.ndarray:
-    """Means of 2 x 2 pixels; zeros beyond the edges."""
+    """Means of 2 x 2 pixels, with zeros beyond the edges."""
     height, width = values.shape[:2]
     padded = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
     return (padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2]) / 4

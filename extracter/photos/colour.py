@@ -1,4 +1,4 @@
-"""Colour spaces: profiles that files carry or describe, and bringing one photograph into another's."""
+"""Colour spaces: the profiles that files embed or describe, and conversion from one into another."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from extracter.photos.photo import Photo, is_neutral
 
-# Chromaticities of red, green, blue and white by the numbers of cICP (ITU-T H.273).
+# Chromaticities of white, and of red, green and blue by the code points of cICP (ITU-T H.273).
 _WHITE = (0.3127, 0.3290)
 _PRIMARIES = {
     1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
@@ -24,23 +24,23 @@ _PRIMARIES = {
 _TRANSFERS: dict[int, float | str] = {
     1: "bt709", 4: 2.2, 5: 2.8, 6: "bt709", 8: 1.0, 13: "srgb", 14: "bt709", 15: "bt709",
 }  # fmt: skip
-_SRGB_GAMMA = 45455  # of gAMA: what encoders write for sRGB
+_SRGB_GAMMA = 45455  # the gAMA value that encoders write for sRGB
 _SRGB_CHROMA = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 _STRIP = 2**22  # pixels converted at once
 
 
 @cache
 def srgb() -> bytes:
-    """The sRGB profile, the same bytes on each call and day: the header's date is left out."""
+    """The sRGB profile, always the same bytes: the date in its header is zeroed."""
     made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return made[:24] + bytes(12) + made[36:]
 
 
 def described_profile(photo: Photo) -> bytes | None:
-    """The profile that a photograph's colours follow: its own, or one made of what PNG's chunks say; None for sRGB.
+    """The colour profile of a photograph: its own, or one built from PNG's colour chunks; None for sRGB.
 
-    Of PNG's chunks cICP counts before iCCP, iCCP before sRGB, and sRGB before gAMA and cHRM, as its standard has it.
-    PQ and HLG (HDR) have no profile of this kind and are taken as they are.
+    As in the PNG standard, cICP takes precedence over iCCP, iCCP over sRGB, and sRGB over gAMA and cHRM. PQ and HLG
+    (HDR) cannot be written as a profile of this kind; their pixels are used as they are.
     """
     chunks = dict(photo.chunks)
     if b"cICP" in chunks and (made := _of_code_points(chunks[b"cICP"])) is not None:
@@ -60,7 +60,7 @@ def described_profile(photo: Photo) -> bytes | None:
 
 
 def match(reference: Photo, photo: Photo) -> Photo:
-    """A reference with its colours in the colour space of the photograph that takes textures from it."""
+    """A reference converted to the colour space of the photograph that takes textures from it."""
     source, target = described_profile(reference), described_profile(photo)
     if source == target or reference.rgb.dtype.kind == "f":
         return reference
@@ -75,10 +75,19 @@ def match(reference: Photo, photo: Photo) -> Photo:
 
 
 def transformed(pixels: np.ndarray, source: bytes, target: bytes, channels: int) -> np.ndarray:
-    """Pixels (H, W, C) uint8 or uint16 from one profile's space to another's: (H, W, channels), of the same type.
+    """Convert pixels from the colour space of one profile to that of another.
+
+    Args:
+        pixels: (H, W, C) uint8 or uint16, C = 1, 3 or 4 (CMYK).
+        source: their profile.
+        target: the profile to convert to.
+        channels: of the result, 1 or 3.
+
+    Returns:
+        (H, W, channels) of the same type as `pixels`.
 
     Raises:
-        RuntimeError, ValueError: a profile is damaged or for another kind of pixels.
+        RuntimeError, ValueError: a profile is damaged or made for another number of channels.
     """
     spaces = {1: "gray", 3: "rgb", 4: "cmyk"}
     height, width = pixels.shape[:2]
@@ -99,19 +108,19 @@ def transformed(pixels: np.ndarray, source: bytes, target: bytes, channels: int)
 
 
 def cmyk_to_srgb(pixels: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
-    """Inks (H, W, 4) as RGB, and the profile of the result: by the image's profile, else by Pillow's formula."""
+    """CMYK (H, W, 4) as RGB with its profile: converted by the image's own profile, else by Pillow's formula."""
     if icc and icc[16:20] == b"CMYK":
         try:
             return transformed(pixels, icc, srgb(), 3), srgb()
         except (ValueError, RuntimeError):
-            pass  # a damaged profile says nothing about the colours
+            pass  # a damaged profile is of no use
     largest = np.iinfo(pixels.dtype).max
     light = largest - pixels.astype(np.float32)
     return np.rint(light[..., :3] * (light[..., 3:] / largest)).astype(pixels.dtype), None
 
 
 def pillow_to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
-    """A CMYK, Lab, YCbCr or HSV image of Pillow as RGB, and the profile of the result."""
+    """A Pillow image in CMYK, Lab, YCbCr or HSV as RGB, with the profile of the result."""
     if icc and image.mode in ("CMYK", "LAB"):
         try:
             target = ImageCms.createProfile("sRGB")
@@ -123,7 +132,7 @@ def pillow_to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, 
 
 
 def _of_code_points(content: bytes) -> bytes | None:
-    """The profile of a cICP chunk; empty for sRGB, None where it cannot be told."""
+    """The profile that a cICP chunk describes: empty for sRGB, None if there is none for its code points."""
     if len(content) != 4 or content[0] not in _PRIMARIES or content[1] not in _TRANSFERS or content[2] != 0:
         return None
     if content[:2] == b"\x01\x0d":
@@ -133,7 +142,7 @@ def _of_code_points(content: bytes) -> bytes | None:
 
 @cache
 def _made_profile(grey: bool, curve: float | str, chroma: tuple[float, ...]) -> bytes:
-    """A profile of a gamma or a named curve and chromaticities of white, red, green and blue."""
+    """Build a profile from a gamma or named curve and the chromaticities of white, red, green and blue."""
     tone: dict = {"gamma": curve}
     if isinstance(curve, str):
         value = np.linspace(0, 1, 1024)

@@ -1,7 +1,7 @@
-"""EXIF and XMP blocks, edited in place: whatever else they hold stays byte for byte.
+"""Edit EXIF and XMP blocks in place; everything else in them stays byte for byte the same.
 
-Cameras and programs write EXIF that strict parsers refuse. Reading a few entries needs no parser of everything, and
-changing them in place keeps maker notes, whose offsets a rewritten block would break.
+Cameras and programs write EXIF that strict parsers reject. The few entries needed here can be read without parsing the
+whole block, and editing them in place preserves maker notes, whose offsets would break if the block was rewritten.
 """
 
 import re
@@ -20,7 +20,7 @@ _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8](\
 
 
 class Entry(NamedTuple):
-    """One entry of a directory: where it stands, its type and count."""
+    """One entry of a directory: its offset, type and count."""
 
     place: int
     kind: int
@@ -28,12 +28,12 @@ class Entry(NamedTuple):
 
 
 def without_header(block: bytes | None) -> bytes | None:
-    """An EXIF block without the `Exif` that JPEG puts before it; None if there is nothing."""
+    """An EXIF block without the `Exif` header that JPEG puts before it; None if it is empty."""
     return (block[6:] if block.startswith(b"Exif\0\0") else block) if block else None
 
 
 def orientation(block: bytes) -> int:
-    """EXIF orientation, 1 to 8; 1 where the entry is missing, of another type, or out of range.
+    """EXIF orientation, 1 to 8; 1 if the entry is missing, unreadable or out of range.
 
     Raises:
         ValueError: the block has no readable directory.
@@ -45,7 +45,7 @@ def orientation(block: bytes) -> int:
 
 
 def resolution(block: bytes) -> tuple[float, float] | None:
-    """Pixels per inch across and down; None where the block does not say.
+    """Pixels per inch, horizontally and vertically; None if the block does not state them.
 
     Raises:
         ValueError: the block has no readable directory.
@@ -60,7 +60,7 @@ def resolution(block: bytes) -> tuple[float, float] | None:
 
 
 def of_resolution(dpi: tuple[float, float]) -> bytes:
-    """A block that says nothing but a resolution in pixels per inch."""
+    """A block that holds only a resolution in pixels per inch."""
     rows = struct.pack("<HHII", _ACROSS, 5, 1, 50) + struct.pack("<HHII", _DOWN, 5, 1, 58)
     rows += struct.pack("<HHIHH", _UNIT, _SHORT, 1, 2, 0)
     values = b"".join(struct.pack("<II", round(100 * value), 100) for value in dpi)
@@ -68,7 +68,7 @@ def of_resolution(dpi: tuple[float, float]) -> bytes:
 
 
 def upright(block: bytes) -> bytes:
-    """The block with orientation 1 and without its thumbnail, which would show the image as it lay.
+    """The block with orientation 1 and without its thumbnail, which would still be rotated.
 
     Raises:
         ValueError: the block has no readable directory.
@@ -83,7 +83,7 @@ def upright(block: bytes) -> bytes:
 
 
 def with_size(block: bytes, width: int, height: int) -> bytes:
-    """The block with the size of the result where it states the image's size."""
+    """The block with the size of the result wherever it states the size of the image."""
     order, entries, _ = directory(block)
     changed = bytearray(block)
     pairs = [(entries, WIDTH, width), (entries, HEIGHT, height)]
@@ -105,10 +105,14 @@ def upright_xmp(packet: bytes) -> bytes:
 
 
 def directory(block: bytes | bytearray, start: int | None = None) -> tuple[str, dict[int, Entry], int]:
-    """Byte order, entries by tag, and where the directory ends; the first directory for `start` None.
+    """Read a directory: its byte order, its entries by tag, and the offset of its end.
+
+    Args:
+        block: an EXIF block or a TIFF file.
+        start: offset of the directory; None for the first one.
 
     Raises:
-        ValueError: it does not lie inside the block.
+        ValueError: the directory does not lie inside the block.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
     if order is None or len(block) < 8:
@@ -120,7 +124,7 @@ def directory(block: bytes | bytearray, start: int | None = None) -> tuple[str, 
     (count,) = struct.unpack_from(f"{order}H", block, start)
     end = start + 2 + 12 * count
     if end > len(block):
-        raise ValueError("the EXIF directory is cut short")
+        raise ValueError("the EXIF directory is truncated")
     entries: dict[int, Entry] = {}
     for place in range(start + 2, end, 12):
         tag, kind, number = struct.unpack_from(f"{order}HHI", block, place)
@@ -129,7 +133,7 @@ def directory(block: bytes | bytearray, start: int | None = None) -> tuple[str, 
 
 
 def _number(block: bytes, order: str, entry: Entry) -> int | None:
-    """The first value of an entry as an integer, of whatever type it was written; None if it is none."""
+    """The first value of an entry as an integer, whatever its type; None if it is not a number."""
     place = entry.place + 8
     if _SIZES.get(entry.kind, 1) * max(entry.number, 1) > 4:
         (place,) = struct.unpack_from(f"{order}I", block, place)
@@ -147,7 +151,7 @@ def _number(block: bytes, order: str, entry: Entry) -> int | None:
 
 
 def _set(block: bytearray, order: str, entry: Entry, value: int, kind: int) -> None:
-    """Give an entry one integer value."""
+    """Set an entry to one integer value."""
     packed = struct.pack(f"{order}HHI", *struct.unpack_from(f"{order}H", block, entry.place), kind, 1)
     number = struct.pack(f"{order}HH", value, 0) if kind == _SHORT else struct.pack(f"{order}I", value)
     block[entry.place : entry.place + 12] = packed + number

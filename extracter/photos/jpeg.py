@@ -1,22 +1,22 @@
-"""JPEG files without their end: told from those that lack pixels, too."""
+"""JPEG files without an end marker, as opposed to those that lack pixels as well."""
 
 import io
 import struct
 
 from PIL import Image
 
-_END, _SCAN, _ALONE = 0xD9, 0xDA, (0x01, *range(0xD0, 0xD9))  # markers; the last have no content
-# Bits that no encoder writes behind a picture; see `without_end`.
+_END, _SCAN, _ALONE = 0xD9, 0xDA, (0x01, *range(0xD0, 0xD9))  # markers; the last ones have no content
+# Bits that no encoder writes after the image data; see `without_end`.
 _FILLER = b"\x55\xaa\x6d\xb6" * 64
 
 
 def lacks_end(data: bytes) -> bool:
-    """Whether no end marker follows the picture, as in a download that was interrupted and whose rest is zeros."""
+    """Whether the image data has no end marker, as in an interrupted download that was padded with zeros."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker == _SCAN:
-            # Within a picture 0xFF is always followed by 0 or by a marker.
+            # Within image data 0xFF is always followed by 0 or by a marker.
             return data.find(bytes((0xFF, _END)), place) < 0
         if marker == 0xFF:
             place += 1
@@ -28,13 +28,13 @@ def lacks_end(data: bytes) -> bool:
 
 
 def without_end(data: bytes) -> Image.Image:
-    """A JPEG file whose end marker is missing, if it has all its pixels.
+    """Decode a JPEG file whose end marker is missing, provided that it has all its pixels.
 
-    Decoders fill what is missing of a picture with grey and say nothing. So the file is read twice, with and without
-    bits behind its last ones: where the picture is whole, they change nothing.
+    Decoders silently fill missing pixels with grey. So the file is decoded twice, with and without extra bits after its
+    last ones: if the image is complete, they change nothing.
 
     Raises:
-        OSError: pixels are missing, too.
+        OSError: pixels are missing as well.
     """
     whole = data.rstrip(b"\0").rstrip(b"\xff")
     found = []

@@ -1,4 +1,4 @@
-"""JPEG 2000 of more than 8 bits, which Pillow cuts down to 8 with white made black."""
+"""JPEG 2000 with more than 8 bits per sample, which Pillow reduces to 8 and thereby turns white into black."""
 
 import imagecodecs
 import numpy as np
@@ -6,18 +6,18 @@ import numpy as np
 from extracter.errors import UserError
 from extracter.photos.photo import Photo
 
-_SIZE = b"\xff\x4f\xff\x51"  # a codestream's first two markers
-_PRECISION = 42  # bytes from there to the precision of the first component
+_SIZE = b"\xff\x4f\xff\x51"  # the first two markers of a codestream
+_PRECISION = 42  # offset of the precision of the first component from there
 
 
 def bits(data: bytes) -> int:
-    """Bits of a sample, by the codestream's header; 0 where it has none."""
+    """Bits per sample, by the header of the codestream; 0 without one."""
     place = data.find(_SIZE)
     return (data[place + _PRECISION] & 0x7F) + 1 if 0 <= place < len(data) - _PRECISION else 0
 
 
 def decode(data: bytes, icc: bytes | None) -> Photo:
-    """The photograph in a file of 9 to 16 bits, grey or RGB, with or without alpha: uint16 over its whole range.
+    """Decode a file of 9 to 16 bits per sample, grey or RGB, with or without alpha, to the full range of uint16.
 
     Raises:
         UserError: samples of another kind.

@@ -1,4 +1,4 @@
-"""What is known of one photograph, and which files hold photographs."""
+"""A photograph in memory, and which file names belong to photographs."""
 
 import logging
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# They log what they find odd in a file; Python would print that where nobody has set up logging.
+# These libraries log oddities of files; Python would print the messages where logging is not set up.
 for _library in ("tifffile", "imagecodecs", "PIL"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
-# Names of files that are read; the content decides, not the name.
+# Suffixes of the files that are read; how a file is decoded depends on its content alone.
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2",
     ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif",
@@ -23,12 +23,12 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says about a photograph beside its pixels.
+    """What a file holds of a photograph besides its pixels.
 
     Attributes:
-        exif: EXIF block, beginning with its byte order, with orientation 1; or None.
+        exif: EXIF block with orientation 1, from its byte order mark on, or None.
         xmp: XMP packet, or None.
-        dpi: pixels per inch across and down, or None.
+        dpi: pixels per inch, horizontally and vertically, or None.
     """
 
     exif: bytes | None = None
@@ -41,13 +41,13 @@ class Photo:
     """One photograph, upright.
 
     Attributes:
-        rgb: (H, W, 3) uint8 or uint16, or float32 in [-1, 1]; the channels of a grey one are equal.
-        grey: it has one channel and is written as one.
-        alpha: (H, W) of the same type, or None. Colours are straight, not multiplied by it.
-        icc: its colour profile, or None.
-        chunks: PNG's own description of the colours (gAMA, cHRM, sRGB, cICP), as names and contents.
+        rgb: (H, W, 3) uint8 or uint16, or float32 in [-1, 1]; in a grey photograph the channels are equal.
+        grey: whether it had one channel; it is then written with one.
+        alpha: (H, W) of the same type, or None. Colours are straight, not premultiplied.
+        icc: the embedded colour profile, or None.
+        chunks: names and contents of PNG's colour chunks (gAMA, cHRM, sRGB, cICP).
         metadata: EXIF, XMP and resolution.
-        notes: what was wrong with the file and did not matter, each a clause for a warning.
+        notes: harmless faults of the file, each a clause for a warning.
     """
 
     rgb: np.ndarray
@@ -60,12 +60,12 @@ class Photo:
 
     @property
     def deep(self) -> bool:
-        """16 bits a channel."""
+        """Whether it has 16 bits per channel."""
         return self.rgb.dtype == np.uint16
 
     @property
     def profile(self) -> bytes | None:
-        """The colour profile, if it is one for as many channels as the photograph has."""
+        """The embedded colour profile, if it is made for as many channels as the photograph has."""
         wanted = b"GRAY" if self.grey else b"RGB "
         return self.icc if self.icc and self.icc[16:20] == wanted else None
 
@@ -75,7 +75,7 @@ class TooManyPixelsError(Exception):
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse sizes that no photograph has: a file may declare any in a few bytes, so as to fill the memory.
+    """Refuse sizes that no photograph has: a few bytes can declare any size and so exhaust the memory.
 
     Raises:
         ValueError: there are no pixels.
@@ -88,28 +88,28 @@ def check_size(width: int, height: int) -> None:
 
 
 def most_pixels() -> int | None:
-    """Twice `Image.MAX_IMAGE_PIXELS`, from where Pillow, too, refuses an image; a program may set that, or None."""
+    """Twice `Image.MAX_IMAGE_PIXELS`, above which Pillow refuses an image, too; None if a program set that to None."""
     return Image.MAX_IMAGE_PIXELS and 2 * Image.MAX_IMAGE_PIXELS
 
 
 def plausible_dpi(across: float, down: float) -> tuple[float, float] | None:
-    """A resolution that a photograph can have, and that every format can write; None for another."""
+    """A resolution that is plausible and that every format can store, else None."""
     across, down = round(across, 2), round(down, 2)
     return (across, down) if 1 < across < 65_535 and 1 < down < 65_535 else None
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file's name is a photograph's; names of hidden files are not."""
+    """Whether a file has the suffix of a photograph and is not hidden."""
     return Path(path).suffix.lower() in SUFFIXES and not Path(path).name.startswith(".")
 
 
 def shown(path: Path | str) -> str:
-    """A path on one line, whatever its name holds."""
+    """A path on one line, with unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fsdecode(path))
 
 
 def same_name(name: str) -> str:
-    """What two file names have in common that differ only in case or in Unicode normalisation (NFC, NFD)."""
+    """A key that is equal for file names that differ only in case or in Unicode normalisation (NFC, NFD)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -121,12 +121,12 @@ def is_neutral(rgb: np.ndarray) -> bool:
 def luma(rgb: np.ndarray) -> np.ndarray:
     """The grey value of each pixel: (H, W, 3) to (H, W), of the same type; equal channels keep their value."""
     result = np.empty(rgb.shape[:2], rgb.dtype)
-    for top in range(0, len(rgb), 256):  # in strips, for products are of four bytes
+    for top in range(0, len(rgb), 256):  # in strips, since the products take four bytes each
         values = rgb[top : top + 256].astype(np.float32) @ LUMA
         result[top : top + 256] = np.rint(values) if rgb.dtype.kind == "u" else values
     return result
 
 
 def rounded(samples: np.ndarray) -> np.ndarray:
-    """uint16 to uint8, to the nearest."""
+    """uint16 to uint8, rounded to the nearest value."""
     return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

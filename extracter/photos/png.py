@@ -1,7 +1,7 @@
-"""PNG files: chunks are read one by one, so that a fault beside the pixels costs nothing; 8 and 16 bits are written.
+"""Read and write PNG files of 8 and 16 bits, tolerating faults in chunks that hold no pixels.
 
-Pillow refuses large text and profiles and cuts 16-bit colour down to 8. Chunks are read here, and libpng (imagecodecs)
-gets those alone that hold pixels.
+Pillow rejects large texts and profiles and reduces 16-bit colour to 8 bits. So the chunks are parsed here, and libpng
+(through imagecodecs) gets only those that hold pixels.
 """
 
 import binascii
@@ -19,33 +19,33 @@ from extracter.photos.photo import Metadata, Photo, is_neutral, plausible_dpi
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
-LONGEST = 1_000_000  # pixels a side that libpng reads and writes; the format itself goes to 2**31 - 1
+LONGEST = 1_000_000  # limit of libpng for a side, in pixels; that of the format is 2**31 - 1
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _PALETTE = 3  # colour type in the header
-_LARGEST = 2**26  # bytes of a profile or text once decompressed
+_LARGEST = 2**26  # bytes of a decompressed profile or text
 _XMP = b"XML:com.adobe.xmp"
 _INCH = 0.0254  # metres
-_LEVEL = 4  # of zlib; photographs get hardly smaller beyond it
+_LEVEL = 4  # of zlib; higher levels hardly make photographs smaller
 
 Chunk = tuple[bytes, bytes]
 
 
 def size(data: bytes) -> tuple[int, int]:
-    """Width and height by the header."""
+    """Width and height from the header."""
     if len(data) < 24 or data[12:16] != b"IHDR":
         raise ValueError("no header")
     return struct.unpack(">II", data[16:24])
 
 
 def decode(data: bytes) -> Photo:
-    """The photograph in a PNG file, not yet upright.
+    """Decode a PNG file, without applying its EXIF orientation.
 
     Raises:
-        UserError: a side is longer than libpng reads.
+        UserError: a side is longer than libpng supports.
         Exception: whatever libpng and struct raise for damaged files.
     """
     if (longest := max(size(data))) > LONGEST:
-        raise UserError(f"PNG of {longest:,} pixels a side, {LONGEST:,} are read; cut it into parts first")
+        raise UserError(f"PNG with a side of {longest:,} pixels, more than {LONGEST:,}; cut it into parts first")
     notes: list[str] = []
     pixels: list[Chunk] = []
     other: dict[bytes, Chunk] = {}
@@ -76,11 +76,11 @@ def decode(data: bytes) -> Photo:
 
 
 def encode(samples: np.ndarray, photo: Photo) -> bytes:
-    """The PNG file of an image.
+    """Encode an image as a PNG file.
 
     Args:
         samples: (H, W, channels) uint8 or uint16; 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
-        photo: profile, colour chunks and metadata to write.
+        photo: holds the profile, colour chunks and metadata to write.
     """
     pixels = samples[..., 0] if samples.shape[2] == 1 else samples
     encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=_LEVEL)
@@ -101,10 +101,10 @@ def encode(samples: np.ndarray, photo: Photo) -> bytes:
 
 
 def _chunks(data: bytes, notes: list[str]) -> Iterator[Chunk]:
-    """The chunks of a file up to its end; ancillary ones with a wrong checksum are left out and noted.
+    """The chunks of a file; ancillary ones with a wrong checksum are skipped and noted.
 
     Raises:
-        ValueError: a chunk that holds pixels has a wrong checksum or is cut short.
+        ValueError: a chunk that holds pixels is truncated or has a wrong checksum.
     """
     place = len(SIGNATURE)
     seen = False
@@ -115,12 +115,12 @@ def _chunks(data: bytes, notes: list[str]) -> Iterator[Chunk]:
         ancillary = bool(kind[0] & 0x20)
         if len(content) < length or len(checksum) < 4:
             if not ancillary or not seen:
-                raise ValueError(f"chunk {kind.decode('latin-1')} is cut short")
+                raise ValueError(f"chunk {kind.decode('latin-1')} is truncated")
             break
         if kind == b"IEND":
             return
         if struct.unpack(">I", checksum)[0] != binascii.crc32(content, binascii.crc32(kind)):
-            # Transparency is ancillary by its name, and a part of the picture.
+            # tRNS counts as ancillary, but transparency is part of the image.
             if not ancillary or kind == b"tRNS":
                 raise ValueError(f"chunk {kind.decode('latin-1')} has a wrong checksum")
             notes.append(f"left out chunk {kind.decode('latin-1')}, whose checksum is wrong")
@@ -142,11 +142,11 @@ def _packed(chunk: Chunk) -> bytes:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Decompressed, up to a limit that no profile or packet of a photograph reaches."""
+    """Decompress data, up to a limit that no real profile or text reaches."""
     inflater = zlib.decompressobj()
     content = inflater.decompress(data, _LARGEST)
     if not inflater.eof:
-        raise ValueError("too large or cut short")
+        raise ValueError("too large or truncated")
     return content
 
 
@@ -168,12 +168,12 @@ def _text(chunk: Chunk) -> bytes:
         return rest
     if kind == b"zTXt":
         return _inflated(rest[1:])
-    text = rest[2:].split(b"\0", 2)[2]  # behind language and translated keyword
+    text = rest[2:].split(b"\0", 2)[2]  # after language and translated keyword
     return _inflated(text) if rest[0] else text
 
 
 def _raw_profile(chunk: Chunk) -> bytes:
-    """What ImageMagick keeps as text: a name, a length, and hexadecimal digits."""
+    """A profile that ImageMagick stored as text: a name, a length, and hexadecimal digits."""
     found = re.match(rb"\s*\w+\s+(\d+)\s+([0-9a-fA-F\s]*)$", _text(chunk))
     if not found:
         raise ValueError("no raw profile")

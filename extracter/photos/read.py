@@ -1,4 +1,4 @@
-"""Reading a photograph: whatever a decoder makes of its bytes, the outcome is a photograph or one sentence."""
+"""Read photographs. Whatever a decoder does with damaged bytes, the outcome is a photograph or a `UserError`."""
 
 import io
 from dataclasses import replace
@@ -32,7 +32,7 @@ from extracter.photos.photo import (
     shown,
 )
 
-# Pillow is never left to choose: it would start Ghostscript for a PostScript file, whatever its name. It knows a format
+# Pillow gets a list of formats: left to choose, it would start Ghostscript for any PostScript file. It knows a format
 # by name only once the plugin is imported. MPO is opened as JPEG.
 _FORMATS = tuple(
     plugin.format
@@ -51,7 +51,7 @@ _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 REMEDY = "replace the file or leave it out"
 # Array operations that bring each EXIF orientation upright: quarter turns to the left, then a mirror image or not.
 _UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
-# Errors whose texts speak of the file; those of others speak of the decoder's variables.
+# Errors whose messages describe the file; those of other types describe variables of the decoder.
 _TELLING = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
 
 
@@ -59,7 +59,7 @@ def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
     """Read a photograph from a file; see `decode_photo`.
 
     Raises:
-        UserError: the file cannot be read, is cut short, damaged, no photograph, or unreasonably large.
+        UserError: the file cannot be read, is truncated, damaged, not a photograph, or unreasonably large.
     """
     try:
         with open_regular(path) as file:
@@ -70,19 +70,20 @@ def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
 
 
 def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
-    """The photograph that a file's bytes encode, upright; its content and not its name says of what format it is.
+    """Decode the bytes of a file to an upright photograph. The format is detected from the content, not the name.
 
-    PNG, JPEG, MPO, TIFF, WebP, BMP, GIF, AVIF, JPEG 2000, PPM and, with pillow-heif, HEIC. More than 8 bits become
-    16 in PNG, TIFF, JPEG 2000 and grey PPM, and 8 in the others. A palette becomes its colours, grey ones one channel;
-    CMYK becomes sRGB by its own profile. Of several pages or frames the first counts.
+    Supported are PNG, JPEG, MPO, TIFF, WebP, BMP, GIF, AVIF, JPEG 2000, PPM and, with pillow-heif, HEIC. Samples of
+    more than 8 bits become 16 bits in PNG, TIFF, JPEG 2000 and grey PPM, and 8 bits in the other formats. Palettes are
+    resolved, grey ones to one channel; CMYK is converted to sRGB by its own profile. Only the first page or frame is
+    read.
 
     Args:
         data: the whole file.
         path: where the bytes come from, for messages.
-        remedy: what a user can do about a bad file, the last clause of messages.
+        remedy: what the user can do about a bad file; it ends the message.
 
     Raises:
-        UserError: the bytes are cut short, damaged, no photograph, or unreasonably large.
+        UserError: the bytes are truncated, damaged, not a photograph, or unreasonably large.
     """
     name = shown(path)
     if not data:
@@ -103,7 +104,7 @@ def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """Width and height of a photograph by its header, not yet turned upright; None where that does not tell."""
+    """Width and height from the header of a photograph, before rotation; None if they cannot be read."""
     try:
         with open_regular(path) as file:
             start = file.read(32)
@@ -113,7 +114,7 @@ def size_of(path: Path) -> tuple[int, int] | None:
             formats = ("TIFF",) if start[:4] in _TIFF else _FORMATS
             with Image.open(file, formats=formats) as image:
                 return image.size
-    except Exception:  # the file is read in full later, and then named
+    except Exception:  # the file is read completely later, which reports the error
         return None
 
 
@@ -142,10 +143,10 @@ def _decode(data: bytes) -> Photo:
 
 
 def from_pillow(image: Image.Image) -> Photo:
-    """A Pillow image of any mode, brought upright.
+    """Convert a Pillow image of any mode to an upright photograph.
 
     Raises:
-        UserError: pixels of which it is not known what is white.
+        UserError: pixels without a defined white level.
     """
     image.load()
     return _of_loaded(image)
@@ -156,7 +157,7 @@ def _of_loaded(image: Image.Image) -> Photo:
 
 
 def _described(photo: Photo, image: Image.Image) -> Photo:
-    """Pixels as they lie with what Pillow knows of the file beside them, upright."""
+    """Add the metadata that Pillow read to the pixels, and turn both upright."""
     info = image.info
     block = info.get("exif")
     block = exif.without_header(block if isinstance(block, bytes) else None)
@@ -164,7 +165,7 @@ def _described(photo: Photo, image: Image.Image) -> Photo:
     if block is None and image.getexif is not None:
         try:
             turn = image.getexif().get(exif.ORIENTATION, 1)
-        except Exception:  # EXIF that Pillow itself cannot read says nothing about the pixels
+        except Exception:  # the pixels are usable without EXIF
             turn = 1
     xmp = info.get("xmp")
     metadata = Metadata(
@@ -179,14 +180,14 @@ def _profile(image: Image.Image) -> bytes | None:
 
 
 def _pixels(image: Image.Image, icc: bytes | None) -> Photo:
-    """A Pillow image's pixels, as they lie."""
-    # Pillow brings a PPM of more than 8 bits to 16, whatever white is in the file.
+    """The pixels of a Pillow image, not rotated."""
+    # Pillow scales PPM of more than 8 bits to the full range of 16 bits.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         samples = np.asarray(image).astype(np.uint16)
         return Photo(np.repeat(samples[..., None], 3, 2), True, None, icc)
     if image.mode in ("I", "F"):
         kind = "32-bit integer" if image.mode == "I" else "32-bit floating-point"
-        raise UserError(f"{kind} pixels, of which it is not known what is white; save it with 8 or 16 bits")
+        raise UserError(f"{kind} pixels, which have no defined white level; save the image with 8 or 16 bits")
     if image.mode == "CMYK":
         rgb, icc = cmyk_to_srgb(np.asarray(image), icc)
         return Photo(rgb, icc=icc)
@@ -206,7 +207,7 @@ def _pixels(image: Image.Image, icc: bytes | None) -> Photo:
 
 
 def _turned(photo: Photo, orientation: int = 1) -> Photo:
-    """The photograph upright, by EXIF's orientation and, where EXIF has none, by the one given; both then say so."""
+    """Turn a photograph upright by the orientation in its EXIF block, or else by the given one; adjust its metadata."""
     metadata, notes = photo.metadata, photo.notes
     if metadata.exif is not None:
         try:
@@ -226,7 +227,7 @@ def _turned(photo: Photo, orientation: int = 1) -> Photo:
         if (turns, mirrored) == (0, False):
             return pixels
         pixels = np.rot90(pixels, turns)
-        # A copy: of one column NumPy takes any strides for contiguous, which encoders do not.
+        # A copy, since NumPy regards a single column with any stride as contiguous, but encoders do not.
         return (pixels[:, ::-1] if mirrored else pixels).copy()
 
     return replace(
@@ -239,7 +240,7 @@ def _turned(photo: Photo, orientation: int = 1) -> Photo:
 
 
 def _open_heif(data: bytes) -> Image.Image:
-    """The main image of a HEIC file.
+    """Open the main image of a HEIC file.
 
     Raises:
         UserError: pillow-heif is not installed.
@@ -251,7 +252,7 @@ def _open_heif(data: bytes) -> Image.Image:
     found = pillow_heif.open_heif(io.BytesIO(data))
     check_size(*found.size)
     image = found.to_pillow()
-    # The decoder has turned the image already.
+    # The decoder has rotated the image already.
     if isinstance(block := image.info.get("exif"), bytes):
         try:
             image.info["exif"] = exif.upright(exif.without_header(block) or b"")
@@ -261,7 +262,7 @@ def _open_heif(data: bytes) -> Image.Image:
 
 
 def _dpi(info: dict) -> tuple[float, float] | None:
-    """Pillow's resolution, where the file has one; for JPEG files without one Pillow says 72."""
+    """The resolution in the file, if any; for JPEG files without one Pillow reports 72."""
     value = info.get("dpi")
     if not isinstance(value, tuple) or len(value) != 2 or (value == (72, 72) and info.get("jfif_unit") == 0):
         return None

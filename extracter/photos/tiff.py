@@ -1,4 +1,4 @@
-"""TIFF files of the kinds that scanners, cameras and science write."""
+"""Read and write TIFF files, of the kinds that scanners, cameras and scientific software produce."""
 
 import io
 import struct
@@ -18,20 +18,20 @@ _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _SEPARAT
 _ASSOCIATED, _STRAIGHT = 1, 2
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_PAGES = 64
-_MOST_SAMPLES = 8  # of a pixel; each further eight count as another pixel
-_THUMBNAIL = 512  # pixels; an unmarked first page up to this size may be the thumbnail of a later one
-_CLASSIC = 2**32 - 2**26  # bytes; tifffile makes larger files BigTIFF, to which no EXIF is added
+_MOST_SAMPLES = 8  # per pixel; each further eight count as another pixel
+_THUMBNAIL = 512  # pixels; an unmarked first page up to this size may be the thumbnail of a later page
+_CLASSIC = 2**32 - 2**26  # bytes; tifffile writes larger files as BigTIFF, to which no EXIF is added
 _EXIF, _GPS = 0x8769, 0x8825
-# Entries of the first directory that describe the photograph; the others say how its pixels are stored.
+# Entries of the first directory that describe the photograph; the others describe how its pixels are stored.
 _DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
 
 
 def decode(data: bytes) -> tuple[Photo, int]:
-    """The photograph in a TIFF file, not yet upright, and its EXIF orientation.
+    """Decode a TIFF file; return the photograph, not yet upright, and its EXIF orientation.
 
     Raises:
-        UserError: pixels of a kind of which it is not known what is white.
-        TooManyPixelsError: more than are read.
+        UserError: pixels without a defined white level.
+        TooManyPixelsError: the image is unreasonably large.
         Exception: whatever tifffile and its codecs raise for damaged files.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -55,7 +55,7 @@ def decode(data: bytes) -> tuple[Photo, int]:
 
 
 def _full_picture(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The first page that is no thumbnail of another, and no mask."""
+    """The first page that is neither a thumbnail of another page nor a mask."""
     pages: list[Any] = []
     for number in range(min(len(file.pages), _MOST_PAGES)):
         page = file.pages[number]
@@ -73,7 +73,7 @@ def _full_picture(file: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _by_pillow(data: bytes, page: tifffile.TiffPage, icc: bytes | None, metadata: Metadata) -> Photo:
-    """YCbCr, Lab and old JPEG compression, which libtiff knows and tifffile does not; 8 bits alone."""
+    """Decode YCbCr, Lab and old-style JPEG of 8 bits, which libtiff supports and tifffile does not."""
     if page.bitspersample != 8:
         raise UserError(f"{page.bitspersample}-bit {_name(page)} TIFF; save it as RGB")
     from extracter.photos.colour import pillow_to_srgb
@@ -85,10 +85,10 @@ def _by_pillow(data: bytes, page: tifffile.TiffPage, icc: bytes | None, metadata
 
 
 def _channels(page: tifffile.TiffPage) -> tuple[np.ndarray, int]:
-    """Samples (H, W, C) uint8 or uint16, black 0, palettes as their colours; and how many of C are no colours.
+    """Samples (H, W, C) uint8 or uint16 with black as 0 and palettes resolved, and how many of the C are not colours.
 
     Raises:
-        UserError: another kind of pixels.
+        UserError: the kind of pixels is not supported.
     """
     count = _COLOURS.get(int(page.photometric))
     if count is None or page.imagedepth > 1:
@@ -113,21 +113,20 @@ def _channels(page: tifffile.TiffPage) -> tuple[np.ndarray, int]:
 
 
 def _looked_up(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
-    """The colours of a palette, 8 bits; one channel where all are grey."""
+    """Resolve a palette to 8-bit colours; to one channel if all of them are grey."""
     table = np.asarray(page.colormap)
-    # Some programs write values of 8 bits where 16 are due.
+    # Some programs write 8-bit values where the format demands 16 bits.
     colours = (table if table.max() < 256 else table >> 8).astype(np.uint8).T[samples[..., 0]]
     return colours[..., :1] if (colours == colours[..., :1]).all() else colours
 
 
 def _scaled(samples: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
-    """uint8 or uint16 over their whole range.
+    """Scale samples to the full range of uint8 (up to 8 bits) or uint16 (up to 16 bits).
 
-    Up to 8 bits become uint8, up to 16 uint16. Floating-point pixels from 0 to 1 become uint16; of others it is not
-    known which value is white.
+    Floating-point samples from 0 to 1 become uint16. Other kinds have no defined white level.
 
     Raises:
-        UserError: another kind, or floating-point pixels beyond 0 to 1.
+        UserError: another kind, or floating-point samples outside 0 to 1.
     """
     kind, bits = samples.dtype.kind, 8 * samples.dtype.itemsize
     if kind == "b":
@@ -142,18 +141,18 @@ def _scaled(samples: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
         low, high = (float(value) for value in (samples.min(), samples.max()))
         if not (low >= -1e-3 and high <= 1.001):
             raise UserError(
-                f"{bits}-bit floating-point pixels from {low:.4g} to {high:.4g}, of which it is not known what is "
-                "white; save it with values from 0 to 1, or with 16-bit integers"
+                f"{bits}-bit floating-point pixels from {low:.4g} to {high:.4g}, which have no defined white level; "
+                "save the image with values from 0 to 1 or as 16-bit integers"
             )
         return np.rint(samples.clip(0, 1).astype(np.float64) * 65535).astype(np.uint16)
     word = {"i": "signed integer", "u": "unsigned integer", "c": "complex"}.get(kind, str(samples.dtype))
     raise UserError(
-        f"{bits}-bit {word} pixels, of which it is not known what is white; save it with 8 or 16 bits, unsigned"
+        f"{bits}-bit {word} pixels, which have no defined white level; save the image with 8 or 16 bits, unsigned"
     )
 
 
 def _separated_alpha(samples: np.ndarray, page: tifffile.TiffPage, extra: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colours and alpha; other extra samples, such as infra-red, are left out."""
+    """Separate colours and alpha; other extra samples, such as infrared, are dropped."""
     if page.photometric == _PALETTE:
         return samples, None
     first = samples.shape[2] - extra
@@ -193,7 +192,7 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
 
 
 def _exif(data: bytes) -> bytes | None:
-    """What a TIFF file's directories say about the photograph, as an EXIF block; None if there is nothing readable."""
+    """The descriptive entries of a TIFF file as an EXIF block; None if there are none that can be read."""
     try:
         with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
             found = image.getexif()
@@ -205,23 +204,23 @@ def _exif(data: bytes) -> bytes | None:
                 if inner := found.get_ifd(tag):
                     kept[tag] = dict(inner)
             return kept.tobytes()[6:] if len(kept) else None
-    except Exception:  # any tag may be of any type and lie anywhere; the pixels do not depend on it
+    except Exception:  # any tag may have any type and offset; the pixels do not depend on it
         return None
 
 
 def encode(samples: np.ndarray, photo: Photo) -> bytes:
-    """The TIFF file of an image, compressed by deflate.
+    """Encode an image as a TIFF file with deflate compression.
 
     Args:
         samples: (H, W, channels) uint8 or uint16; 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
-        photo: profile and metadata to write.
+        photo: holds the profile and the metadata to write.
     """
     channels = samples.shape[2]
     metadata = photo.metadata
     texts, directories = _exif_parts(metadata.exif)
     tags: list[tuple] = [(700, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
     tags += [(tag, 2, len(text), text, True) for tag, text in texts.items()]
-    # Entries that point nowhere yet; by their names, for tifffile leaves them out by their numbers.
+    # Entries without a target yet. They go by name, since tifffile skips them by number.
     tags += [(tifffile.TIFF.TAGS[tag], 4, 1, 0, True) for tag in directories]
     buffer = io.BytesIO()
     tifffile.imwrite(
@@ -248,7 +247,7 @@ def encode(samples: np.ndarray, photo: Photo) -> bytes:
 
 
 def _exif_parts(block: bytes | None) -> tuple[dict[int, bytes], dict[int, dict[int, Any]]]:
-    """The texts of an EXIF block's first directory, and its EXIF and GPS directories, as far as they can be written."""
+    """The texts in the first directory of an EXIF block, and those EXIF and GPS entries that Pillow can write."""
     texts: dict[int, bytes] = {}
     directories: dict[int, dict[int, Any]] = {}
     if block is None:
@@ -262,24 +261,24 @@ def _exif_parts(block: bytes | None) -> tuple[dict[int, bytes], dict[int, dict[i
         for tag in (_EXIF, _GPS):
             if inner := {key: value for key, value in found.get_ifd(tag).items() if _writable(tag, key, value)}:
                 directories[tag] = inner
-    except Exception:  # as for `_exif`
+    except Exception:  # as in `_exif`
         pass
     return texts, directories
 
 
 def _writable(group: int, tag: int, value: Any) -> bool:
-    """Whether Pillow can write a tag as it read it; of another type than the tag's own it may not."""
+    """Whether Pillow can write a tag that it read; not if its type differs from that in the standard."""
     try:
         directory = TiffImagePlugin.ImageFileDirectory_v2(group=group)
         directory[tag] = value
         directory.tobytes(8)
-    except Exception:  # struct.error, TypeError, AttributeError: whatever the type leads to
+    except Exception:  # struct.error, TypeError, AttributeError: it depends on the type
         return False
     return True
 
 
 def _append_directory(data: bytearray, tag: int, content: dict[int, Any]) -> None:
-    """Write a directory behind a TIFF file and let the first directory's entry `tag` point to it."""
+    """Append a directory to a TIFF file, and let the entry `tag` of the first directory point to it."""
     order, entries, _ = exif.directory(data)
     data += bytes(len(data) % 2)
     header = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"

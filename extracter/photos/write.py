@@ -1,4 +1,4 @@
-"""Writing a photograph: in the format that the name's suffix says, whole or not at all."""
+"""Write a photograph atomically, in the format given by the suffix of its name."""
 
 import io
 import struct
@@ -14,10 +14,10 @@ from extracter.photos import exif, png, tiff
 from extracter.photos.colour import described_profile
 from extracter.photos.photo import Metadata, Photo, luma, rounded, shown
 
-# Suffixes of results, each with the longest side that its format holds, in pixels.
+# Suffixes of results with the longest side that each format supports, in pixels.
 LIMITS = {
     ".png": png.LONGEST,
-    ".jpg": 65_500,  # of libjpeg; the format itself goes to 65,535
+    ".jpg": 65_500,  # limit of libjpeg; that of the format is 65,535
     ".jpeg": 65_500,
     ".tif": 2**31 - 1,
     ".tiff": 2**31 - 1,
@@ -25,12 +25,12 @@ LIMITS = {
     ".avif": 65_535,
 }
 QUALITIES = {".jpg": 95, ".jpeg": 95, ".avif": 90}
-_MARKER = 65_533  # bytes that a segment of JPEG holds, with the two of its length
+_MARKER = 65_533  # bytes that fit in a JPEG segment
 _BOTH = ("Exif\0\0", "http://ns.adobe.com/xap/1.0/\0")
 
 
 def why_not(width: int, height: int, suffix: str) -> str | None:
-    """Why a format cannot hold an image of this size, with those that can; None if it can."""
+    """Why a format cannot hold an image of this size, and which formats can; None if it can."""
     side = max(width, height)
     limit = LIMITS[suffix]
     if side <= limit:
@@ -40,16 +40,16 @@ def why_not(width: int, height: int, suffix: str) -> str | None:
 
 
 def write_photo(photo: Photo, path: Path, *, quality: int | None = None, strip: bool = False) -> None:
-    """Write a photograph, whole or not at all.
+    """Write a photograph completely or not at all.
 
     PNG and TIFF hold everything. JPEG, WebP and AVIF hold 8 bits, to which deeper images are rounded. JPEG has no
-    alpha, which is left out.
+    alpha, so it is dropped.
 
     Args:
         photo: uint8 or uint16.
-        path: its suffix names the format.
-        quality: 1 to 100 of JPEG, WebP and AVIF; None for 95, lossless and 90. PNG and TIFF are lossless.
-        strip: leave out EXIF, XMP and resolution; the colour profile stays, for colours depend on it.
+        path: its suffix determines the format.
+        quality: 1 to 100, for JPEG (default 95), WebP (default lossless) and AVIF (default 90).
+        strip: drop EXIF, XMP and resolution; the colour profile stays, since the colours depend on it.
 
     Raises:
         UserError: an unknown suffix, an image too large for the format, or a disk that is full or not writable.
@@ -63,19 +63,19 @@ def write_photo(photo: Photo, path: Path, *, quality: int | None = None, strip: 
     try:
         data = encode_photo(_described(photo, strip), suffix, quality)
     except (struct.error, ArithmeticError, AttributeError, LookupError, SystemError, TypeError, ValueError):
-        # Metadata of a kind that an encoder does not take costs no result.
+        # Metadata that the encoder rejects must not cost the result.
         data = encode_photo(replace(photo, metadata=Metadata()), suffix, quality)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def encode_photo(photo: Photo, suffix: str, quality: int | None = None) -> bytes:
-    """The bytes of a photograph's file; arguments as of `write_photo`."""
+    """Encode a photograph; for the arguments see `write_photo`."""
     if suffix == ".png":
         return png.encode(samples_of(photo), photo)
     photo = replace(photo, icc=photo.profile or described_profile(photo), chunks=())
     if suffix in (".tif", ".tiff"):
-        if photo.deep and photo.alpha is not None:  # few programs open grey and alpha of 16 bits
+        if photo.deep and photo.alpha is not None:  # few programs open 16-bit grey with alpha
             photo = replace(photo, grey=False)
         return tiff.encode(samples_of(photo), photo)
     if suffix in (".jpg", ".jpeg"):
@@ -90,13 +90,13 @@ def encode_photo(photo: Photo, suffix: str, quality: int | None = None) -> bytes
 
 
 def samples_of(photo: Photo) -> np.ndarray:
-    """(H, W, channels): grey or RGB, and alpha where there is one."""
+    """Grey or RGB, followed by alpha if there is one: (H, W, channels)."""
     colours = luma(photo.rgb)[..., None] if photo.grey else photo.rgb
     return colours if photo.alpha is None else np.concatenate((colours, photo.alpha[..., None]), 2)
 
 
 def _described(photo: Photo, strip: bool) -> Photo:
-    """The photograph with the metadata that its file shall have."""
+    """The photograph with the metadata to write."""
     metadata = photo.metadata
     if strip:
         return replace(photo, metadata=Metadata())
@@ -107,14 +107,14 @@ def _described(photo: Photo, strip: bool) -> Photo:
 
 
 def _options(photo: Photo, suffix: str, quality: int | None) -> dict:
-    """Arguments of Pillow's save."""
+    """Arguments for Pillow's `save`."""
     metadata = photo.metadata
     options: dict = {"icc_profile": photo.profile}
     if metadata.exif:
         options["exif"] = b"Exif\0\0" + metadata.exif
     if metadata.xmp:
         options["xmp"] = metadata.xmp
-    if suffix in (".webp", ".avif") and metadata.dpi and not metadata.exif:  # they hold a resolution in no other way
+    if suffix in (".webp", ".avif") and metadata.dpi and not metadata.exif:  # their only place for a resolution
         options["exif"] = b"Exif\0\0" + exif.of_resolution(metadata.dpi)
     if suffix == ".webp":
         return options | ({"lossless": True} if quality is None else {"quality": quality})
@@ -123,7 +123,7 @@ def _options(photo: Photo, suffix: str, quality: int | None) -> dict:
         return options | {"subsampling": "4:4:4"}
     if metadata.dpi:
         options["dpi"] = metadata.dpi
-    # A segment of JPEG is short; what does not fit is left out.
+    # A JPEG segment is short; what does not fit is dropped.
     for name, header in zip(("exif", "xmp"), _BOTH, strict=True):
         if len(options.get(name, b"")) + len(header) + 2 > _MARKER:
             del options[name]

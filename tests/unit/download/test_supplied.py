@@ -108,7 +108,7 @@ def test_all_broken_images_of_a_folder_are_named_at_once(tmp_path, train_data):
         )
     lines = str(error.value).splitlines()
     assert lines[0].startswith(
-        f"{mine}/00.png: 32-bit floating-point pixels from 7 to 7, of which it is not known what"
+        f"{mine}/00.png: 32-bit floating-point pixels from 7 to 7, which have no defined white level"
     )
     key = f"replace it (data.train.folder: {mine})"
     assert lines[1:] == [

@@ -139,7 +139,7 @@ def test_models_own_search_is_left_as_it_was(model):
 @pytest.mark.parametrize(("options", "message"), [
     ({"kernel": 5}, "--kernel 5"),
     ({"memory": "lots"}, "--memory lots: not a size"),
-    ({"memory": "1MiB"}, "--memory: 1 MiB are too little for this image and its references; the least is"),
+    ({"memory": "1MiB"}, "--memory: 1 MiB is too little for this image and its references; the minimum is"),
     ({"precision": "8"}, "--precision 8"),
     ({"precision": "16", "device": "cpu"}, "--precision 16 needs a GPU"),
     ({"device": "abacus"}, "--device abacus"),
