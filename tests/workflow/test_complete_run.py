@@ -65,6 +65,22 @@ def test_every_plot_has_points_to_draw(finished, tmp_path):
     assert drawn["PSNR by set and kernel size"] == {"blocks", "chunked", "dense"}
 
 
+def test_the_report_is_made_of_the_run(copy):
+    copy.snakemake("--", "report")
+    page = copy.read("results/tiny/report/report.html")
+    table = copy.read("results/tables/table1_metrics.csv")
+    scores = re.search(r"^Extracter-rec,measured,this run,.*", table, re.MULTILINE)[0]
+    psnr = next(f"{float(cell):.2f}" for cell in scores.split(",") if re.fullmatch(r"\d\d\.\d{4}", cell))
+    assert psnr in page
+    assert copy.planned() == {}, "it is no artefact"
+    assert "up to date" in copy.dvc("status")
+    copy.snakemake("--report", "report.html")
+    front = re.search(r"var workflow_desc = (.*);", copy.read("report.html"))[1]
+    assert psnr in front
+    assert "Extracter-rec" in front
+    assert '"arXiv": 2310.01379' in copy.read("report.html"), "else the graph of the rules comes first"
+
+
 def test_a_killed_training_goes_on_to_the_same_weights(copy):
     folder = "results/tiny/checkpoints/extracter-rec"
     weights = (copy.folder / folder / "model.safetensors").read_bytes()
