@@ -7,16 +7,16 @@ import skimage
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-from skimage.feature import match_template
 
 from extracter.data.degradation import crop_to_scale, downscale, upscale
 from extracter.errors import UserError
 from extracter.inference.upscaler import Upscaler
-from extracter.metrics import luma, psnr_y
+from extracter.metrics import psnr_y
 from extracter.photos.photo import Photo
 from extracter.photos.read import read_photo
 from extracter.reporting.figure_comparison import worst_crop
 from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
+from extracter.reporting.origins import source_square
 
 # A stereo pair (Middlebury 2014, `skimage.data.stereo_motorcycle`): two photographs of a scene, side by side.
 _DATA = Path(skimage.__file__).parent / "data"
@@ -28,7 +28,8 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
 
     Each pair is a row: the original with a detail framed; then the detail in LR, in the bicubic enlargement, in the
     results without and with the reference, in the reference, and in the original. The detail is the square in which the
-    bicubic enlargement differs most from the original. In the reference, the most similar square is shown.
+    bicubic enlargement differs most from the original. In the reference, the square that most of its textures come from
+    is shown.
 
     Args:
         pairs: files of an original and a reference of the same scene.
@@ -50,10 +51,11 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
 def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upscaler) -> None:
     image = crop_to_scale(Image.fromarray(_read(original)))
     hr, lr, ref = np.asarray(image), np.asarray(downscale(image)), _read(reference)
+    guided = upscaler.run(Photo(lr), [Photo(ref)])
     results = {
         "bicubic": np.asarray(upscale(downscale(image))),
         "without reference": upscaler.run(Photo(lr)).photo.rgb,
-        "with reference": upscaler.run(Photo(lr), [Photo(ref)]).photo.rgb,
+        "with reference": guided.photo.rgb,
     }
     top, left, side = worst_crop(hr, results["bicubic"])
     if min(ref.shape[:2]) < side:
@@ -64,8 +66,9 @@ def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upsca
     show_image(axes[1], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
     for panel, (label, result) in zip(axes[2:5], results.items(), strict=True):
         show_image(panel, result[detail], f"{label}\n{psnr_y(hr, result):.2f} dB")
-    correlation = match_template(luma(ref), luma(hr[detail]))
-    down, right = np.unravel_index(correlation.argmax(), correlation.shape)
+    searched = [(image.shape[0], image.shape[1]) for image in (guided.inputs.lr, *guided.inputs.refs)]
+    _, source = source_square(guided.matches, searched[0], searched[1:], guided.search, (top, left, side))
+    down, right, side = source
     show_image(axes[5], ref[down : down + side, right : right + side], "reference")
     show_image(axes[6], hr[detail], "original")
 

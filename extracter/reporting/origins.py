@@ -81,6 +81,41 @@ def origin_of(
     return number, (cell * row + cell // 2, cell * column + cell // 2)
 
 
+def source_square(
+    matches: Matches,
+    lr_size: tuple[int, int],
+    ref_sizes: Sequence[tuple[int, int]],
+    config: SearchConfig,
+    square: tuple[int, int, int],
+) -> tuple[int, tuple[int, int, int]]:
+    """The square of the references from which most textures of a square of SR come.
+
+    Args:
+        matches, lr_size, ref_sizes, config: as of `origin_map`.
+        square: top, left and side in SR.
+
+    Returns:
+        Number of the reference; top, left and side in its pixels: as large as in SR, or what the reference allows.
+    """
+    cell = 4 * config.stride
+    top, left, side = square
+    grids, places = _located(matches, lr_size, ref_sizes, config)
+    inside = np.s_[top // cell : -(-(top + side) // cell), left // cell : -(-(left + side) // cell)]
+    numbers, rows, columns = (place[inside].ravel() for place in places)
+    number = int(np.bincount(numbers).argmax())
+    chosen = numbers == number
+    found = np.zeros(grids[number])
+    np.add.at(found, (rows[chosen], columns[chosen]), 1)
+    side = min(side, *ref_sizes[number])
+    span = [min(max(1, side // cell), length) for length in found.shape]
+    sums = np.pad(found, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    boxes = sums[span[0] :, span[1] :] - sums[: -span[0], span[1] :]
+    boxes -= sums[span[0] :, : -span[1]] - sums[: -span[0], : -span[1]]
+    corner = np.unravel_index(boxes.argmax(), boxes.shape)
+    down, across = (min(cell * int(n), length - side) for n, length in zip(corner, ref_sizes[number], strict=True))
+    return number, (down, across, side)
+
+
 def tinted(reference: np.ndarray, number: int, count: int) -> np.ndarray:
     """A reference in grey under the colours of its places: the key to `origin_map`.
 

@@ -48,6 +48,12 @@ TABLES = [
 ]
 PLOTS = ["training", "images", "kernel_psnr", "references"]
 FIGURES = ["comparison", "training", "kernels"]
+# The photographs of views that may be shown, being under CC BY: all of them, each with its most similar reference.
+GALLERY = {
+    "petra_DFM_4209": "petra_DFM_4210",
+    "petra_DFM_4210": "petra_DFM_4209",
+    "arches_ridge_JDW_9519": "arches_ridge_JDW_9518",
+}
 # Whose matches the report draws.
 MAPPED = ["extracter-rec", "released"]
 

@@ -228,6 +228,29 @@ rule report:
         "--params {params.blocks:q} > {log} 2>&1"
 
 
+if "views" in TESTS:
+
+    # The gallery of README.md, on demand: `snakemake --cores all --config preset=open -- gallery`.
+    rule gallery:
+        input:
+            images=f"data/prepared/{PRESET}/views/manifest.json",
+            model=expand("{folder}/{file}", folder=RELEASED, file=CHECKPOINT),
+        output:
+            figure="docs/figures/gallery.png",
+        log:
+            f"logs/{PRESET}/gallery.log",
+        conda:
+            "../envs/extracter.yaml"
+        threads: 1
+        params:
+            pairs=lambda wildcards, input: [
+                f"--original {Path(input.images).parent}/hr/{image}.png --ref {Path(input.images).parent}/ref/{ref}.png"
+                for image, ref in GALLERY.items()
+            ],
+        shell:
+            "extracter figure-reference {output.figure} {params.pairs} > {log} 2>&1"
+
+
 # What DVC's stages `tables` and `figures` ask for.
 rule tabulated:
     input:

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from skimage.feature import match_template
 
 from extracter.data.datasets import TestImage, TestSet
 from extracter.image_tensors import to_uint8
@@ -31,7 +30,7 @@ class Example:
         hr: the original, uint8, (H, W, 3); `lr` is a quarter as high and wide, `ref` of a size of its own.
         results: by variant.
         box: top, left and side of the detail, in pixels of the original.
-        ref_box: of the square of the reference that resembles it most.
+        ref_box: of the square of the reference that most of its textures come from; None where that is not known.
         scores: PSNR in dB and SSIM of the whole image by variant.
     """
 
@@ -45,7 +44,7 @@ class Example:
     ref: np.ndarray
     results: Mapping[str, np.ndarray]
     box: tuple[int, int, int]
-    ref_box: tuple[int, int, int]
+    ref_box: tuple[int, int, int] | None
     scores: Mapping[str, tuple[float, float]]
 
     @property
@@ -57,7 +56,7 @@ class Example:
         """Label, pixels and figures of each panel, in the order of the paper's Figure 3."""
         top, left, side = self.box
         cut = np.s_[top : top + side, left : left + side]
-        down, right, width = self.ref_box
+        down, right, width = self.ref_box or (0, 0, max(self.ref.shape[:2]))
         small = self.lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4]
         panels = [("HR", self.hr[cut], ""), ("LR", small, "")]
         for variant, pixels in self.results.items():
@@ -96,7 +95,7 @@ def _example(
     box = choose_box(hr, results["bicubic"], results["extracter-rec"], role)
     return Example(
         test_set.name, test_set.stand_in, role, inputs.name, inputs.reference, hr, to_uint8(inputs.lr), ref, results,
-        box, _most_alike(ref, hr, box), {variant: scores[variant][inputs.name] for variant in variants},
+        box, None, {variant: scores[variant][inputs.name] for variant in variants},
     )  # fmt: skip
 
 
@@ -121,16 +120,6 @@ def choose_box(hr: np.ndarray, before: np.ndarray, after: np.ndarray, role: str)
     rank = {"largest gain": len(order) - 1, "median gain": (len(order) - 1) // 2}.get(role, 0)
     top, left = np.unravel_index(order[rank], boxes.shape)
     return 4 * int(top), 4 * int(left), 4 * side
-
-
-def _most_alike(ref: np.ndarray, hr: np.ndarray, box: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The square of the reference that resembles the detail most."""
-    top, left, side = box
-    if min(ref.shape[:2]) < side:
-        return 0, 0, min(ref.shape[:2])
-    scores = match_template(luma(ref), luma(hr[top : top + side, left : left + side]))
-    down, right = np.unravel_index(np.nan_to_num(scores).argmax(), scores.shape)
-    return int(down), int(right), side
 
 
 def details_chart(examples: list[Example]) -> Chart:

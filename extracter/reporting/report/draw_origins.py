@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from extracter.errors import UserError
 from extracter.files import read_json
 from extracter.reporting.figures import ORANGE
-from extracter.reporting.origins import origin_map, patch_grid, spread, tinted
+from extracter.reporting.origins import origin_map, patch_grid, source_square, spread, tinted
 from extracter.reporting.report.chart import NARROW, Chart, new_sheet, place
 from extracter.reporting.report.details import Example
 from extracter.reporting.tables import METHODS, title
@@ -35,6 +35,7 @@ class Origins:
         tinted: the reference in grey, in the colours of its places.
         scores: cosine similarities as a picture, dark to bright.
         lines: pairs of points, across and down in pixels: of the image, and of the reference.
+        source: top, left and side of the square of the reference from which most textures of the detail come.
         alt: what the pictures show, with figures.
     """
 
@@ -44,6 +45,7 @@ class Origins:
     tinted: np.ndarray
     scores: np.ndarray
     lines: Sequence[tuple[Point, Point]]
+    source: tuple[int, int, int]
     alt: str
 
 
@@ -75,7 +77,8 @@ def _origins(item: Mapping[str, Any], stride: int, variant: str, example: Exampl
     query, keys = patch_grid(*lr_size, config), patch_grid(-(-ref_size[0] // 4), -(-ref_size[1] // 4), config)
     indices, scores = (np.asarray(item[name]).reshape(query) for name in ("indices", "scores"))
     found = [torch.from_numpy(values).view(1, 1, -1) for values in (indices, scores)]
-    place = origin_map(Matches(found[0], found[1], keys[0] * keys[1]), lr_size, [ref_size], config)
+    searched = Matches(found[0], found[1], keys[0] * keys[1]), lr_size, [ref_size], config
+    place = origin_map(*searched)
     shown = (mpl.colormaps["cividis"](np.clip(scores, 0, 1))[..., :3] * 255).round().astype(np.uint8)
     alt = (
         f"{title(example.test_set)}, image {example.name}, reference {example.reference}: the {indices.size:,} patches "
@@ -85,7 +88,8 @@ def _origins(item: Mapping[str, Any], stride: int, variant: str, example: Exampl
     cell = 4 * stride
     lines = [_within(line, (hr_size, ref_size)) for line in choose_lines(indices, scores, keys, cell)]
     maps = [spread(cells, *hr_size, cell) for cells in (place, shown)]
-    return Origins(example, variant, maps[0], tinted(example.ref, 0, 1), maps[1], lines, alt)
+    _, source = source_square(*searched, example.box)
+    return Origins(example, variant, maps[0], tinted(example.ref, 0, 1), maps[1], lines, source, alt)
 
 
 def _size(image: np.ndarray) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """`extracter report`: everything that a run measured, in the order of the paper, as one HTML file."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,11 @@ def gather(results: Path, data: Path, tables: Path, preset: str, parameters: Seq
         folder = results / "evaluation"
         chosen = choose_examples(folder / "bicubic" / f"{name}.csv", folder / SYSTEM / f"{name}.csv")
         found = read_examples(data / name, results / "images", chosen, variants)
-        examples += found
         for path in sorted((results / "origins").glob(f"*/{name}.json")):
             origins += read_origins(path, path.parent.name, {example.name: example for example in found})
+        own = [item for item in origins if item.example.test_set == name and item.variant == SYSTEM]
+        sources = {item.example.name: item.source for item in own}
+        examples += [replace(example, ref_box=sources.get(example.name)) for example in found]
     return Report(
         preset,
         any(example.stand_in for example in examples),

@@ -8,7 +8,7 @@ from skimage.color import rgb2lab
 from extracter.inference.upscaler import Upscaler
 from extracter.models.extracter import Extracter
 from extracter.photos.photo import Photo
-from extracter.reporting.origins import origin_map, origin_of, patch_grid, spread, tinted
+from extracter.reporting.origins import origin_map, origin_of, patch_grid, source_square, spread, tinted
 from extracter.search.search import Matches, SearchConfig
 
 CONFIG = SearchConfig(3, 1, 1)
@@ -86,3 +86,20 @@ def test_of_a_real_search(photograph):
     origins = origin_map(result.matches, (18, 24), [(72, 96)], result.search)
     expected = origin_map(matches_of(list(range(432)), 432), (18, 24), [(72, 96)], result.search)
     assert (origins == expected).all(2).mean() > 0.8
+
+
+def test_the_source_of_a_square_is_where_most_of_its_matches_lie():
+    """Of 8 x 12 patches those of a square come from the second reference, 3 cells down and 5 across, but for one."""
+    rows, columns = np.mgrid[0:4, 0:4]
+    indices = np.zeros((8, 12), int)
+    indices[2:6, 1:5] = 6 * 6 + (3 + rows) * 16 + 5 + columns
+    indices[2, 1] = 0
+    found = source_square(
+        matches_of(indices.ravel().tolist(), 6 * 6 + 10 * 16), (8, 12), [(24, 24), (40, 64)], CONFIG, (8, 4, 16)
+    )
+    assert found == (1, (12, 20, 16))
+
+
+def test_the_source_lies_in_a_reference_that_is_smaller_than_the_square():
+    found = matches_of([8] * 96, 9)
+    assert source_square(found, (8, 12), [(12, 11)], CONFIG, (0, 0, 32)) == (0, (1, 0, 11))
