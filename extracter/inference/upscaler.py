@@ -17,13 +17,8 @@ from extracter.device import choose_device
 from extracter.errors import UserError
 from extracter.inference.pictures import Picture, of_tensor, to_photo, to_tensor
 from extracter.inference.resize import enlarge, reduce, resize, to_cells, whole_cells
-from extracter.inference.tiling.engine import (
-    Inputs,
-    Report,
-    least_needed,
-    super_resolve,
-    tile_bytes,
-)
+from extracter.inference.tiling.budget import held_bytes, least_needed, tile_bytes
+from extracter.inference.tiling.engine import Inputs, Report, super_resolve
 from extracter.inference.tiling.features import LEVELS
 from extracter.inference.tiling.network import Margins, Network
 from extracter.inference.tiling.systems import search_of, super_resolve_tiles
@@ -39,7 +34,7 @@ from extracter.search.search import Matches, SearchConfig
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 # The precision depends on the device. With bf16, results of the released network differ from those in float32 by 0.03
-# grey levels on average and by 2 at most (3 samples in a million by more than 1).
+# grey levels on average; one sample in a million differs by more than one level.
 _AUTO = "auto"
 SCALES = (1, 2, 3, 4)
 # Memory that PyTorch's libraries and Numba allocate on first use: buffers of threads, compiled kernels, and the
@@ -81,7 +76,7 @@ def upscale(
             GPU, for GPU memory. None for half of the free memory, three quarters on a GPU.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: 32, bf16 or 16, for the network behind the search; auto is bf16 on processors that support it, which
-            takes two thirds of the time and changes results by 0.03 grey levels on average, and 32 on a GPU.
+            takes three fifths of the time and changes results by 0.03 grey levels on average, and 32 on a GPU.
         threads: number of CPU cores, for the whole process; None for PyTorch's default.
 
     Returns:
@@ -282,7 +277,8 @@ def memory_needed(model: Network, side: int) -> tuple[float, float]:
     held = _held(model, 3.0 * side**2, [3.0 * side**2])
     least = least_needed(model, margins, whole, [whole])
     features = 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
-    return held + least, held + max(least, tile_bytes(model, margins, cells, whole) + features)
+    most = held_bytes(model, whole) + tile_bytes(model, margins, cells, whole) + features
+    return held + least, held + max(least, most)
 
 
 def parse_memory(text: str | float) -> float:

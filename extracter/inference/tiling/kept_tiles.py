@@ -10,18 +10,25 @@ from extracter.inference.tiling.windows import Window
 
 
 class KeptTiles:
-    """The coarse features are kept first, which cost most to compute and least to keep.
-
-    The rest is computed again whenever it is needed.
+    """Features that do not fit the memory are computed again whenever they are needed.
 
     Args:
         references: features of each Ref.
         memory: bytes for kept features.
         stride: s; sides of tiles are multiples of it.
         reach: cells beyond a tile whose features belong to it, too.
+        levels: those that will be asked for, finest 0; the first ones are kept first. Coarse ones cost most to compute
+            and least to keep.
     """
 
-    def __init__(self, references: Sequence[Features], memory: float, stride: int = 1, reach: int = 0):
+    def __init__(
+        self,
+        references: Sequence[Features],
+        memory: float,
+        stride: int = 1,
+        reach: int = 0,
+        levels: Sequence[int] = (2, 1, 0),
+    ):
         self.references, self.stride, self.reach = references, stride, reach
         # A tile and its margin are just what `Features` computes at once.
         self.side = max((references[0].side - 2 * reach) // stride, 1) * stride
@@ -33,7 +40,7 @@ class KeptTiles:
         self.kept: dict[tuple[int, int], Tensor] = {}
         self.left_for = [0.0, 0.0, 0.0]  # bytes that may still be kept of each level
         cells = sum(reference.whole.height * reference.whole.width for reference in references)
-        for level in (2, 1, 0):
+        for level in levels:
             self.left_for[level] = min(memory, 4.0 * references[0].channels(level) * LEVELS[level][1] ** 2 * cells)
             memory -= self.left_for[level]
 

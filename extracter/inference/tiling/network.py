@@ -2,6 +2,9 @@
 
 What lies beyond a tile's edge is unknown to the convolutions, so a tile begins with a margin. Each stage crops the maps
 to what the stages behind it still need: full-size maps are only as large as the last stages ask for.
+
+IFE and the first stage of CSFI work at the size of LR, with most of the network's layers in sequence and hence most of
+the margin. They run first, in larger tiles of their own (`first_stage`), and their result is held for the whole image.
 """
 
 import math
@@ -34,9 +37,9 @@ class Margins:
         levels: of what comes out of them.
         synthesised: of T_3, T_2, T_1, what CSFI gives.
         mixed: of the branches of CSFI's stages two and three, behind the exchange.
-        entered: of all maps that go into stage one, two and three.
+        entered: of all maps that go into stage one, two and three; of stage one beyond its own tiles.
         gradient: of the gradient density.
-        lr: of LR.
+        lr: of LR, beyond the tiles of stage one.
         fusion: what a fusion sees beyond what it gives.
     """
 
@@ -76,7 +79,7 @@ class Margins:
             entered.insert(0, max(behind) + 3)
             # The fusion's convolutions and the pixel shuffle's.
             need_of = [entered[0] + fusion + 1] * stage
-        entered.insert(0, need_of[0] + blocks[0][0])
+        entered.insert(0, blocks[0][0])
         shallow = convolutions(model.ife)
         gradient = inputs[0] + 1 + convolutions(model.gde.extractor.stage) if inputs else 0
         lr = entered[0] + fusion + shallow
@@ -103,6 +106,7 @@ class Tile:
         textures: gives the textures of a window at a level, finest 0.
         scores: S_i over the whole image, u, rows, columns.
         inner: the tile; its edges are multiples of the stride, or the image's.
+        first: what `first_stage` gave for the whole image; `run` needs it.
         bounds: of the whole image's gradient density, for networks that normalise it.
         means: of the whole image's features, for DPFSR; see `channel_means`.
     """
@@ -115,13 +119,23 @@ class Tile:
         textures: Callable[[Window, int], list[Tensor]],
         scores: Tensor,
         inner: Window,
+        first: Tensor | None = None,
         bounds: tuple[Tensor, Tensor] | None = None,
         means: list[Tensor] | None = None,
     ):
         self.means = means
         self.model, self.margins, self.lr, self.textures, self.scores = model, margins, lr, textures, scores
-        self.inner, self.whole, self.bounds = inner, lr.whole, bounds
+        self.inner, self.whole, self.first, self.bounds = inner, lr.whole, first, bounds
         self.stride = model.search.stride
+
+    def first_stage(self) -> Tensor:
+        """What the first stage of CSFI gives inside the tile: 1, C, height, width."""
+        csfi = self.model.csfi
+        start = self._grown(self.margins.lr)
+        fresh = Patch(self._extract(self.lr.cut(start)), start, 1)
+        fused = self._fuse(csfi.fusions[0], fresh, self._grown(self.margins.entered[0]))
+        residual = fused._replace(x=csfi.stages[0][0](fused.x)).crop(self.inner)
+        return fused.crop(self.inner).x + residual.x
 
     def run(self) -> Tensor:
         """SR of the tile, not yet clamped and without the bicubic skip: 1, 3, 4 height, 4 width."""
@@ -139,22 +153,18 @@ class Tile:
     def _integrate(self) -> list[Patch]:
         """CSFI: T_3, T_2, T_1, each with the margin that is still needed of it."""
         csfi = self.model.csfi
-        start = self._grown(self.margins.lr)
-        fresh = Patch(self._extract(self.lr.cut(start)), start, 1)
-        scales: list[Patch] = []
-        for stage, fusion in enumerate(csfi.fusions):
+        window = self._grown(self.margins.entered[1] + self.margins.fusion + 1)
+        scales = [Patch(window.of(self.first, self.whole, 1), window, 1)]
+        for stage in (1, 2):
             entered = self._grown(self.margins.entered[stage])
-            if stage:
-                last = scales[-1]
-                fresh = Patch(csfi.ups[stage - 1](last.x), last.window, SCALES[stage])
-            scales = [*(patch.crop(entered) for patch in scales), self._fuse(fusion, fresh, entered)]
-            mixed = list(scales)
-            if stage:
-                maps = csfi.exchanges[stage - 1]([patch.x for patch in scales])
-                windows = (self._grown(cells) for cells in self.margins.mixed[stage - 1])
-                mixed = [p._replace(x=x).crop(w) for p, x, w in zip(scales, maps, windows, strict=True)]
-                del maps
-            del fresh
+            last = scales[-1]
+            fresh = Patch(csfi.ups[stage - 1](last.x), last.window, SCALES[stage])
+            scales = [*(p.crop(entered) for p in scales), self._fuse(csfi.fusions[stage], fresh, entered)]
+            del last, fresh
+            maps = csfi.exchanges[stage - 1]([patch.x for patch in scales])
+            windows = (self._grown(cells) for cells in self.margins.mixed[stage - 1])
+            mixed = [p._replace(x=x).crop(w) for p, x, w in zip(scales, maps, windows, strict=True)]
+            del maps
             for place, (branch, window) in enumerate(zip(csfi.stages[stage], self._behind(stage), strict=True)):
                 branched = mixed.pop(0)
                 residual = branched._replace(x=branch(branched.x)).crop(window)
@@ -177,7 +187,7 @@ class Tile:
         around = entered.grow(self.margins.fusion, self.whole, self.stride)
         window = entered.grow(self.margins.fusion, self.whole)
         level = 2 - SCALES.index(fresh.scale)
-        textures = [window.of(x, around, fresh.scale) for x in self.textures(around, level)]
+        textures = [window.of(x, around, fresh.scale).to(self.scores.dtype) for x in self.textures(around, level)]
         soft = self._soft(window, around, fresh.scale)
         x = fusion(fresh.crop(window).x, textures, soft)
         return Patch(x, window, fresh.scale).crop(entered)

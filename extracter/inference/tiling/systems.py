@@ -8,6 +8,7 @@ import torch
 
 from extracter.device import full_float32
 from extracter.errors import UserError
+from extracter.inference.tiling import budget
 from extracter.inference.tiling.adapt import AdaptationTiles
 from extracter.inference.tiling.aggregate import AggregationTiles
 from extracter.inference.tiling.engine import search_with_kernel
@@ -17,7 +18,6 @@ from extracter.inference.tiling.windows import (
     Inputs,
     InsufficientMemoryError,
     Picture,
-    Window,
     from_signed,
 )
 from extracter.memory import MIB, malloc_trim
@@ -34,7 +34,6 @@ TILES: dict[type[RefSR], Callable[..., Any]] = {
     AMSA: AggregationTiles,
     MASA: AdaptationTiles,
 }
-_TILE_SHARE = 0.75  # of the memory, at most, for a tile
 _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
 
 
@@ -73,11 +72,11 @@ def super_resolve_tiles(
         for images in (inputs.refs, inputs.refs_du)
     )
     tiling = TILES[type(model)](model, lr, lr_up, refs, refs_du)
-    needed = max(tiling.least_bytes(), (tiling.tile_bytes(tiling.step) + _BESIDE) / _TILE_SHARE)
+    needed = max(tiling.least_bytes(), (tiling.tile_bytes(tiling.step) + _BESIDE) / budget.TILE_SHARE)
     if needed > memory:
         raise InsufficientMemoryError(needed)
     matches = tiling.search(memory, lambda done, total: report("search", done, total))
-    tiles, rest = plan(lr.whole, tiling.step, lambda edge: tiling.tile_bytes(edge) + _BESIDE, memory)
+    tiles, rest = budget.plan_tiles(lambda edge: tiling.tile_bytes(edge) + _BESIDE, lr.whole, tiling.step, memory)
     tiling.begin(rest, tiles)
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
@@ -108,25 +107,3 @@ def _of_image(matches: Matches, lr: Picture, refs: Sequence[Picture], size: tupl
         first += ref.whole.height * ref.whole.width
         new_first += rows * columns
     return Matches(indices.view(1, 1, -1), scores.reshape(1, 1, -1), new_first)
-
-
-def plan(whole: Window, step: int, bytes_of: Callable[[int], float], memory: float) -> tuple[list[Window], float]:
-    """The fewest tiles that fit the memory, and the bytes that are left for features of the reference.
-
-    Args:
-        whole: the padded image.
-        step: edges of tiles are multiples of it.
-        bytes_of: memory of a tile of so many cells each way.
-        memory: bytes; three quarters of them at most are for a tile, and of the rest three quarters keep features of
-            the reference.
-    """
-    longest = max(whole.height, whole.width)
-    count = 1
-    while True:
-        edge = -(-longest // count // step) * step if count > 1 else longest
-        needed = bytes_of(edge)
-        if needed <= _TILE_SHARE * memory:
-            return whole.split(edge, edge), 0.75 * (memory - needed)
-        if edge <= step:
-            raise InsufficientMemoryError(needed / _TILE_SHARE)
-        count += 1

@@ -44,6 +44,7 @@ class Textures(KeptTiles):
         offsets: int8, u, rows, columns, 2: pixels of the image, down and right, by which each patch is moved
             (`extracter.search.align`); None moves none.
         constant_coverage: see `SearchTransfer`.
+        levels: as of `KeptTiles`.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class Textures(KeptTiles):
         memory: float,
         offsets: Tensor | None = None,
         constant_coverage: bool = False,
+        levels: Sequence[int] = (2, 1, 0),
     ):
         # Cells by which a moved block may reach out of the tile that it belongs to.
-        super().__init__(references, memory, stride, reach=0 if offsets is None else -(-(2 * stride + 1) // 4))
+        reach = 0 if offsets is None else -(-(2 * stride + 1) // 4)
+        super().__init__(references, memory, stride, reach, levels)
         self.indices, self.constant_coverage = indices, constant_coverage
         self.offsets = torch.zeros(*indices.shape, 2, dtype=torch.int8) if offsets is None else offsets
         self.offsets = self.offsets.to(indices.device)

@@ -9,7 +9,7 @@ from devices import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extracter.inference.tiling import engine, search, textures, trust
+from extracter.inference.tiling import budget, engine, search, textures, trust
 from extracter.inference.tiling.network import Margins
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window, from_signed, to_signed
 from extracter.models.extracter import Extracter
@@ -92,8 +92,8 @@ def difference(model, inputs: engine.Inputs, memory: float, edge: int | None = N
     """Largest difference of tiled and whole in units of [-1, 1]; tiles of `edge` cells instead of the budget's."""
     with pytest.MonkeyPatch.context() as patch:
         if edge is not None:
-            patch.setattr(engine, "least_needed", lambda *_: 0)
-            patch.setattr(engine, "plan_tiles", lambda m, margins, area, bytes_: (area.split(edge, edge), bytes_))
+            patch.setattr(budget, "least_needed", lambda *_: 0)
+            patch.setattr(budget, "plan_tiles", lambda n, area, stride, bytes_, slack: (area.split(edge, edge), bytes_))
         sr, matches = engine.super_resolve(model, floating(inputs), memory=memory)
     wanted = whole(model, inputs, matches)
     assert wanted.std() > 0.05
@@ -172,8 +172,8 @@ def test_paper_margins():
     """At the paper's block counts, in LR pixels: 9 blocks a level, 16, 8 and 4 in CSFI, 4 in IFE."""
     margins = Margins.of(Extracter())
     assert margins.inputs == (39, 17, 6)
-    assert margins.entered == (108, 73, 51)
-    assert margins.lr == 119
+    assert margins.entered == (33, 73, 51)
+    assert margins.lr == 44
     assert Margins.of(TTSR()).inputs == ()
 
 
@@ -182,8 +182,8 @@ def test_paper_margins():
 def test_many_strips_and_tiles_of_the_search(monkeypatch, kernel, strategy):
     """Budgets so small that keys come in strips and queries in tiles."""
     monkeypatch.setattr(search, "bytes_at_once", lambda width: 0)
-    monkeypatch.setattr(engine, "least_needed", lambda *_: 0)
-    monkeypatch.setattr(engine, "plan_tiles", lambda m, margins, area, bytes_: ([area], 1e9))
+    monkeypatch.setattr(budget, "least_needed", lambda *_: 0)
+    monkeypatch.setattr(budget, "plan_tiles", lambda needed, area, *_: ([area], 1e9))
     model = network(strategy=strategy)
     model.search = dataclasses.replace(model.search, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
     steps = []
@@ -202,7 +202,7 @@ def test_features_that_do_not_fit_are_computed_again():
     inputs = images(3, (40, 40), [(300, 300)])
     for rest in (0.0, 1e6, 1e9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "plan_tiles", lambda m, margins, area, bytes_, rest=rest: (area.split(16, 20), rest))
+            patch.setattr(budget, "plan_tiles", lambda n, area, *_, rest=rest: (area.split(16, 20), rest))
             sr, matches = engine.super_resolve(model, floating(inputs), memory=300e6)
         assert float((to_signed(sr) - whole(model, inputs, matches)).abs().max()) <= 1e-4
 
@@ -234,7 +234,7 @@ def test_too_little_memory_says_how_much_is_wanted():
     with pytest.raises(InsufficientMemoryError):
         engine.super_resolve(model, inputs, memory=error.value.needed - 1)
     with pytest.raises(InsufficientMemoryError):
-        engine.plan_tiles(model, Margins.of(model), Window(0, 400, 0, 400), 2e6)
+        budget.plan_tiles(lambda edge: 1e6 + 100 * edge**2, Window(0, 400, 0, 400), 1, 1.3e6)
 
 
 def test_windows_cover_without_overlap():

@@ -13,7 +13,7 @@ from extracter.data.datasets import TestSet
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import run_network
 from extracter.inference.compare_figure import draw
-from extracter.inference.tiling import engine, systems
+from extracter.inference.tiling import budget, engine, systems
 from extracter.inference.tiling.windows import Inputs, InsufficientMemoryError, from_signed, to_signed
 from extracter.inference.upscaler import Upscaler
 from extracter.models.c2_matching import AMSA, C2Matching
@@ -68,8 +68,7 @@ def images(seed, lr, refs):
 
 def tiled(model, inputs, edge, rest=1e6):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(systems, "plan", lambda whole, *_: (whole.split(edge, edge), rest))
-        patch.setattr(engine, "plan_tiles", lambda m, margins, whole, *_: (whole.split(edge, edge), rest))
+        patch.setattr(budget, "plan_tiles", lambda needed, whole, *_: (whole.split(edge, edge), rest))
         settings = {"memory": 600e6, "precision": torch.float32, "report": lambda *_: None}
         run = systems.super_resolve_tiles if type(model) in systems.TILES else engine.super_resolve
         return run(model, inputs, **settings)
