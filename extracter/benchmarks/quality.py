@@ -43,7 +43,7 @@ def is_affordable(images: Sequence[Image.Image], channels: int, kernel: int, lim
 def compare_searches(
     network: TextureTransformer, photo: Image.Image, reference: Image.Image, methods: Iterable[str], limit: float
 ) -> Iterator[dict]:
-    """Reduce a photograph to a quarter, super-resolve it with each search in float32, and compare.
+    """Reduce a photograph to a quarter, super-resolve it as `extracter upscale` does, with each search.
 
     Args:
         network: the model.
@@ -63,7 +63,7 @@ def compare_searches(
         if not approximate and not is_affordable((photo, reference), 4 * network.dfe.width, kernel, limit):
             continue
         search: SearchName = "fast" if approximate else "exact"
-        upscaler = Upscaler(network, search=search, kernel=kernel, precision="32", memory="3GiB")
+        upscaler = Upscaler(network, search=search, kernel=kernel, memory="3GiB", reuse=True)
         refs = [] if method == "none" else [to_photo(reference)[0]]
         result, spent = timed(lambda: upscaler.run(small, refs))  # noqa: B023
         found = {"method": method, "kernel": kernel, **spent, "psnr_y": psnr_y(original, result.photo.rgb)}
