@@ -1,4 +1,4 @@
-"""A contact sheet of training pairs: one picture that shows whether references hold what their inputs show."""
+"""A contact sheet of training pairs, on which one can see whether references show what their inputs show."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -30,7 +30,7 @@ def _pick(rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _shown(arrays: dict[tuple[str, str], np.ndarray], split: str, name: str) -> int:
-    """Side of an input or reference on the sheet: the larger of both fills its cell, the scale is the same."""
+    """Side of an input or reference on the sheet: both have the same scale, and the larger one fills its cell."""
     largest = max(arrays[split, other].shape[1] for other in ("hr", "ref"))
     return round(SIDE * arrays[split, name].shape[1] / largest)
 
@@ -41,9 +41,9 @@ def _height(arrays: dict[tuple[str, str], np.ndarray], title: str) -> int:
 
 
 def write_contact_sheet(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Write contact_sheet.png: a row for each split and kind, inputs above their references at one scale.
+    """Write contact_sheet.png: a row for each split and kind, with inputs above their references at the same scale.
 
-    The number beside an input counts the matched points of the two photographs.
+    The number beside an input is that of the matched points of the two photographs.
 
     Args:
         out: folder of the arrays.

@@ -1,4 +1,4 @@
-"""Prepared sets as tensors: training batches that depend on (seed, step) alone, and test sets image by image."""
+"""Read prepared sets as tensors: training batches that depend only on (seed, step), and test sets image by image."""
 
 import csv
 import os
@@ -33,7 +33,7 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def _read_listed(folder: Path, name: str, content: dict[str, Any]) -> list[dict[str, str]]:
-    """The rows of a CSV file, which must be the one that the manifest lists."""
+    """The rows of a CSV file, after verifying it against the manifest."""
     entry = next((entry for entry in content["files"] if entry["path"] == name), None)
     if entry is None or not (folder / name).is_file() or manifest.describe(folder, name) != entry:
         raise UserError(
@@ -50,7 +50,7 @@ def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _degrade(pixels: np.ndarray, low: str, up: str, full: str) -> dict[str, np.ndarray]:
-    """An image, its reduction by four and that enlarged again, by the names given for them."""
+    """An image, its reduction by a factor of four, and the enlargement of that, by the given names."""
     small = downscale(Image.fromarray(pixels))
     return {low: np.asarray(small), up: np.asarray(upscale(small)), full: pixels}
 
@@ -58,14 +58,14 @@ def _degrade(pixels: np.ndarray, low: str, up: str, full: str) -> dict[str, np.n
 class TrainingPairs:
     """Training and validation pairs that `prepare` made, memory-mapped.
 
-    Arrays hold inputs and references at full resolution; what is derived from them (lr, lr_up, ref_du) is made when a
-    pair is read, since reading it would take longer.
+    The arrays hold inputs and references at full resolution. What is derived from them (lr, lr_up, ref_du) is computed
+    when a pair is read, since reading it from disk would take longer.
 
     Args:
-        folder: holds pairs.csv and the arrays hr.npy, ref.npy, validation_hr.npy and validation_ref.npy.
+        folder: contains pairs.csv and the arrays hr.npy, ref.npy, validation_hr.npy and validation_ref.npy.
 
     Raises:
-        UserError: a file is missing, is not of the size that the manifest gives, or does not fit the others.
+        UserError: a file is missing, does not have the size in the manifest, or does not match the others.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,27 +106,27 @@ class TrainingPairs:
 
     @property
     def stand_in(self) -> bool:
-        """Whether the photographs stand in for the paper's."""
+        """Whether the photographs are stand-ins for those of the paper."""
         return self.manifest["stand_in"]
 
     def batches(
         self, steps: range, params: Train, seed: int, *, pin: bool, part: slice = WHOLE
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """The batches of training steps, each made while the step before it runs.
+        """The batches of training steps, each prepared while the previous step runs.
 
         Args:
-            steps: their numbers.
-            params: as for `batch`.
-            seed: as for `batch`.
-            pin: whether to put them in pinned memory, from which a GPU copies fastest.
-            part: as for `batch`.
+            steps: numbers of the steps.
+            params: see `batch`.
+            seed: see `batch`.
+            pin: whether to put the batches in pinned memory, from which copies to a GPU are fastest.
+            part: see `batch`.
         """
 
         def make(step: int) -> dict[str, torch.Tensor]:
             batch = self.batch(step, params, seed, part)
             return {key: images.pin_memory() for key, images in batch.items()} if pin else batch
 
-        # A GPU takes batches faster than one thread makes them; on a CPU more threads would slow the network down.
+        # A GPU needs batches faster than one thread prepares them; on a CPU more threads would slow down the network.
         workers = min(12, os.cpu_count() or 1) if pin else 1
         with ThreadPoolExecutor(workers) as pool:
             waiting = deque(pool.submit(make, step) for step in steps[: workers + 1])
@@ -136,24 +136,23 @@ class TrainingPairs:
                     waiting.append(pool.submit(make, step + workers + 1))
 
     def batch(self, step: int, params: Train, seed: int, part: slice = WHOLE) -> dict[str, torch.Tensor]:
-        """The batch of one training step, the same whenever and wherever it is asked for.
+        """The batch of one training step; it depends only on the arguments.
 
-        Each epoch runs through all training pairs in an order drawn from (seed, epoch). Input family (lr, lr_up, hr)
-        and reference family (ref, ref_du) are turned and flipped, in ways drawn from (seed, step).
+        Each epoch runs through all training pairs in an order drawn from (seed, epoch). The input (lr, lr_up, hr) and
+        the reference (ref, ref_du) are rotated and flipped in ways drawn from (seed, step).
 
         Args:
-            step: from 0.
-            params: `batch`, pairs in it; `swap`, the probability that input and reference exchange roles;
-                `turn_apart`, that the reference is turned in a way of its own; `self_reference` and
-                `other_reference`, that it is the input's own bicubic, or that of another pair, as happens where
-                nothing better is at hand.
-            seed: of the order and of the augmentation.
-            part: which of the batch's pairs to read: those of one process of several.
+            step: number of the step, from 0.
+            params: `batch` is the number of pairs. Probabilities: `swap`, that input and reference exchange roles;
+                `turn_apart`, that the reference is rotated independently; `self_reference` and `other_reference`, that
+                the reference is the input's own bicubic or that of another pair, as in use without a good reference.
+            seed: for the order and the augmentation.
+            part: pairs of the batch to read, such as those of one process of several.
 
         Returns:
-            lr (N, 3, S/4, S/4), lr_up and hr (N, 3, S, S), ref and ref_du (N, 3, R, R), uint8: `to_signed` makes the
-            networks' values of them on their device. S is `size`, R is `ref_size`. Input and reference exchange roles
-            only where S equals R. Where the input's own bicubic is the reference, it is mirrored out to R.
+            lr (N, 3, S/4, S/4), lr_up and hr (N, 3, S, S), ref and ref_du (N, 3, R, R), all uint8; `to_signed` converts
+            them for the networks on their device. S is `size`, R is `ref_size`. Input and reference exchange roles only
+            if S equals R. If the input's own bicubic is the reference, it is extended to R by mirroring.
         """
         count = len(self)
         rng = np.random.default_rng([seed, step, 1])
@@ -171,7 +170,7 @@ class TrainingPairs:
             kind, other = rng.random(), index
             if params.self_reference <= kind < params.self_reference + params.other_reference:
                 other = rng.integers(count)
-            # All processes draw the same for all pairs, and read their own.
+            # All processes draw the same numbers for all pairs, but read only their own pairs.
             if place not in wanted:
                 continue
             pair = _degrade(arrays[inputs][index], "lr", "lr_up", "hr")
@@ -185,9 +184,9 @@ class TrainingPairs:
         return {name: to_planes(np.stack(images)) for name, images in columns.items()}
 
     def validation(self, batch: int = 1, first: int = 0, step: int = 1) -> Iterator[dict[str, torch.Tensor]]:
-        """The held-out pairs as they are, up to `batch` of them at a time: the keys of `TrainingPairs.batch`, uint8.
+        """The validation pairs without augmentation, up to `batch` at a time, with the keys of `batch`, uint8.
 
-        Of these batches every `step`-th from `first` on.
+        Only every `step`-th of these batches is read, from `first` on.
         """
         hr, ref = (self._arrays["validation"][name] for name in ARRAYS)
         for start in range(first * batch, len(hr), step * batch):
@@ -203,13 +202,13 @@ class TrainingPairs:
 class TestImage:
     """One image of a test set with its references.
 
-    `lr` is 1, 3, h, w; `lr_up` and `hr` are 1, 3, 4h, 4w; `ref` and `ref_du`, of the first reference, share a size of
-    their own, and so do those of each pair in `more`, further references of the same image; all float32 in [-1, 1].
-    `hr_pixels` is hr as uint8 4h, 4w, 3. `name` and `reference` are file names without folder and suffix. `inliers`
-    counts the points that match in image and first reference, where that is known.
+    `lr` is (1, 3, h, w); `lr_up` and `hr` are (1, 3, 4h, 4w). `ref` and `ref_du` belong to the first reference and have
+    the same size, which may differ from that of `hr`; so do the pairs in `more`, of further references. All of them are
+    float32 in [-1, 1]. `hr_pixels` is hr as uint8 (4h, 4w, 3). `name` and `reference` are file names without folder and
+    suffix. `inliers` is the number of matched points in image and first reference, if known.
     """
 
-    __test__ = False  # not a test class, whatever pytest makes of the name
+    __test__ = False  # pytest would collect it because of its name
 
     name: str
     reference: str
@@ -224,30 +223,30 @@ class TestImage:
 
 
 def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
-    """The input with one other reference, whose sides are multiples of 4."""
+    """The same input with another reference, whose sides are multiples of 4."""
     du = upscale(downscale(reference))
     ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
     return replace(image, ref=ref, ref_du=ref_du, more=())
 
 
 class TestSet:
-    """A test set that `prepare` made; iterating reads its images one at a time, in the order of their names.
+    """A test set that `prepare` made. Iteration reads its images one by one, in the order of their names.
 
     Args:
-        folder: holds hr/, lr/, lr_up/, references.csv and manifest.json.
-        references: which of those that the set has to take, see `views.choose` and `references.choose`; only images
-            that have such a reference are read. None: those that the set was prepared with.
+        folder: contains hr/, lr/, lr_up/, references.csv and manifest.json.
+        references: which references to use, see `views.choose` and `references.choose`; only images with such a
+            reference are read. None for those that the set was prepared with.
 
     Raises:
-        UserError: a file is missing, altered or unreadable; images are held against the manifest when they are read;
-            or the set has no such references.
+        UserError: a file is missing, altered or unreadable (images are verified against the manifest when they are
+            read), or the set has no such references.
 
     Example:
         >>> for image in TestSet("data/prepared/open/views", "level_2"):  # doctest: +SKIP
         ...     print(image.name, image.reference, image.inliers)
     """
 
-    __test__ = False  # not a test class, whatever pytest makes of the name
+    __test__ = False  # pytest would collect it because of its name
 
     def __init__(self, folder: Path, references: str | None = None) -> None:
         self.folder = Path(folder)
@@ -268,12 +267,12 @@ class TestSet:
 
     @property
     def name(self) -> str:
-        """The set's name, such as set14."""
+        """Name of the set, such as set14."""
         return self.manifest["set"]
 
     @property
     def stand_in(self) -> bool:
-        """Whether the images stand in for the published ones."""
+        """Whether the images are stand-ins for the published ones."""
         return self.manifest["stand_in"]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The one degradation of the project: Pillow's bicubic, antialiased, by four, on 8-bit RGB (section 4 of the paper)."""
+"""The degradation of the paper (section 4): antialiased bicubic by a factor of four, with Pillow, on 8-bit RGB."""
 
 from PIL import Image
 
@@ -13,7 +13,7 @@ def _check_mode(image: Image.Image) -> None:
 
 
 def downscale(image: Image.Image) -> Image.Image:
-    """An image at a quarter of its width and height, rounded down and at least one pixel.
+    """Reduce an image to a quarter of its width and height, rounded down, at least one pixel.
 
     Args:
         image: 8-bit RGB; with sides that are multiples of 4, `upscale` of the result has the size of `image`.
@@ -26,7 +26,7 @@ def downscale(image: Image.Image) -> Image.Image:
 
 
 def upscale(image: Image.Image) -> Image.Image:
-    """An image at four times its width and height.
+    """Enlarge an image to four times its width and height.
 
     Args:
         image: 8-bit RGB.
@@ -39,12 +39,12 @@ def upscale(image: Image.Image) -> Image.Image:
 
 
 def crop_to_scale(image: Image.Image) -> Image.Image:
-    """An image without the last rows and columns that no whole LR pixel covers: both sides are multiples of 4.
+    """Crop an image at the right and lower edges so that both sides are multiples of 4.
 
     Raises:
         UserError: a side is shorter than 4 pixels.
     """
     width, height = (side - side % SCALE for side in image.size)
     if not width or not height:
-        raise UserError(f"an image of {image.width}x{image.height} pixels is too small; 4x4 is the least")
+        raise UserError(f"an image of {image.width}x{image.height} pixels is too small; the minimum is 4x4")
     return image.crop((0, 0, width, height))

@@ -1,4 +1,4 @@
-"""The images of data sets: read as 8-bit RGB by the reader of photographs, and written."""
+"""Read the images of data sets as 8-bit RGB, and write them."""
 
 import io
 from pathlib import Path
@@ -14,17 +14,17 @@ __all__ = ["SUFFIXES", "decode", "encode_png", "is_image", "write_bytes"]
 
 
 def decode(data: bytes, path: Path, remedy: str) -> Image.Image:
-    """The 8-bit RGB image that a file's bytes encode, upright as its EXIF orientation says.
+    """Decode the bytes of a file to an 8-bit RGB image, upright by its EXIF orientation.
 
-    Colours stay in the file's own colour space, as in every published data set; alpha is left out.
+    Colours stay in the colour space of the file, as in all published data sets; alpha is dropped.
 
     Args:
         data: the whole file.
         path: where the bytes come from, for the message.
-        remedy: what a user can do about a bad file, the last clause of the message.
+        remedy: what the user can do about a bad file; it ends the message.
 
     Raises:
-        UserError: the bytes are cut short, damaged, no image, or unreasonably large.
+        UserError: the bytes are truncated, damaged, not an image, or unreasonably large.
     """
     photo = decode_photo(data, path, remedy)
     return Image.fromarray(rounded(photo.rgb) if photo.deep else photo.rgb)
@@ -33,8 +33,8 @@ def decode(data: bytes, path: Path, remedy: str) -> Image.Image:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file under a temporary name and rename it.
 
-    Unlike `files.atomic_path` this does not wait for the disk, which thousands of images would have to wait for one by
-    one: after a power cut a file may be empty, and is found out by its manifest.
+    Unlike `files.atomic_path`, this does not wait for the disk, which would take long for thousands of images. After a
+    power failure a file may be empty, which its manifest reveals.
 
     Raises:
         UserError: the disk is full, read-only, or not writable.
@@ -53,7 +53,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """A lossless PNG, made fast rather than small."""
+    """Encode as PNG, with fast rather than strong compression."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

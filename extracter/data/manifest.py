@@ -1,4 +1,4 @@
-"""manifest.json: which files a set holds, with SHA-256 and size, so that a wrong file is found before it is used."""
+"""manifest.json: the files of a set with SHA-256 and size, so that a wrong file is detected before it is used."""
 
 import hashlib
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def describe_bytes(path: str, data: bytes) -> Entry:
 
 
 def write(folder: Path, name: str, source: str, *, stand_in: bool, files: Iterable[Entry], **more: Any) -> None:
-    """Write a set's manifest, files sorted by path; nothing in it depends on when or where it was made."""
+    """Write the manifest of a set, sorted by path; it does not depend on the time or the machine."""
     ordered = sorted(files, key=lambda entry: entry["path"])
     write_json(Path(folder) / NAME, {"set": name, "source": source, "stand_in": stand_in, **more, "files": ordered})
 
@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Read a set's manifest.
 
     Raises:
-        UserError: it is missing, is not JSON, or lacks what every manifest has.
+        UserError: it is missing, not JSON, or lacks a required key.
     """
     path = Path(folder) / NAME
     content = read_json(path)
@@ -47,10 +47,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def read_set(raw: Path, name: str, source: str) -> dict[str, Any]:
-    """Read the manifest of a raw set, which must be the one that the parameters ask for.
+    """Read the manifest of a raw set, and check that it is the set that the parameters name.
 
     Raises:
-        UserError: there is none, or the folder holds another set or one from another source.
+        UserError: there is no manifest, or it is that of another set or source.
     """
     content = read(raw)
     if (content["set"], content["source"]) != (name, source):
@@ -62,10 +62,10 @@ def read_set(raw: Path, name: str, source: str) -> dict[str, Any]:
 
 
 def read_image(folder: Path, entry: Entry) -> Image.Image:
-    """Read one image of a set and hold it against its manifest entry.
+    """Read one image of a set and verify it against its manifest entry.
 
     Returns:
-        the image as 8-bit RGB.
+        The image as 8-bit RGB.
 
     Raises:
         UserError: the file is missing, truncated, altered since the manifest was written, or not an image.

@@ -1,6 +1,6 @@
-"""Matched points of photographs of one scene: SIFT features, mutual nearest neighbours, MAGSAC.
+"""Match points in photographs of one scene by SIFT features, mutual nearest neighbours and MAGSAC.
 
-The settings are those by which the test set `views` was graded: 2,500 RootSIFT features at a long side of 800 pixels,
+The settings are those with which the test set `views` was graded: 2,500 RootSIFT features at a long side of 800 pixels,
 ratio test at 0.85, and a fundamental matrix and a homography with thresholds of 1.5 and 3 pixels.
 """
 
@@ -23,7 +23,7 @@ LONG_SIDE = 800
 FEATURES = 2500
 RATIO = 0.85
 MIN_INLIERS = 30
-# Largest number of points stored for a pair of photographs; they are spread over the first one.
+# Maximum number of points stored for a pair of photographs, spread over the first one.
 POINTS = 48
 CELLS = 12
 UNITS = 10_000
@@ -31,12 +31,12 @@ UNITS = 10_000
 
 @dataclass(frozen=True)
 class Match:
-    """Two photographs of one scene and the points that match in them.
+    """Two photographs of one scene with their matched points.
 
     Attributes:
         first: path of a photograph without suffix.
         second: path of the other photograph without suffix.
-        inliers: number of matched points that agree with the geometry, before some are left out.
+        inliers: number of matched points that agree with the geometry, including those not stored.
         points: float64 (N, 4): x and y in `first`, x and y in `second`, as fractions of width and height.
     """
 
@@ -87,7 +87,7 @@ def _mutual_neighbours(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _inliers(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which matched positions agree with a fundamental matrix or a homography, whichever holds more; bool (N,)."""
+    """Which positions agree with the fundamental matrix or the homography, whichever fits more; bool (N,)."""
     masks = [np.zeros(len(first), bool)]
     for estimate, threshold in ((cv2.findFundamentalMat, 1.5), (cv2.findHomography, 3.0)):
         try:
@@ -100,7 +100,7 @@ def _inliers(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _spread(points: np.ndarray) -> np.ndarray:
-    """Up to 48 points that lie apart in the first photograph: one of each cell of a grid, then the next of each."""
+    """Up to 48 points spread over the first photograph: one from each cell of a grid, then a second one, and so on."""
     cell = np.minimum((points[:, :2] * CELLS).astype(int), CELLS - 1) @ (CELLS, 1)
     turn = pd.Series(cell).groupby(cell).cumcount().to_numpy()
     return points[np.sort(np.argsort(turn, kind="stable")[:POINTS])]

@@ -1,4 +1,4 @@
-"""The arrays of pairs: inputs and references of training and of validation, uint8 (N, H, W, 3)."""
+"""Write the arrays of training and validation pairs: inputs and references, uint8 (N, H, W, 3)."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Block:
-    """Pairs that are made together and all belong to one split: their rows of pairs.csv, and how they are made."""
+    """Pairs of one split that are made together: their rows of pairs.csv, and the function that makes them."""
 
     rows: tuple[Row, ...]
     make: Callable[[], Pairs]
@@ -41,7 +41,7 @@ def stack(pairs: list[tuple[Image.Image, Image.Image]]) -> Pairs:
 
 
 class _Writer:
-    """One array, written to its file piece by piece: a full disk is an error there, and a crash in mapped memory."""
+    """Write one array piece by piece. On a full disk this raises an error, where mapped memory would crash."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], stack: ExitStack) -> None:
         self.path, self.size, self._hash = path, 0, hashlib.sha256()
@@ -60,17 +60,17 @@ class _Writer:
 
 
 def write_arrays(out: Path, blocks: list[Block], sides: dict[str, tuple[int, int]]) -> list[Entry]:
-    """Write all arrays or none, one block after the other.
+    """Write all arrays or none, block by block.
 
     Args:
         out: folder of the set.
         blocks: in the order of the arrays' rows.
-        sides: pixels of input and reference by split.
+        sides: sides of input and reference in pixels, by split.
 
     Returns:
         manifest entries of the arrays.
     """
-    for left in out.glob(".*.part.npy"):  # gigabytes, by a run that was killed
+    for left in out.glob(".*.part.npy"):  # gigabytes, left by a run that was killed
         left.unlink()
     with ExitStack() as stack:
         writers = {}

@@ -1,7 +1,7 @@
-"""Self-reference training pairs: two overlapping crops of one photograph, the second moved, scaled, turned, recoloured.
+"""Training pairs from one photograph: two overlapping crops, the second shifted, scaled, rotated and recoloured.
 
-A stand-in for the (input, reference) pairs of CUFED, where the reference is another photograph of the same scene
-(section 4 of the paper); the same kind of pair is used to train on photographs that have no partner.
+They stand in for the pairs of CUFED, in which the reference is another photograph of the same scene (section 4 of the
+paper), and serve to train on photographs without a partner.
 """
 
 import math
@@ -15,7 +15,7 @@ from extracter.params import TrainData
 
 @dataclass(frozen=True)
 class Region:
-    """Part of a photograph that crops may use, in pixels: left and top included, right and bottom not."""
+    """Part of a photograph from which crops are taken, in pixels; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -34,7 +34,7 @@ class Region:
 
 
 def _half_extent(size: tuple[int, int], scale: float, rotation: float) -> tuple[float, float]:
-    """Half the width and height of the upright box around a turned rectangle; `rotation` in degrees."""
+    """Half the width and height of the upright box around a rotated rectangle; `rotation` is in degrees."""
     cosine, sine = abs(math.cos(math.radians(rotation))), abs(math.sin(math.radians(rotation)))
     width, height = size
     return scale * (width * cosine + height * sine) / 2, scale * (width * sine + height * cosine) / 2
@@ -43,17 +43,17 @@ def _half_extent(size: tuple[int, int], scale: float, rotation: float) -> tuple[
 def warp(
     photo: Image.Image, center: tuple[float, float], size: tuple[int, int], *, scale: float = 1.0, rotation: float = 0.0
 ) -> Image.Image:
-    """A turned and scaled crop, bicubically sampled; without either, exact pixels.
+    """A rotated and scaled crop, sampled bicubically; without rotation and scaling, the exact pixels.
 
     Args:
         photo: 8-bit RGB.
-        center: of the crop, x and y in pixels from the photograph's left upper corner.
+        center: centre of the crop, x and y in pixels from the upper left corner of the photograph.
         size: width and height of the result.
-        scale: side of the area in the photograph over that of the result.
-        rotation: of the area, degrees clockwise.
+        scale: ratio of a side in the photograph to that of the result.
+        rotation: of the cropped area, in degrees clockwise.
 
     Raises:
-        ValueError: the area leaves the photograph.
+        ValueError: the area extends beyond the photograph.
     """
     width, height = size
     x, y = center
@@ -77,14 +77,14 @@ def warp(
 
 
 def recolour(image: Image.Image, gain: tuple[float, float, float], gamma: float) -> Image.Image:
-    """Each channel c of [0, 1] becomes gain * c ** gamma, clipped and rounded to 8 bits."""
+    """Map each channel c in [0, 1] to gain * c ** gamma, clipped and rounded to 8 bits."""
     levels = np.linspace(0.0, 1.0, 256) ** gamma
     tables = np.clip(np.rint(255 * np.outer(gain, levels)), 0, 255).astype(int)
     return image.point(tables.ravel().tolist())
 
 
 def extend(photo: Image.Image, size: int) -> Image.Image:
-    """A photograph with sides of at least `size` pixels: what is missing mirrors what is there, right and below."""
+    """Extend a photograph to at least `size` pixels a side by mirroring it at the right and lower edges."""
     missing = [(0, max(size - side, 0)) for side in (photo.height, photo.width)]
     if not any(after for _, after in missing):
         return photo
@@ -96,16 +96,16 @@ def crop_pair(
 ) -> tuple[Image.Image, Image.Image]:
     """Input and reference of `data.size` pixels, from one region of one photograph.
 
-    The input is an exact crop at a random position. The reference is centred up to `data.shift` sides from it, covers
-    1 - `data.scale` to 1 + `data.scale` of its side, is turned by up to `data.rotation` degrees, and is recoloured by
-    a gain and a gamma of 1 - `data.photometry` to 1 + `data.photometry`. Where the region is too small for the turn,
-    the reference is upright and at most as large as the region.
+    The input is an exact crop at a random position. The centre of the reference is up to `data.shift` sides away; its
+    side is 1 - `data.scale` to 1 + `data.scale` times that of the input; it is rotated by up to `data.rotation` degrees
+    and recoloured by a gain and a gamma of 1 - `data.photometry` to 1 + `data.photometry`. If the region is too small
+    for the rotation, the reference is upright and at most as large as the region.
 
     Args:
         photo: 8-bit RGB.
         region: at least `data.size` pixels wide and high.
-        data: size and limits of the reference's change.
-        rng: where the random numbers come from.
+        data: size of the crops, and limits of the changes to the reference.
+        rng: source of the random numbers.
     """
     side = data.size
     left = int(rng.integers(region.left, region.right - side + 1))

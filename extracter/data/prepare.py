@@ -1,4 +1,4 @@
-"""From raw images to what networks are tested on and trained on: LR, LR_up, Ref_du, reference lists, pairs."""
+"""Prepare raw images for testing and training: LR, LR_up, Ref_du, lists of references, training pairs."""
 
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ def _write_images(out: Path, images: dict[str, Image.Image]) -> list[Entry]:
 
 
 def _prepare_image(raw: Path, out: Path, kind: str, image: RawImage) -> list[Entry]:
-    """Write everything that depends on one image and on its own references; return the manifest entries."""
+    """Write all files that depend on one image and its own references; return their manifest entries."""
     hr = _read_cropped(raw, image.entry)
     lr = downscale(hr)
     lr_up = upscale(lr)
@@ -72,7 +72,7 @@ def _prepare_view(raw: Path, out: Path, inputs: set[str], shown: set[str], entry
 
 
 def _remove_strangers(out: Path, paths: set[str]) -> None:
-    """Remove images that an earlier run made and that the set no longer holds."""
+    """Remove images of an earlier run that are not part of the set."""
     for folder in ("hr", "lr", "lr_up", "ref", "ref_du", "self_du"):
         for file in (out / folder).glob("*.png"):
             if file.relative_to(out).as_posix() not in paths:
@@ -82,17 +82,17 @@ def _remove_strangers(out: Path, paths: set[str]) -> None:
 def prepare_test(name: str, source: TestData, raw: Path, out: Path, *, seed: int) -> None:
     """Make inputs and references of a test set: crop to multiples of 4, degrade, list the references.
 
-    Images are worked on in parallel. Of `views` references of all levels are made, whichever are asked for.
+    Images are processed in parallel. For `views`, references of all levels are made, whatever `references` is.
 
     Args:
-        name: of the set.
-        source: where the set comes from and what its references are.
+        name: name of the set.
+        source: source of the set, and kind of its references.
         raw: folder that `download` made.
         out: folder for hr/, lr/, lr_up/, ref/, ref_du/, self_du/, references.csv and manifest.json.
-        seed: of random references.
+        seed: for random references.
 
     Raises:
-        UserError: a raw file is missing, truncated, altered or no image; the references asked for do not exist.
+        UserError: a raw file is missing, truncated, altered or not an image, or the set has no such references.
     """
     raw, out = Path(raw), Path(out)
     content = manifest.read_set(raw, name, source.source)

@@ -1,4 +1,4 @@
-"""Training pairs as arrays: cropped from photographs, or read where a data set publishes pairs."""
+"""Make arrays of training pairs: cropped from photographs, or read from a data set that publishes pairs."""
 
 import zlib
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.params import TrainData
 
-# From this many photographs on, validation has photographs of its own; with fewer, a part of each.
+# With at least this many photographs, some are held out for validation; with fewer, a part of each.
 WHOLE_PHOTOGRAPHS = 20
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Some pairs of one split from one region of one photograph."""
+    """The pairs of one split from one region of a photograph."""
 
     entry: Entry
     region: Region
@@ -32,12 +32,12 @@ class Crops:
 
     @property
     def name(self) -> str:
-        """Of the photograph."""
+        """Name of the photograph."""
         return PurePosixPath(self.entry["path"]).with_suffix("").as_posix()
 
 
 def _parts(width: int, height: int, size: int) -> tuple[Region, Region | None]:
-    """A photograph's training part and, at the right or lower end, its validation part: a quarter, where it fits."""
+    """The training part of a photograph and, if it fits, a quarter at the right or lower end for validation."""
     width, height = max(width, size), max(height, size)
     along = max(width, height)
     strip = max(along // 4, size)
@@ -51,24 +51,24 @@ def _parts(width: int, height: int, size: int) -> tuple[Region, Region | None]:
 def split_photographs(
     entries: list[Entry], sizes: list[tuple[int, int]], data: TrainData, seed: int
 ) -> tuple[list[Crops], list[Crops]]:
-    """Training and validation regions, which share no pixel.
+    """Training and validation regions, which do not overlap.
 
-    From 20 photographs on, one in twenty is held out whole; with fewer, a quarter of each at its end.
+    Of 20 photographs or more, one in twenty is held out; of fewer, a quarter of each, at its end.
 
     Args:
-        entries: photographs.
-        sizes: their widths and heights.
-        data: `size` is the least that a region must measure.
+        entries: manifest entries of the photographs.
+        sizes: widths and heights of the photographs.
+        data: `size` is the minimum side of a region.
         seed: draws the photographs that are held out.
 
     Raises:
-        UserError: there is too little to hold anything out.
+        UserError: nothing can be held out.
     """
     whole = [Region(0, 0, max(w, data.size), max(h, data.size)) for w, h in sizes]
     if len(entries) >= WHOLE_PHOTOGRAPHS:
         count = min(data.validation, len(entries) // WHOLE_PHOTOGRAPHS)
         chosen = np.random.default_rng(seed).permutation(len(entries))[:count]
-        # By content: yang91 has one photograph under two names.
+        # By content, since yang91 has one photograph under two names.
         held_out = {entries[number]["sha256"] for number in chosen}
         train, validation = [], []
         for entry, region in zip(entries, whole, strict=True):
@@ -96,7 +96,7 @@ def split_photographs(
 
 
 def allot(all_crops: list[Crops], pairs: int) -> list[Crops]:
-    """Share `pairs` among regions in proportion to their area, by largest remainder."""
+    """Distribute `pairs` among regions in proportion to their areas, by largest remainders."""
     areas = np.array([crops.region.width * crops.region.height for crops in all_crops], dtype=np.float64)
     exact = pairs * areas / areas.sum()
     counts = np.floor(exact).astype(int)
@@ -110,7 +110,7 @@ def allot(all_crops: list[Crops], pairs: int) -> list[Crops]:
 
 
 def _crop_pairs(raw: Path, crops: Crops, data: TrainData, seed: int) -> Pairs:
-    """All pairs of one crops; each depends on the seed, the photograph's path, the split and its number alone."""
+    """All pairs of one region; each depends only on the seed, the path of the photograph, the split and its number."""
     photo = extend(manifest.read_image(raw, crops.entry), data.size)
     key = zlib.crc32(f"{crops.split}/{crops.entry['path']}".encode())
     pairs = []
@@ -140,17 +140,17 @@ def _photograph_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int
 
 
 def _read_published(raw: Path, input_entry: Entry, ref_entry: Entry, size: int) -> Pairs:
-    """One published pair; a smaller reference is mirrored out to `size`, as pairs must be of one size."""
+    """Read one published pair; a smaller reference is extended to `size` by mirroring."""
     hr, ref = manifest.read_image(raw, input_entry), manifest.read_image(raw, ref_entry)
     if hr.size != (size, size):
         raise UserError(
-            f"{raw / input_entry['path']}: {hr.width}x{hr.height} pixels, {size}x{size} are wanted (data.train.size)"
+            f"{raw / input_entry['path']}: {hr.width}x{hr.height} pixels instead of {size}x{size} (data.train.size)"
         )
     return stack([(hr, extend(ref, size).crop((0, 0, size, size)))])
 
 
 def _published_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int) -> list[Block]:
-    """Published pairs `input/NAME.png`, `ref/NAME.png`, a block each; which are held out is drawn from the seed."""
+    """Published pairs `input/NAME.png` and `ref/NAME.png`, one block each; the seed draws those for validation."""
     folders: dict[str, dict[str, Entry]] = {"input": {}, "ref": {}}
     for entry in files:
         path = PurePosixPath(entry["path"])
@@ -173,17 +173,17 @@ def _published_blocks(raw: Path, files: list[Entry], data: TrainData, seed: int)
 def prepare_train(source: TrainData, raw: Path, out: Path, *, seed: int) -> None:
     """Make training and validation pairs: uint8 arrays, pairs.csv, a contact sheet and manifest.json.
 
-    Photographs are worked on in parallel. With `data.train.mixture` the points matched between photographs of one
-    scene are written to matches.csv; a matches.csv in `raw` is used as it is.
+    Photographs are processed in parallel. With `data.train.mixture`, the matched points in photographs of one scene are
+    written to matches.csv; an existing matches.csv in `raw` is used as it is.
 
     Args:
-        source: number, size and kinds of the pairs, and how a reference may differ from its input.
+        source: number, size and kinds of the pairs, and limits of the changes to references.
         raw: folder that `download` made.
         out: folder for the arrays.
-        seed: draws crops, changes of the references and what is held out.
+        seed: for crops, changes of the references, and the validation set.
 
     Raises:
-        UserError: a raw file is missing, truncated, altered or no image, or there are too few.
+        UserError: a raw file is missing, truncated, altered or not an image, or there are too few.
     """
     raw, out = Path(raw), Path(out)
     content = manifest.read_set(raw, "train", source.source)

@@ -1,7 +1,7 @@
 """Plan and crop the pairs of `data.train.mixture`: warped copies, photographs of one scene, unrelated photographs.
 
-Photographs lie in folders of the raw set: `single/` has no partners; each folder of `scenes/` holds photographs of one
-scene; `validation/single/` and `validation/scenes/` hold those that are never trained on.
+Folders of the raw set: `single/` has photographs without partners; each folder in `scenes/` has photographs of one
+scene; those in `validation/single/` and `validation/scenes/` are never trained on.
 """
 
 import zlib
@@ -26,7 +26,7 @@ LARGE_SCENE = 12
 
 
 def name_of(path: str) -> str:
-    """The photograph's name: its path without suffix, so that a smaller copy of another format is the same one."""
+    """Name of a photograph: its path without suffix, so that copies in another format have the same name."""
     return PurePosixPath(path).with_suffix("").as_posix()
 
 
@@ -35,7 +35,7 @@ def _is_validation(name: str) -> bool:
 
 
 def scenes_of(names: Iterable[str]) -> dict[str, list[str]]:
-    """Photographs by scene, those of scenes only."""
+    """Photographs by scene; those without a scene are left out."""
     scenes = defaultdict(list)
     for name in names:
         parts = PurePosixPath(name).parts
@@ -52,7 +52,7 @@ def _scene_by_name(names: Iterable[str]) -> dict[str, str]:
 class Plan:
     """The pairs whose inputs lie in one photograph or one scene.
 
-    `pairs` are kind, photograph, partner, and the match for pairs of one scene.
+    `pairs` are (kind, photograph, partner, match), where only pairs of one scene have a match.
     """
 
     split: str
@@ -68,11 +68,11 @@ class Plan:
 
 
 def _shares(data: TrainData, split: str, count: int) -> dict[str, int]:
-    """How many pairs of each kind: the mixture for training; for validation equally many of each.
+    """Number of pairs of each kind: by the mixture for training, equal numbers for validation.
 
-    Unrelated pairs are validated whatever the mixture, since training draws them besides (`train.other_reference`).
+    Validation always has unrelated pairs, since training draws such pairs as well (`train.other_reference`).
     """
-    assert data.mixture is not None  # `params` makes sure of it
+    assert data.mixture is not None  # `params` ensures it
     weights = [getattr(data.mixture, kind) for kind in KINDS]
     if split == "validation":
         weights = [1.0, float(data.mixture.same_scene > 0), 1.0]
@@ -83,10 +83,10 @@ def _shares(data: TrainData, split: str, count: int) -> dict[str, int]:
 def _draw(
     split: str, names: list[str], matches: list[Match], count: int, data: TrainData, seed: int
 ) -> list[tuple[str, str, str, Match | None]]:
-    """Draw what is paired with what.
+    """Draw the photographs of each pair.
 
-    Of a scene, a photograph is drawn and then one that it matches. A scene of more than twelve photographs is drawn as
-    often as one of twelve.
+    For a pair of one scene, a photograph is drawn and then one that matches it. Scenes with more than twelve
+    photographs are drawn as often as those with twelve.
     """
     rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
     by_first: dict[str, list[Match]] = defaultdict(list)
@@ -123,7 +123,7 @@ def _draw(
 
 
 def _group(split: str, pairs: list[tuple[str, str, str, Match | None]]) -> list[Plan]:
-    """Pairs by the scene, or the photograph, of their inputs, so that each photograph is decoded few times."""
+    """Group pairs by the scene or photograph of their inputs, so that each photograph is decoded only a few times."""
     scene_of = _scene_by_name({pair[1] for pair in pairs})
     plans: dict[str, Plan] = {}
     for pair in sorted(pairs, key=lambda pair: (pair[1], KINDS.index(pair[0]), pair[2])):
@@ -132,13 +132,13 @@ def _group(split: str, pairs: list[tuple[str, str, str, Match | None]]) -> list[
 
 
 class Photographs:
-    """The photographs of a raw set by name, reduced to the size at which they are used."""
+    """The photographs of a raw set by name, reduced by `view_pairs.reduce_photograph`."""
 
     def __init__(self, raw: Path, entries: list[Entry], largest: int) -> None:
         self._raw, self._largest = raw, largest
         self.entries = {name_of(entry["path"]): entry for entry in entries}
         if len(self.entries) != len(entries):
-            raise UserError(f"{raw}: two photographs differ in their suffix alone; rename one")
+            raise UserError(f"{raw}: two photographs differ only in their suffix; rename one")
 
     def read(self, name: str) -> Image.Image:
         """Decode and reduce one photograph."""
@@ -169,7 +169,7 @@ def _crop_pairs(photographs: Photographs, plan: Plan, data: TrainData, seed: int
 
 
 def find_matches(raw: Path, photographs: Photographs) -> list[Match]:
-    """The matches of the scenes: read from `matches.csv` beside the photographs, or computed, which takes minutes."""
+    """The matches of all scenes: read from `matches.csv` beside the photographs, or computed in some minutes."""
     if (raw / matching.NAME).is_file():
         return [
             one for one in matching.read(raw / matching.NAME) if {one.first, one.second} <= set(photographs.entries)
@@ -181,16 +181,16 @@ def view_blocks(raw: Path, out: Path, files: list[Entry], data: TrainData, seed:
     """All pairs of a set of photographs and scenes, training pairs first; writes matches.csv.
 
     Args:
-        raw: the raw set's folder.
+        raw: folder of the raw set.
         out: folder for matches.csv.
-        files: entries of its photographs.
+        files: manifest entries of its photographs.
         data: sizes, numbers and mixture of the pairs.
         seed: draws photographs and crops.
 
     Raises:
-        UserError: photographs are missing that a kind of pair or the validation needs.
+        UserError: photographs for a kind of pair or for validation are missing.
     """
-    assert data.mixture is not None  # `params` makes sure of both
+    assert data.mixture is not None  # `params` ensures both
     assert data.pairs is not None
     photographs = Photographs(raw, files, data.mixture.long_side)
     by_split: dict[str, list[str]] = {"train": [], "validation": []}

@@ -1,4 +1,4 @@
-"""Which raw file is an image, which is its reference, and the list of references that every evaluation uses."""
+"""Tell inputs from references among raw files, and make the list of references for evaluations."""
 
 import re
 import zlib
@@ -21,7 +21,7 @@ GROUND_TRUTH, SCENE_MATCHES = "Sun_Hays_SR_groundtruth", "Sun_Hays_SR_scenematch
 
 @dataclass(frozen=True)
 class RawImage:
-    """An image with the references published for it, most similar first; `name` is what its results are called."""
+    """An image with its published references, most similar first; `name` is the file name of its results."""
 
     name: str
     entry: Entry
@@ -29,13 +29,13 @@ class RawImage:
 
 
 def _photograph_name(path: str) -> str:
-    """Path without suffix, folders joined by `_`, and without the mark that SelfExSR puts at the end."""
+    """The path with `_` for slashes, without its suffix and the ending that SelfExSR adds."""
     stem = "_".join(PurePosixPath(path).with_suffix("").parts)
     return re.sub(r"_SRF_\d+_HR$", "", stem)
 
 
 def _arrange_cufed5(entries: list[Entry]) -> list[RawImage]:
-    """`NNN_0` is an input, `NNN_1` to `NNN_5` its references by falling similarity."""
+    """`NNN_0` is an input, `NNN_1` to `NNN_5` are its references, most similar first."""
     ranks: dict[str, dict[int, Entry]] = {}
     for entry in entries:
         name, _, rank = PurePosixPath(entry["path"]).stem.rpartition("_")
@@ -47,7 +47,7 @@ def _arrange_cufed5(entries: list[Entry]) -> list[RawImage]:
 
 
 def _arrange_sun_hays(entries: list[Entry]) -> list[RawImage]:
-    """Inputs in one folder; references in folders that bear the inputs' file names, in the order of their names."""
+    """Inputs are in one folder; references are in folders named after the inputs, in the order of their names."""
     inputs, matches = [], {}
     for entry in entries:
         parts = PurePosixPath(entry["path"]).parts
@@ -67,10 +67,10 @@ def arrange(layout: Layout, entries: list[Entry]) -> list[RawImage]:
     Args:
         layout: how the raw files are named: `photographs` have no references, `cufed5`, `sun_hays` and
             `views` are those of the published sets.
-        entries: of the raw manifest.
+        entries: entries of the raw manifest.
 
     Raises:
-        UserError: two files would share a name.
+        UserError: two files would get the same name.
     """
     if layout == "cufed5":
         images = _arrange_cufed5(entries)
@@ -84,7 +84,7 @@ def arrange(layout: Layout, entries: list[Entry]) -> list[RawImage]:
     for image in images:
         if image.name in taken:
             raise UserError(
-                f"{image.entry['path']} and {taken[image.name]}: both would be called {image.name}; rename one"
+                f"{image.entry['path']} and {taken[image.name]}: both would be named {image.name}; rename one"
             )
         taken[image.name] = image.entry["path"]
     return sorted(images, key=lambda image: image.name)

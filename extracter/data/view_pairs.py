@@ -1,7 +1,7 @@
-"""Training pairs of three kinds: a photograph and its warped copy, two photographs of a scene, two unrelated ones.
+"""Training pairs of three kinds: a photograph with its warped copy, two photographs of a scene, two unrelated ones.
 
-The reference is larger than the input (`data.train.ref_size`), as it is in use, where a whole photograph is searched:
-most of what a reference shows is not in the input.
+The reference is larger than the input (`data.train.ref_size`). This resembles actual use, where a whole photograph is
+searched, most of which the input does not show.
 """
 
 import math
@@ -12,10 +12,10 @@ from PIL import Image
 from extracter.data.pairs import extend, recolour
 from extracter.params import TrainData
 
-# A photograph is reduced at least by this factor, which removes the artefacts of JPEG, unless that makes it small.
+# Photographs are reduced at least by this factor, which removes JPEG artefacts, unless that makes them too small.
 REDUCTION = 4 / 3
 SMALL = 512
-# Inputs whose grey values spread less than this (standard deviation, of 255) are drawn again, up to so many times.
+# Inputs whose grey values have a smaller standard deviation (of 255) are drawn again, up to this many times.
 TEXTURE = 8.0
 TRIES = 4
 
@@ -23,17 +23,17 @@ Pair = tuple[Image.Image, Image.Image]
 
 
 def reduced_side(long_side: int, largest: int) -> int:
-    """The long side at which a photograph is used.
+    """The long side to which a photograph is reduced.
 
     Args:
-        long_side: of the original, pixels.
+        long_side: long side of the original in pixels.
         largest: `data.train.mixture.long_side`.
     """
     return min(long_side, largest, max(SMALL, int(long_side / REDUCTION)))
 
 
 def reduce_photograph(photograph: Image.Image, largest: int) -> Image.Image:
-    """A photograph at the size at which it is used, by Lanczos; unchanged where it is small."""
+    """Reduce a photograph to `reduced_side` by Lanczos; small ones stay as they are."""
     long_side = max(photograph.size)
     factor = reduced_side(long_side, largest) / long_side
     if factor == 1:
@@ -43,22 +43,22 @@ def reduce_photograph(photograph: Image.Image, largest: int) -> Image.Image:
 
 
 def resize_to(photograph: Image.Image, side: float) -> Image.Image:
-    """A photograph at a long side of `side` pixels, by Lanczos."""
+    """Resize a photograph to a long side of `side` pixels by Lanczos."""
     factor = side / max(photograph.size)
     size = (max(round(photograph.width * factor), 1), max(round(photograph.height * factor), 1))
     return photograph if size == photograph.size else photograph.resize(size, Image.Resampling.LANCZOS)
 
 
 def crop_around(photograph: Image.Image, center: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
-    """A square crop as close around a point as the photograph's edges allow.
+    """A square crop, centred on a point as far as the edges of the photograph allow.
 
     Args:
-        photograph: 8-bit RGB; one smaller than the crop is mirrored.
-        center: x and y, pixels.
-        size: side of the crop, pixels.
+        photograph: 8-bit RGB; if it is smaller than the crop, it is extended by mirroring.
+        center: x and y in pixels.
+        size: side of the crop in pixels.
 
     Returns:
-        the crop and the position (x, y) of its left upper corner.
+        The crop, and the position (x, y) of its upper left corner.
     """
     photograph = extend(photograph, size)
     limits = np.array(photograph.size) - size
@@ -68,10 +68,10 @@ def crop_around(photograph: Image.Image, center: np.ndarray, size: int) -> tuple
 
 
 def _sides(first: int, second: int, scale: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Long sides of input and reference. Half the time both are as in testing, at 512 pixels.
+    """Long sides of input and reference. Half of the time both are 512 pixels, as in testing.
 
-    Otherwise the input's side is drawn between 512 (or less, in a smaller photograph) and its own, and the
-    reference's is up to 1 + `scale` times larger or smaller.
+    Otherwise, the side of the input is drawn between 512 (or less, for a smaller photograph) and that of the
+    photograph; the side of the reference is up to 1 + `scale` times larger or smaller.
     """
     plain = min(SMALL, first), min(SMALL, second)
     own, factor = rng.random(), math.exp(rng.uniform(-1, 1) * math.log(1 + scale))
@@ -79,13 +79,13 @@ def _sides(first: int, second: int, scale: float, rng: np.random.Generator) -> t
         return plain
     side = plain[0] + own * (first - plain[0])
     other = side * factor
-    if other > second:  # a reference cannot be finer than its photograph: the input gets coarser instead
+    if other > second:  # the reference cannot be larger than its photograph, so the input becomes smaller instead
         return max(side * second / other, plain[0] / 2), second
     return side, max(other, plain[1] / 2)
 
 
 def _far_enough(side: float, photograph: Image.Image, size: int) -> float:
-    """A long side at which the short side still holds a crop of `size`, where the photograph has that."""
+    """Increase a long side so that the short side holds a crop of `size`, if the photograph is large enough."""
     return max(side, min(size * max(photograph.size) / min(photograph.size), max(photograph.size)))
 
 
@@ -98,18 +98,18 @@ def crop_same_scene(
     data: TrainData,
     rng: np.random.Generator,
 ) -> Pair:
-    """Crop an input from one photograph, and the part that it shows from another.
+    """Crop an input from one photograph, and from another one the part that the input shows.
 
-    The input lies around a matched point. The reference contains the same point and, if it is large enough,
-    all that the input shows, at a random position.
+    The input surrounds a matched point. The reference contains the same point and, if it is large enough, everything
+    that the input shows, at a random position.
 
     Args:
-        photograph: of the input, 8-bit RGB.
+        photograph: photograph of the input, 8-bit RGB.
         other: another photograph of the scene.
         points: matched points, as in `Match.points`.
-        size: side of the input, pixels.
-        ref_size: side of the reference, pixels.
-        data: `scale` limits how the photographs' sizes differ.
+        size: side of the input in pixels.
+        ref_size: side of the reference in pixels.
+        data: `scale` limits the difference between the sizes of the photographs.
         rng: source of the random numbers.
     """
     side, other_side = _sides(max(photograph.size), max(other.size), data.scale, rng)
@@ -127,7 +127,7 @@ def crop_same_scene(
 def crop_unrelated(
     photograph: Image.Image, other: Image.Image, size: int, ref_size: int, rng: np.random.Generator
 ) -> Pair:
-    """Crop input and reference at random positions of two unrelated photographs, both reduced as in testing."""
+    """Crop input and reference at random positions in two unrelated photographs, both reduced as in testing."""
     crops = []
     for image, side in ((photograph, size), (other, ref_size)):
         resized = resize_to(image, _far_enough(min(SMALL, max(image.size)), image, side))
@@ -136,7 +136,7 @@ def crop_unrelated(
 
 
 def _warp_corners(size: int, rotation: float, perspective: float, rng: np.random.Generator) -> np.ndarray:
-    """Corners (4, 2) of a turned square of `size` around 0, each moved by up to `perspective` sides."""
+    """Corners (4, 2) of a rotated square of `size` around 0, each shifted by up to `perspective` sides."""
     corners = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) * size / 2
     angle = math.radians(rotation)
     turn = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
@@ -144,7 +144,7 @@ def _warp_corners(size: int, rotation: float, perspective: float, rng: np.random
 
 
 def _homography(corners: np.ndarray, size: int) -> list[float]:
-    """The eight coefficients that take a square of `size` pixels to four corners, as Pillow wants them."""
+    """The eight coefficients, in Pillow's order, that map a square of `size` pixels to four corners."""
     square = np.array([(0, 0), (0, size), (size, size), (size, 0)], dtype=np.float64)
     rows, values = [], []
     for (x, y), (u, v) in zip(square, corners, strict=True):
@@ -154,7 +154,7 @@ def _homography(corners: np.ndarray, size: int) -> list[float]:
 
 
 def light(image: Image.Image, photometry: float, rng: np.random.Generator) -> Image.Image:
-    """Change the light: one gain per channel and a gamma, within 1 - `photometry` and 1 + `photometry`."""
+    """Change the lighting by a gain per channel and a gamma, within 1 - `photometry` and 1 + `photometry`."""
     gain, gamma = 1 + rng.uniform(-photometry, photometry, 2)
     tint = 1 + rng.uniform(-photometry, photometry, 3) / 4
     return recolour(image, tuple((gain * tint).tolist()), gamma)
@@ -165,12 +165,12 @@ def crop_warped(photograph: Image.Image, size: int, ref_size: int, data: TrainDa
 
     Args:
         photograph: 8-bit RGB.
-        size: side of the input, pixels.
-        ref_size: side of the reference, pixels.
-        data: `scale`, `rotation`, `photometry` and `mixture.perspective` limit the change.
+        size: side of the input in pixels.
+        ref_size: side of the reference in pixels.
+        data: `scale`, `rotation`, `photometry` and `mixture.perspective` limit the changes.
         rng: source of the random numbers.
     """
-    assert data.mixture is not None  # `params` makes sure of it
+    assert data.mixture is not None  # `params` ensures it
     own = max(photograph.size)
     side, other_side = _sides(own, own, data.scale, rng)
     near = resize_to(photograph, _far_enough(side, photograph, size))
@@ -180,7 +180,7 @@ def crop_warped(photograph: Image.Image, size: int, ref_size: int, data: TrainDa
     middle = (corner + size / 2) / near.size * far.size + rng.uniform(-1, 1, 2) * slack
     corners = _warp_corners(ref_size, rng.uniform(-data.rotation, data.rotation), data.mixture.perspective, rng)
     half = np.abs(corners).max(0)
-    if (2 * half > far.size).any():  # no room to turn
+    if (2 * half > far.size).any():  # no room to rotate
         ref, _ = crop_around(far, middle, ref_size)
         return hr, light(ref, data.photometry, rng)
     middle = np.clip(middle, half, np.array(far.size) - half)
@@ -200,13 +200,13 @@ def crop(
     data: TrainData,
     rng: np.random.Generator,
 ) -> Pair:
-    """Crop a pair of one kind; an input without texture, such as sky, is drawn again a few times.
+    """Crop a pair of one kind; inputs without texture, such as sky, are drawn again a few times.
 
     Args:
         kind: one of `KINDS`.
-        photographs: of input and reference, the same one twice for `warped`.
-        points: for `same_scene`, as in `Match.points`.
-        sizes: of input and reference, pixels.
+        photographs: those of input and reference; the same one twice for `warped`.
+        points: matched points for `same_scene`, as in `Match.points`.
+        sizes: sides of input and reference in pixels.
         data: limits of the changes.
         rng: source of the random numbers.
     """

@@ -1,8 +1,8 @@
 """The test set `views`: photographs of the same scenes, with references of five levels.
 
-views.csv lists the pairs. Levels 1 to 4 are other photographs of the input's scene, in which fewer and fewer points
-match; level 5 is a photograph of another scene. `inliers` counts the matched points that agree with the geometry.
-`pick` is `level` for the one reference that stands for its level, `extra` for further ones.
+views.csv lists the pairs. Levels 1 to 4 are other photographs of the scene of the input, with fewer and fewer matching
+points; level 5 is a photograph of another scene. `inliers` is the number of matched points that agree with the
+geometry. `pick` is `level` for the reference that represents its level, `extra` for further ones.
 """
 
 from functools import cache
@@ -23,20 +23,20 @@ REFERENCES = (*(f"level_{level}" for level in LEVELS), "pooled", "self")
 
 @cache
 def pairs() -> pd.DataFrame:
-    """Inputs and references of the set by path, with level, inliers and pick, in the order in which they are ranked."""
+    """Inputs and references of the set by path, with level, inliers and pick, in the order of their rank."""
     return pd.read_csv(Path(__file__).with_name("views.csv"))
 
 
 def name_of(path: str) -> str:
-    """A photograph's name in the prepared set: scene and file name without suffix."""
+    """Name of a photograph in the prepared set: scene and file name without suffix."""
     return "_".join(PurePosixPath(path).with_suffix("").parts)
 
 
 def inputs_of(entries: list[Entry]) -> list[tuple[Entry, tuple[Entry, ...]]]:
-    """The inputs among raw files, each with its references, of all levels.
+    """The inputs among raw files, each with its references of all levels.
 
-    A part of the set (`evaluation.every`) holds photographs that are references alone there, though inputs in the whole
-    set: an input is what has all of its references.
+    A subset (`evaluation.every`) contains photographs that are inputs of the whole set, but only references in the
+    subset: only those with all of their references are inputs.
 
     Raises:
         UserError: there is no input.
@@ -52,7 +52,7 @@ def inputs_of(entries: list[Entry]) -> list[tuple[Entry, tuple[Entry, ...]]]:
 
 
 def shrink(image: Image.Image) -> Image.Image:
-    """An image reduced to a long side of 512 pixels by Lanczos, which removes the artefacts of JPEG."""
+    """Reduce an image to a long side of 512 pixels by Lanczos, which removes JPEG artefacts."""
     longest = max(image.size)
     size = (round(image.width * LONG_SIDE / longest), round(image.height * LONG_SIDE / longest))
     return image.resize(size, Image.Resampling.LANCZOS)

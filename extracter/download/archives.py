@@ -1,4 +1,4 @@
-"""Unpacking archives that strangers made: images only, inside one folder, no more than was declared."""
+"""Unpack untrusted archives: images only, inside one folder, no more bytes than declared."""
 
 import gzip
 import lzma
@@ -41,11 +41,11 @@ def is_archive(path: Path) -> bool:
 
 
 def _wanted(archive: Path, members: Iterable[tuple[Any, str, int]]) -> list[Any]:
-    """The members that are images, after a look at all of them: nothing is unpacked of an archive that does harm.
+    """The members that are images. All members are checked first, so nothing of a harmful archive is unpacked.
 
     Args:
-        archive: for messages.
-        members: each with its name and declared size; of a tar archive they are read one by one.
+        archive: its path, for messages.
+        members: each with its name and declared size; those of a tar archive are read one by one.
     """
     packed, total, wanted = archive.stat().st_size, 0, {}
     limit = max(LARGEST_RATIO * packed, SMALLEST_LIMIT)
@@ -82,7 +82,7 @@ def _unpack_tar(archive: Path, folder: Path) -> list[str]:
         files = (member for member in content if not member.isdir())
         wanted = _wanted(archive, ((member, member.name, member.size) for member in files))
         if not all(member.isreg() for member in wanted):
-            raise UserError(f"{archive}: a member is a link or no ordinary file; do not use this archive")
+            raise UserError(f"{archive}: a member is a link or not a regular file; do not use this archive")
         content.extractall(folder, wanted, filter="data")
     return [member.name for member in wanted]
 
@@ -91,15 +91,15 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     """Unpack the images of a zip or tar archive.
 
     Args:
-        archive: compressed by anything that Python reads.
+        archive: with any compression that Python can read.
         folder: an empty folder.
 
     Returns:
         paths of the images relative to `folder`, sorted.
 
     Raises:
-        UserError: the archive is damaged, or holds what no archive of photographs needs: links, paths that leave the
-            folder, more bytes than an archive of its size can hold.
+        UserError: the archive is damaged, or contains links, paths outside the folder, or more bytes than photographs
+            in an archive of its size can have.
     """
     if not is_archive(archive):
         raise UserError(f"{archive}: not a zip or tar archive; unpack it by hand and name the folder instead")
@@ -110,7 +110,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     except DAMAGE as error:
         raise UserError(f"{archive}: damaged or encrypted archive ({error}); fetch it again") from None
     except OSError as error:
-        if error.errno is None:  # as bz2 reports damage
+        if error.errno is None:  # how bz2 reports damage
             raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from None
         raise UserError(
             f"{folder}: cannot unpack {archive} ({error.strerror}); free some space, or unpack it by hand"

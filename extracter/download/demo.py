@@ -1,8 +1,8 @@
-"""Stand-ins for the training set and the four test sets, cropped from photographs that ship inside scikit-image.
+"""Stand-ins for the training set and the four test sets, cropped from photographs that ship with scikit-image.
 
-They show that every step works, without network; their figures cannot be compared with the paper's. Each test set
-has the layout of the one it stands for. No photograph serves both training and testing; the two views of the
-motorcycle are one photograph in this respect.
+They show that every step works without a network; their results cannot be compared with the paper's. Each test set has
+the layout of the set it stands for. No photograph is used for both training and testing; the two views of the
+motorcycle count as one photograph.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from extracter.errors import UserError
 
 @dataclass(frozen=True)
 class Cut:
-    """A crop of a photograph: `box` is left, top, width, height in pixels, of the photograph shrunk by `shrink`.
+    """A crop of a photograph: `box` is left, top, width, height in pixels, after reduction by `shrink`.
 
-    `scale` and `rotation` (degrees) are those of `pairs.warp` about the middle of the box, `gain` (red, green, blue)
-    and `gamma` those of `pairs.recolour`.
+    `scale` and `rotation` (degrees) are for `pairs.warp` around the centre of the box, `gain` (red, green, blue) and
+    `gamma` for `pairs.recolour`.
     """
 
     file: str
@@ -36,7 +36,7 @@ class Cut:
 
     @property
     def photograph(self) -> str:
-        """What is shown, the same for both views of a stereo pair."""
+        """Name of the photograph, the same for both views of a stereo pair."""
         return Path(self.file).stem.removesuffix("_left").removesuffix("_right")
 
 
@@ -47,8 +47,8 @@ TRAIN = {
     "gravel.png": Cut("gravel.png"),
 }
 
-# Five references each, of falling similarity: another view or a slight warp, a stronger warp, a strong warp in other
-# colours, another part of the scene, another scene.
+# Five references each, in order of decreasing similarity: another view or a slight warp, a stronger warp, a strong warp
+# in other colours, another part of the scene, another scene.
 CUFED5 = {
     "000": (
         Cut("motorcycle_left.png", (230, 190, 318, 254)),
@@ -76,7 +76,7 @@ CUFED5 = {
     ),
 }
 
-# Several references each, other parts of the same scene.
+# Several references each: other parts of the same scene.
 SUN80 = {
     "grass": (
         Cut("grass.png", (0, 0, 301, 382)),
@@ -113,7 +113,7 @@ SET14 = {
 
 
 def _layouts() -> dict[str, tuple[Layout, dict[str, Cut]]]:
-    """Each set's layout, and its cuts by file name."""
+    """The layout of each set, and its crops by file name."""
     cufed5 = {f"{name}_{rank}.png": cut for name, cuts in CUFED5.items() for rank, cut in enumerate(cuts)}
     sun80 = {f"{GROUND_TRUTH}/{name}.png": cuts[0] for name, cuts in SUN80.items()}
     for name, cuts in SUN80.items():
@@ -160,7 +160,7 @@ def layout(name: str) -> Layout:
         UserError: there is no stand-in for the set.
     """
     if name not in SETS:
-        raise UserError(f"{name}: the demo data has no stand-in for it; there are {', '.join(SETS)}")
+        raise UserError(f"{name}: the demo data has no stand-in for it, only for {', '.join(SETS)}")
     return SETS[name][0]
 
 

@@ -1,4 +1,4 @@
-"""Sets on Google Drive: fetched with gdown, which knows Drive's pages, and pinned by what was found first."""
+"""Fetch sets from Google Drive with gdown, and pin the checksums of the first download."""
 
 import tempfile
 import threading
@@ -24,15 +24,15 @@ def _remedy(file: DriveFile, name: str) -> str:
     unpack = f", unpack it into a folder {file.into}/ beside its partner," if file.into else ""
     return (
         f"fetch it with a browser from {file.page}{unpack} and name it with data.local.{name}; "
-        "where Drive speaks of a quota, a day later may do"
+        "if Drive reports an exceeded quota, try again a day later"
     )
 
 
 def _fetch(file: DriveFile, path: Path, name: str, patience: Patience) -> None:
-    """Fetch one archive, going on where an earlier run ended.
+    """Fetch one archive, resuming an interrupted download.
 
     Raises:
-        UserError: Drive does not serve it, or what it serves is no archive of about the size it had.
+        UserError: Drive does not serve it, or what it serves is not an archive of the expected size.
     """
     stop = threading.Event()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _fetch(file: DriveFile, path: Path, name: str, patience: Patience) -> None:
     if looks_like_html(start):
         complaint = "a web page"
     elif not archives.is_archive(path):
-        complaint = f"{size:,} bytes that are no zip or tar archive"
+        complaint = f"{size:,} bytes that are not a zip or tar archive"
     elif abs(size / 2**20 - file.mebibytes) > 1 + file.mebibytes / 100:
         complaint = f"an archive of {size:,} bytes, not of about {file.mebibytes} MiB,"
     if complaint:
@@ -77,9 +77,9 @@ def _check_pin(file: DriveFile, digest: str, known: pins.Pins, out: Path) -> Non
 
 
 def download_drive(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
-    """Fetch a set from Google Drive into its folder, complete or not at all.
+    """Fetch a set from Google Drive into its folder, completely or not at all.
 
-    The SHA-256 of every archive and file is kept in .pins.json: what is fetched later must agree with it.
+    The SHA-256 of every archive and file is stored in .pins.json; later downloads must match it.
 
     Args:
         name: `train` or a test set.
@@ -91,7 +91,7 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
         the layout, and the manifest entries of all files.
 
     Raises:
-        UserError: an archive cannot be had, is not the one that was pinned, or the set in it is not whole.
+        UserError: an archive cannot be fetched or does not match its pin, or the set in it is incomplete.
     """
     known = pins.read_pins(out)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Sets in a Git repository of which one folder is wanted: the commit's hash verifies every file."""
+"""Fetch sets that are one folder of a Git repository; the commit hash verifies every file."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from extracter.download.registry import GitFolder, Source
 from extracter.download.supplied import copy_files, images_below, match_layout
 from extracter.errors import UserError
 
-# No setting of the user or the machine may change a file or run a program.
+# Settings of the user or the machine must not change a file or run a program.
 SETTINGS = {
     "core.autocrlf": "false",
     "core.hooksPath": os.devnull,
@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def _run(repository: Path, *arguments: str, patience: Patience) -> None:
-    """Run git in a repository; a transfer below 1,000 bytes a second for `patience.read` seconds ends it."""
+    """Run git in a repository; it gives up after `patience.read` seconds below 1,000 bytes per second."""
     slow = {"http.lowSpeedLimit": "1000", "http.lowSpeedTime": str(max(round(patience.read), 1))}
     options = [part for key, value in {**SETTINGS, **slow}.items() for part in ("-c", f"{key}={value}")]
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
@@ -37,11 +37,11 @@ def _run(repository: Path, *arguments: str, patience: Patience) -> None:
 
 
 def fetch_folder(place: GitFolder, repository: Path, patience: Patience) -> Path:
-    """Fetch one folder of one commit: no history, no other folder's files.
+    """Fetch one folder of one commit, without history and other files.
 
     Args:
         place: address, commit and folder.
-        repository: folder for the repository; what an interrupted run left there is used.
+        repository: folder for the repository; an interrupted download there is resumed.
         patience: how long to wait for a silent server.
 
     Returns:
@@ -65,7 +65,7 @@ def fetch_folder(place: GitFolder, repository: Path, patience: Patience) -> Path
 
 
 def download_git(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
-    """Fetch a set from a Git repository into its folder, complete or not at all.
+    """Fetch a set from a Git repository into its folder, completely or not at all.
 
     Args:
         name: of the set.
@@ -77,9 +77,9 @@ def download_git(name: str, source: Source, out: Path, patience: Patience) -> tu
         the layout, and the manifest entries of all files.
 
     Raises:
-        UserError: the folder cannot be fetched, or a file of the set is missing in it.
+        UserError: the folder cannot be fetched, or lacks a file of the set.
     """
-    assert source.git is not None  # the caller chooses by it
+    assert source.git is not None  # the caller checks it
     where = f"{source.git.address}, commit {source.git.commit[:7]}"
     repository = out / f".git-{source.git.commit[:12]}"
     try:

@@ -1,4 +1,4 @@
-"""Fetch files whose SHA-256 is known from one of several addresses."""
+"""Fetch files with known SHA-256 from one of several addresses."""
 
 import hashlib
 import threading
@@ -18,7 +18,16 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try: attempts an address; seconds to connect, between bytes and attempts; largest file, bytes."""
+    """How long to try.
+
+    Attributes:
+        attempts: per address.
+        connect: seconds to connect.
+        read: seconds without data.
+        pause: seconds between attempts; they double each time while the server is busy.
+        longest_pause: limit of that, in seconds.
+        largest: limit of a file's size, in bytes.
+    """
 
     attempts: int = 5
     connect: float = 15.0
@@ -40,11 +49,11 @@ class _FailedError(Exception):
 
 
 def open_session(patience: Patience, connections: int) -> requests.Session:
-    """A session that repeats requests which a busy or unreachable server refused.
+    """A session that repeats requests if the server is busy or unreachable.
 
     Args:
-        patience: how often, and how long to wait in between.
-        connections: that are used at once.
+        patience: how often, and after which pauses.
+        connections: number of simultaneous connections.
     """
     retry = Retry(
         patience.attempts - 1,
@@ -62,7 +71,7 @@ def open_session(patience: Patience, connections: int) -> requests.Session:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What all transfers of a set share: `advance` is told how many bytes arrived, `stop` ends them all."""
+    """What all transfers of a set share. `advance` is called with the bytes received; `stop` ends all of them."""
 
     session: requests.Session
     advance: Callable[[int], None]
@@ -70,13 +79,13 @@ class Transfer:
     patience: Patience = PATIENCE
 
     def fetch(self, path: Path, addresses: list[str], digest: str, remedy: str) -> None:
-        """Fetch a file of some megabytes; it appears at `path` once it is whole and verified.
+        """Fetch a file of some megabytes; it appears at `path` once it is complete and verified.
 
         Args:
             path: where to write it.
             addresses: http(s) addresses, tried in turn.
             digest: SHA-256 in hexadecimal.
-            remedy: what a user can do if no address serves it, the last clause of the message.
+            remedy: what the user can do if no address serves it; it ends the message.
 
         Raises:
             UserError: no address serves the file, or it cannot be written.
@@ -93,7 +102,7 @@ class Transfer:
         raise UserError(f"{path}: cannot be fetched; tried {', '.join(tried)}; {remedy}")
 
     def _verified(self, address: str, digest: str) -> bytes:
-        """The content; a transfer that breaks off, or brings something else, is repeated."""
+        """The verified content; a transfer that breaks off or delivers something else is repeated."""
         reason = ""
         for _ in range(self.patience.attempts):
             try:
@@ -128,7 +137,7 @@ class Transfer:
 
 
 def _short(error: Exception) -> str:
-    """The cause of a network error in a few words; requests nests them with addresses of objects."""
+    """The cause of a network error in a few words; messages of requests nest several errors."""
     text = str(error)
     for sign, meaning in (
         ("NameResolution", "the host's name cannot be resolved: no network?"),
@@ -153,7 +162,7 @@ def looks_like_html(start: bytes) -> bool:
 
 
 def _complaint(data: bytes, digest: str) -> str:
-    """What is wrong with a file that arrived, or nothing."""
+    """What is wrong with received data; empty if nothing is."""
     found = hashlib.sha256(data).hexdigest()
     if found == digest:
         return ""

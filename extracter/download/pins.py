@@ -1,4 +1,4 @@
-"""What was found when a set without published checksums was first fetched, in .pins.json."""
+"""Checksums of the first download of a set without published ones, in .pins.json."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def write_pins(out: Path, pins: Pins) -> None:
 
 
 def is_complete(out: Path, pins: Pins) -> bool:
-    """Whether every file of the set is still there, byte for byte."""
+    """Whether every file of the set is still there and unchanged."""
     entries = pins["files"]
     return bool(entries) and all(
         (out / entry["path"]).is_file() and manifest.describe(out, entry["path"]) == entry for entry in entries

@@ -1,9 +1,9 @@
-"""Every published set once: what it is, where it is, what it must hold.
+"""The published sets: what each is, where it is, and what it must contain.
 
-Sets that stand in public Git repositories are fetched file by file from pinned commits, and every file's SHA-256 is
-known beforehand (checksums/, one list a repository; listings/, one table a set). CUFED5 is fetched by git, whose commit
-verifies it. CUFED stands on Google Drive, as CUFED5 does besides. No checksum was ever published there: names and
-counts are verified, and what was found is pinned on first use.
+Sets in public Git repositories are fetched file by file from pinned commits; the SHA-256 of every file is known
+beforehand (checksums/ has one list per repository, listings/ one table per set). CUFED5 is fetched by git, whose commit
+hash verifies it. CUFED is on Google Drive, as is a second copy of CUFED5. No checksums were published for these: names
+and counts are verified, and the checksums of the first download are pinned.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ class PinnedFile:
     sha256: str
 
     def below(self, prefix: str) -> str:
-        """Its address on the raw host or on a mirror of it, `prefix` without a slash at the end."""
+        """Its address on the raw host or a mirror of it; `prefix` has no slash at the end."""
         return f"{prefix}/{self.repository}/{self.commit}/{self.remote}"
 
     def addresses(self) -> list[str]:
-        """Where to look for it, in turn: the raw host, the repository, the archive of Software Heritage."""
+        """Addresses to try in turn: the raw host, the repository, the archive of Software Heritage."""
         return [
             self.below(RAW_HOST),
             f"https://github.com/{self.repository}/raw/{self.commit}/{self.remote}",
@@ -57,7 +57,7 @@ class PinnedFolder:
 
 @dataclass(frozen=True)
 class GitFolder:
-    """A folder of a Git commit that is fetched by git itself, whose hashes verify the files."""
+    """A folder of a Git commit, fetched by git, whose hashes verify the files."""
 
     repository: str
     commit: str
@@ -65,7 +65,7 @@ class GitFolder:
 
     @property
     def address(self) -> str:
-        """Where git fetches it."""
+        """The address that git fetches from."""
         return f"{GIT_HOST}/{self.repository}"
 
 
@@ -80,12 +80,12 @@ class DriveFile:
 
     @property
     def address(self) -> str:
-        """Where a program fetches it."""
+        """The address for programs."""
         return f"{DRIVE_HOST}/uc?id={self.id}"
 
     @property
     def page(self) -> str:
-        """Where a person can fetch it with a browser."""
+        """The page for browsers."""
         return f"{DRIVE_HOST}/file/d/{self.id}/view"
 
 
@@ -93,9 +93,9 @@ class DriveFile:
 class Source:
     """A published set.
 
-    `images` counts inputs, without references. `megabytes` is what is fetched, rounded. One of `folders`, `listing`
-    and `drive` says where it is, `git` says where else; `listing` names a table in listings/, for sets from many
-    repositories.
+    `images` is the number of inputs, without references. `megabytes` is the rounded size of the download. `folders`,
+    `listing` or `drive` is its location, and `git` an additional one; `listing` names a table in listings/, for sets
+    from many repositories.
     """
 
     title: str
@@ -111,7 +111,7 @@ class Source:
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """A description of its location."""
         if self.git is not None:
             return f"{self.git.repository}@{self.git.commit[:7]}"
         if self.drive:
@@ -134,7 +134,7 @@ class Source:
 
 @cache
 def checksums(repository: str) -> dict[str, str]:
-    """SHA-256 by path of the files of a repository that the project uses."""
+    """The SHA-256 of the files of a repository that the project uses, by path."""
     path = Path(__file__).parent / "checksums" / f"{repository.rpartition('/')[2]}.txt"
     lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
     return {remote: sha256 for sha256, remote in lines}
@@ -238,11 +238,11 @@ TRAIN_SOURCES = {
 
 
 def get(name: str, source: str) -> Source:
-    """The registered set that a block of parameters asks for.
+    """The registered set that a parameter block names.
 
     Args:
         name: `train` or a test set.
-        source: of its block.
+        source: `source` of its parameter block.
 
     Raises:
         UserError: no such set is registered.

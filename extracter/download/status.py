@@ -1,4 +1,4 @@
-"""What of a preset's data is there, as a table; and whether it still is what was downloaded and prepared."""
+"""Show which data of a preset is there, and verify that it is what was downloaded and prepared."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.params import Data, TestData, TrainData
 
-SHOWN = 10  # damaged files that are named
+SHOWN = 10  # number of damaged files that are listed
 COLOURS = {"there": "green", "missing": "yellow", "partial": "yellow", "corrupt": "red", "not available": "dim"}
 
 
@@ -31,13 +31,13 @@ class State:
 
 
 def inspect(folder: Path, source: str, *, rehash: bool, label: str) -> State:
-    """Hold a raw or prepared set against its manifest.
+    """Compare a raw or prepared set with its manifest.
 
     Args:
-        folder: of the set.
-        source: that the parameters name.
-        rehash: read every file; else sizes are compared.
-        label: stands before the progress bar.
+        folder: folder of the set.
+        source: `source` of the parameters.
+        rehash: compare the SHA-256 of every file, not only sizes.
+        label: text before the progress bar.
     """
     if not (folder / manifest.NAME).is_file():
         files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
@@ -69,7 +69,7 @@ def inspect(folder: Path, source: str, *, rehash: bool, label: str) -> State:
 
 
 def _origin(name: str, source: TrainData | TestData, data: Data) -> tuple[str, str]:
-    """Where a set comes from, and about how large it is, as far as that is known beforehand."""
+    """Where a set comes from and its approximate size, as far as they are known beforehand."""
     if source.source == "none":
         return "-", "-"
     if source.source == "folder":
@@ -87,13 +87,13 @@ def report(data: Data, preset: str, root: Path, *, rehash: bool) -> None:
     """Print the table; with `rehash`, read every byte.
 
     Args:
-        data: the preset's block.
-        preset: its name, a folder below `root`/raw and `root`/prepared.
-        root: folder of all data.
-        rehash: hold SHA-256 against the manifests, not sizes alone.
+        data: `data` of the preset.
+        preset: name of the preset and of its folders in `root`/raw and `root`/prepared.
+        root: folder of the data of all presets.
+        rehash: compare SHA-256 with the manifests, not only sizes.
 
     Raises:
-        UserError: with `rehash`, a file is corrupt or missing, or a whole set is.
+        UserError: with `rehash`, if a file is corrupt or missing, or a whole set is missing.
     """
     table = Table(title=f"data of preset {preset}", title_justify="left")
     for column in ("set", "raw", "size", "prepared", "size", "source"):

@@ -17,8 +17,8 @@ from extracter.download import archives
 from extracter.download.registry import Source
 from extracter.errors import UserError
 
-_SHOWN = 10  # bad files that a message names
-# Path inside the set's folder, and where the file is inside what was supplied.
+_SHOWN = 10  # number of bad files that a message lists
+# Path of each file in what was supplied, by its path in the folder of the set.
 Chosen = dict[str, str]
 
 
@@ -37,7 +37,7 @@ def images_below(folder: Path) -> list[str]:
 
 
 def files_of(supplied: str | None) -> list[str]:
-    """The files that a folder or archive consists of, for the workflow: a change of one is a change of the set."""
+    """The files of a supplied set; the workflow downloads the set again when one of them changes."""
     if supplied is None:
         return []
     path = Path(supplied).expanduser()
@@ -48,15 +48,15 @@ def files_of(supplied: str | None) -> list[str]:
 
 @contextmanager
 def opened(key: str, supplied: Path, scratch: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield a folder and the images in it; of an archive, a temporary folder.
+    """Yield a folder and the images in it; an archive is unpacked to a temporary folder.
 
     Args:
-        key: the parameter that names it, for the message.
+        key: the parameter that names it, for messages.
         supplied: folder or archive.
-        scratch: where an archive is unpacked, on the disk that has room for the set.
+        scratch: folder in which an archive is unpacked, on the disk of the data.
 
     Raises:
-        UserError: there is nothing of this name, or no image in it.
+        UserError: the path does not exist, or there is no image in it.
     """
     supplied = supplied.expanduser()
     if not supplied.exists():
@@ -71,7 +71,7 @@ def opened(key: str, supplied: Path, scratch: Path) -> Iterator[tuple[Path, list
 
 
 def _once(found: Iterator[tuple[str, str]] | list[tuple[str, str]], where: str) -> Chosen:
-    """Targets and sources; each target may come once."""
+    """Sources by target; each target may occur once."""
     chosen: Chosen = {}
     for target, source in found:
         if target in chosen:
@@ -139,7 +139,7 @@ def _choose_sun_hays(source: Source, images: list[str], where: str) -> Chosen:
 
 
 def _choose_pinned(source: Source, images: list[str], where: str) -> Chosen:
-    # Photographs of different scenes may share a name: there the scene's folder counts, too.
+    # Photographs of different scenes may share a name, so the folder of the scene counts as well.
     parts = 2 if source.layout == "views" else 1
     by_name = _once([("/".join(PurePosixPath(path).parts[-parts:]), path) for path in images], where)
     names = {file.path: "/".join(PurePosixPath(file.path).parts[-parts:]) for file in source.files()}
@@ -150,18 +150,18 @@ def _choose_pinned(source: Source, images: list[str], where: str) -> Chosen:
 
 
 def match_layout(source: Source, images: list[str], where: str) -> tuple[Layout, Chosen]:
-    """Which supplied files make up a published set, wherever in the folder they are.
+    """Find the files of a published set among supplied files, in any subfolder.
 
     Args:
         source: the set.
-        images: relative paths of all images supplied.
-        where: the parameter and path, for messages.
+        images: relative paths of all supplied images.
+        where: parameter and path, for messages.
 
     Returns:
-        the layout, and for each file of the set where it is.
+        the layout, and the source of each file of the set.
 
     Raises:
-        UserError: the set is not whole.
+        UserError: the set is incomplete.
     """
     if source.layout == "cufed5":
         return "cufed5", _choose_cufed5(source, images, where)
@@ -173,15 +173,15 @@ def match_layout(source: Source, images: list[str], where: str) -> tuple[Layout,
 
 
 def copy_files(out: Path, name: str, files: dict[str, Path], key: str) -> list[Entry]:
-    """Bring the files of a set to its folder, each decoded once; what is there already with the same bytes is kept.
+    """Copy the files of a set to its folder after decoding each once; existing files with the same bytes are kept.
 
-    The user's files are copied; files that were unpacked below `out` are moved.
+    Files that were unpacked below `out` are moved.
 
     Args:
-        out: the set's folder.
-        name: of the set.
-        files: path inside the set's folder, and where the file is.
-        key: the parameter that names the files, for messages.
+        out: folder of the set.
+        name: name of the set.
+        files: source of each file, by its path in the folder of the set.
+        key: parameter that names the files, for messages.
 
     Returns:
         manifest entries.

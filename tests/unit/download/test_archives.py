@@ -90,7 +90,7 @@ def test_no_member_leaves_the_folder(make, name, tmp_path, folder):
     ],
 )
 def test_links_and_devices_of_a_tar_are_refused(fields, tmp_path, folder):
-    refuse(with_member(tmp_path / "a.tar", **fields), folder, "a member is a link or no ordinary file")
+    refuse(with_member(tmp_path / "a.tar", **fields), folder, "a member is a link or not a regular file")
 
 
 def test_links_of_a_zip_are_refused(tmp_path, folder):

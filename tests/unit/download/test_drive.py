@@ -86,7 +86,7 @@ def test_a_broken_transfer_goes_on(server, tmp_path):
         ("page", "Google Drive sent a web page instead of CUFED5"),
         ("404", r"Google Drive does not serve CUFED5 \(404"),
         ("drop", "Google Drive does not serve CUFED5"),
-        ("wrong", r"Google Drive sent [\d,]+ bytes that are no zip or tar archive instead of CUFED5"),
+        ("wrong", r"Google Drive sent [\d,]+ bytes that are not a zip or tar archive instead of CUFED5"),
     ],
 )
 def test_what_drive_refuses_is_one_sentence_that_says_how_to_go_on(server, tmp_path, fault, match):
@@ -96,7 +96,7 @@ def test_what_drive_refuses_is_one_sentence_that_says_how_to_go_on(server, tmp_p
     message = str(caught.value)
     assert "\n" not in message
     assert "/file/d/1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph/view" in message
-    assert "name it with data.local.cufed5; where Drive speaks of a quota, a day later may do" in message
+    assert "name it with data.local.cufed5; if Drive reports an exceeded quota, try again a day later" in message
     server.always.clear()
     get(tmp_path / "out")
 
