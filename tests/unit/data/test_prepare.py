@@ -206,7 +206,7 @@ def test_published_pairs(raw_set, train_data, tmp_path):
 
 def test_a_published_input_of_another_size_is_named(raw_set, train_data, tmp_path):
     raw = raw_set("train", {f"{s}/{n}.png": (48, 48) for s in ("input", "ref") for n in range(9)}, "pairs", "cufed")
-    with pytest.raises(UserError, match=r"input/0\.png: 48x48 pixels, 32x32 are wanted \(data\.train\.size\)"):
+    with pytest.raises(UserError, match=r"input/0\.png: 48x48 pixels instead of 32x32 \(data\.train\.size\)"):
         prepare_train(train_data(source="cufed", pairs=None), raw, tmp_path / "out", seed=1)
 
 
