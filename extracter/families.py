@@ -153,6 +153,16 @@ FAMILIES: dict[str, Family] = {
         several=_MERGED,
         protocol=_C2_PROTOCOL,
     ),
+    "datsr": Family(
+        "DATSR",
+        ("datsr", "DATSR"),
+        _C2,
+        _C2_LOSSES,
+        ("match", "rec", "full"),
+        native={**_C2_NATIVE, "rec_steps": 400_000, "full_steps": 400_000, "decay_at": [0.181, 0.528]},
+        several=_MERGED,
+        protocol=_C2_PROTOCOL,
+    ),
 }
 
 

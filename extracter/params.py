@@ -206,7 +206,8 @@ class Model(Block):
         description="residual blocks of SSEN: extractor of both images, and body; 5, 16 is our reading"
     )
     c2_blocks: Whole = Field(
-        description="residual blocks of C2-Matching and AMSA: content extractor and each scale; 16 as published"
+        description="residual blocks of C2-Matching and AMSA: content extractor and each scale; 16 as published; a "
+        "quarter of it are the transformer blocks in each group of DATSR"
     )
     masa_blocks: Annotated[list[Whole], Field(min_length=5, max_length=5)] = Field(
         description="residual blocks of MASA: encoder's and decoder's levels, then scales 1x, 2x, 4x; 4, 2, 12, 8, 4 "

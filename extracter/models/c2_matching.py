@@ -37,7 +37,7 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
         2
     """
 
-    frozen = ("dfe.", "matcher.")
+    borrowed = frozen = ("dfe.", "matcher.")
     uncompiled = frozenset({"matcher"})
     # Learning rates of the offsets, in shares of the others', by level: large offsets come from the small level.
     rates = MappingProxyType({"levels.0.offsets.": 0.01, "levels.1.offsets.": 0.1})
@@ -60,7 +60,7 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
         self.ups = nn.ModuleList(conv3x3(features, 4 * features) for _ in range(2))
         self.tail = nn.Sequential(conv3x3(features, features // 2), nn.LeakyReLU(0.1), conv3x3(features // 2, 3))
         for part in (self.content, self.levels, self.ups, self.tail):
-            part.apply(_initialise)
+            part.apply(initialise_offsets)
 
     def initialise(self, weights: str, seed: int) -> None:
         """The frozen networks' weights: ImageNet's, or random ones from `seed`; see `initialise_vgg`."""
@@ -224,13 +224,13 @@ def _blocks(features: int, count: int) -> list[nn.Module]:
     return [ResidualBlock(features) for _ in range(count)]
 
 
-def _initialise(module: nn.Module) -> None:
-    """First weights as published: normal(0, 0.02), and zeros for the last convolution of offsets."""
-    if isinstance(module, (nn.Conv2d, DeformableConv)):
+def initialise_offsets(module: nn.Module) -> None:
+    """First weights as published: normal(0, 0.02), and zeros for the last convolution of a level's offsets."""
+    if isinstance(module, (nn.Conv2d, DeformableConv)) and module.weight.requires_grad:
         nn.init.normal_(module.weight, 0, 0.02)
         nn.init.zeros_(module.bias)
-    if isinstance(module, AggregationLevel):
-        for last in (module.offsets[-1], module.align_offsets):
+    if hasattr(module, "aggregate"):
+        for last in (module.offsets[-1], getattr(module, "align_offsets", None)):
             if last is not None:
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from extracter.errors import UserError
 from extracter.files import sha256
-from extracter.models import convert_c2, convert_masa
+from extracter.models import convert_c2, convert_datsr, convert_masa
 from extracter.models.checkpoint import save_model
 from extracter.models.convert_keys import match_keys
 from extracter.models.convert_srntt import convert_srntt
@@ -103,12 +103,12 @@ def convert(
     kernel: int | None = None,
     gradient: Gradient | None = None,
 ) -> dict[str, Any]:
-    """Write a checkpoint folder from released weights of EXTRACTER, TTSR, C2-Matching, AMSA, MASA-SR or SRNTT.
+    """Write a checkpoint folder from released weights of EXTRACTER, TTSR, C2-Matching, AMSA, DATSR, MASA-SR or SRNTT.
 
     Args:
         source: see `read_state`; of SRNTT the .npz, see `read_arrays`.
         out: checkpoint folder to write.
-        beside: further files, which C2-Matching, AMSA and SRNTT need.
+        beside: further files, which C2-Matching, AMSA, DATSR and SRNTT need.
         kernel: side of a search patch, which the file does not tell; None means 6 for EXTRACTER, 3 for TTSR.
         gradient: range of the gradient density, if it is not the one inferred from the keys; see `infer`.
 
@@ -122,6 +122,8 @@ def convert(
     if source.suffix == ".npz":
         return convert_srntt(source, list(beside), read_state, out)
     theirs = read_state(source)
+    if convert_datsr.FIRST_KEY in theirs:
+        return convert_datsr.convert_datsr(theirs, source, {path: read_state(path) for path in beside}, out)
     if convert_c2.FIRST_KEY in theirs:
         return convert_c2.convert_c2(theirs, source, {path: read_state(path) for path in beside}, out)
     if convert_masa.FIRST_KEY in theirs:

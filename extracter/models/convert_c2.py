@@ -4,20 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from extracter.errors import UserError
 from extracter.models.c2_matching import AMSA, C2Matching
-from extracter.models.convert_keys import build, count_numbers, match_keys, part_of, save_converted
-from extracter.models.vgg import initialise_vgg
+from extracter.models.convert_keys import build, convert_matching, count_numbers, match_keys, part_of, save_converted
 
 FIRST_KEY = "content_extractor.conv_first.weight"
 _LEVELS = {"small": 0, "medium": 1, "large": 2}
-# Layers of VGG16 by their places in torchvision's `features`.
-_LAYERS = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10}
-_MATCHER = re.compile(r"feature_extraction_image([12])\.model\.(conv\d_\d)\.(weight|bias)")
-_CONSTANT = re.compile(r"feature_extraction_image[12]\.(mean|std)")
 _IN_LEVEL = {
     "offset_conv1": "offsets.0",
     "offset_conv2": "offsets.2",
@@ -59,19 +53,7 @@ def convert_c2(
     model = build(network, config, source)
     wanted = part_of(model, "content.", "levels.", "ups.", "tail.")
     ours = match_keys(theirs, wanted, _rename, source)
-    matcher = vgg = None
-    for path, tensors in beside.items():
-        if any(_MATCHER.fullmatch(name) for name in tensors):
-            matcher = path
-            ours |= match_keys(_without_constants(tensors, path), part_of(model, "matcher."), _rename_matcher, path)
-        elif "features.0.weight" in tensors:
-            vgg = path
-            here = {name: x for name, x in tensors.items() if f"dfe.{name}" in model.state_dict()}
-            ours |= match_keys(here, part_of(model, "dfe."), lambda name: f"dfe.{name}", path)
-    if matcher is None:
-        raise UserError(f"{source}: the matching network is in another file; name feature_extraction.pth with --with")
-    if vgg is None:
-        initialise_vgg(model.dfe, "imagenet", 0)
+    ours |= convert_matching(model, beside, source)
     model.load_state_dict(ours, strict=False)
     family = "amsa" if network is AMSA else "c2"
     return save_converted(model, family, config, [source, *beside], out)
@@ -95,27 +77,3 @@ def _rename(name: str) -> str | None:
         inside = "head" if body[1] == "head" else f"body.{body[3]}{body[4]}"
         return f"levels.{_LEVELS[body[2]]}.{inside}.{kind}"
     return None
-
-
-def _rename_matcher(name: str) -> str | None:
-    found = _MATCHER.fullmatch(name)
-    if not found or found[2] not in _LAYERS:
-        return None
-    return f"matcher.{'query' if found[1] == '1' else 'key'}.features.{_LAYERS[found[2]]}.{found[3]}"
-
-
-def _without_constants(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors without ImageNet's mean and deviation, which are built in.
-
-    Raises:
-        UserError: they have other values, so that our network would compute something else.
-    """
-    expected = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    kept = {}
-    for name, tensor in tensors.items():
-        found = _CONSTANT.fullmatch(name)
-        if not found:
-            kept[name] = tensor
-        elif not torch.allclose(tensor.flatten().float(), torch.tensor(expected[found[1]]), atol=1e-4):
-            raise UserError(f"{path}: {name} is not ImageNet's; download the file again")
-    return kept

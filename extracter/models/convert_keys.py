@@ -1,15 +1,23 @@
 """What the converters of released weights share: strict matching of names, and the files beside the main one."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.models.checkpoint import save_model
 from extracter.models.refsr import RefSR
+from extracter.models.vgg import initialise_vgg
+
+# Layers of VGG16 by their places in torchvision's `features`.
+_LAYERS = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10}
+_MATCHER = re.compile(r"feature_extraction_image([12])\.model\.(conv\d_\d)\.(weight|bias)")
+_CONSTANT = re.compile(r"feature_extraction_image[12]\.(mean|std)")
 
 
 def match_keys(
@@ -55,6 +63,58 @@ def part_of(model: nn.Module, *prefixes: str) -> dict[str, Tensor]:
 def count_numbers(names: Sequence[str], prefix: str) -> int:
     """How many numbers follow `prefix` in names such as `prefix.0.weight`."""
     return len({name[len(prefix) + 1 :].split(".")[0] for name in names if name.startswith(f"{prefix}.")})
+
+
+def convert_matching(model: RefSR, beside: Mapping[Path, Mapping[str, Tensor]], source: Path) -> dict[str, Tensor]:
+    """Tensors of the matcher of C2-Matching and of VGG19, which is fetched where it is not among the files.
+
+    Args:
+        model: with `matcher` and `dfe`; the latter is filled where it is fetched.
+        beside: tensors by file.
+        source: the main file, for the message.
+
+    Raises:
+        UserError: no file holds the matcher, or one holds other names or shapes.
+    """
+    ours: dict[str, Tensor] = {}
+    found = set()
+    for path, tensors in beside.items():
+        if any(_MATCHER.fullmatch(name) for name in tensors):
+            found.add("matcher")
+            ours |= match_keys(_without_constants(tensors, path), part_of(model, "matcher."), _rename_matcher, path)
+        elif "features.0.weight" in tensors:
+            found.add("vgg")
+            here = {name: x for name, x in tensors.items() if f"dfe.{name}" in model.state_dict()}
+            ours |= match_keys(here, part_of(model, "dfe."), lambda name: f"dfe.{name}", path)
+    if "matcher" not in found:
+        raise UserError(f"{source}: the matching network is in another file; name feature_extraction.pth with --with")
+    if "vgg" not in found:
+        initialise_vgg(model.dfe, "imagenet", 0)
+    return ours
+
+
+def _rename_matcher(name: str) -> str | None:
+    found = _MATCHER.fullmatch(name)
+    if not found or found[2] not in _LAYERS:
+        return None
+    return f"matcher.{'query' if found[1] == '1' else 'key'}.features.{_LAYERS[found[2]]}.{found[3]}"
+
+
+def _without_constants(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors without ImageNet's mean and deviation, which are built in.
+
+    Raises:
+        UserError: they have other values, so that our network would compute something else.
+    """
+    expected = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    kept = {}
+    for name, tensor in tensors.items():
+        found = _CONSTANT.fullmatch(name)
+        if not found:
+            kept[name] = tensor
+        elif not torch.allclose(tensor.flatten().float(), torch.tensor(expected[found[1]]), atol=1e-4):
+            raise UserError(f"{path}: {name} is not ImageNet's; download the file again")
+    return kept
 
 
 def build(network: type[RefSR], config: dict[str, Any], source: Path) -> RefSR:

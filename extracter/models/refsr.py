@@ -24,6 +24,8 @@ class RefSR(nn.Module, ABC):
     search: SearchConfig | None = None
     # Beginnings of the names of weights that training leaves as they are.
     frozen: tuple[str, ...] = ()
+    # Those of them that are networks of others, and not counted among the system's weights.
+    borrowed: tuple[str, ...] = ()
     # Learning rates of weights by the beginnings of their names, in shares of the others'.
     rates: Mapping[str, float] = MappingProxyType({})
 

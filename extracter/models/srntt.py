@@ -28,7 +28,7 @@ class SRNTT(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         0
     """
 
-    frozen = ("dfe.",)
+    borrowed = frozen = ("dfe.",)
 
     def __init__(
         self,

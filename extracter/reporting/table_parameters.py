@@ -94,7 +94,7 @@ def _record(name: str) -> dict[str, Any]:
     build: Any = network_class(name)  # each class has its own arguments, with defaults
     with torch.device("meta"):
         network = build()
-    frozen = sum(p.numel() for key, p in network.named_parameters() if key.startswith(network.frozen))
+    frozen = sum(p.numel() for key, p in network.named_parameters() if key.startswith(network.borrowed))
     count = count_parameters(network) - frozen
     record: dict[str, Any] = {"method": title, "parameters": count, "frozen_parameters": frozen}
     if title in TABLE2:

@@ -34,6 +34,11 @@ TILES: dict[type[RefSR], Callable[..., Any]] = {
     AMSA: AggregationTiles,
     MASA: AdaptationTiles,
 }
+# Why a system takes whole images alone.
+_WHOLE = {
+    "SSEN": "SSEN compares each pixel with all others",
+    "DATSR": "DATSR's windows of attention, one behind the other, reach over hundreds of pixels",
+}
 _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
 
 
@@ -48,8 +53,8 @@ def search_of(network: RefSR, search: SearchName, kernel: int | None) -> SearchC
         return search_with_kernel(network, kernel)
     if type(network) not in TILES:
         raise UserError(
-            f"{name} compares each pixel with all others, so a part of an image gives another result and no memory "
-            "limit can be kept; `extracter evaluate` and Python run it on whole images"
+            f"{_WHOLE.get(name, name)}, so it takes whole images alone and no memory limit can be kept; `extracter "
+            "evaluate` and Python run it"
         )
     if kernel is not None or search == "fast":
         asked = f"--kernel {kernel}" if kernel is not None else "--search fast"

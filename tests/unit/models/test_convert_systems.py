@@ -91,6 +91,53 @@ def masa_state():
     return state(parts | {"decoder.conv_out": conv(3, f)})
 
 
+def datsr_state():
+    f, parts = 2 * FEATURES, {"content_extractor.conv_first": conv(2 * FEATURES, 3), **datsr_blocks()}
+    at = "dyn_agg_restore"
+    tensors = {}
+    for way, size, c in (
+        ("down", "large", WIDTH), ("down", "medium", 2 * WIDTH), ("up", "small", 4 * WIDTH),
+        ("up", "medium", 2 * WIDTH), ("up", "large", WIDTH),
+    ):  # fmt: skip
+        parts |= {
+            f"{at}.{way}_{size}_offset_conv1": conv(c, f + 2 * c),
+            f"{at}.{way}_{size}_offset_conv2": conv(c, c),
+            f"{at}.{way}_{size}_dyn_agg": conv(c, c),
+            f"{at}.{way}_{size}_dyn_agg.conv_offset_mask": conv(27, c),
+            f"{at}.{way}_head_{size}.0": conv(f, f + c),
+        }
+        body = f"{at}.{way}_body_{size}"
+        tensors |= state({f"{body}.{norm}": linear(f) for norm in ("patch_embed.norm", "norm")})
+        for group in range(2):
+            parts[f"{body}.layers.{group}.conv"] = conv(f, f)
+            for n in range(2):
+                block = f"{body}.layers.{group}.residual_group.blocks.{n}"
+                layers = {
+                    "norm1": linear(f),
+                    "norm2": linear(f),
+                    "attn.qkv": linear(3 * f, f),
+                    "attn.proj": linear(f, f),
+                }
+                layers |= {"mlp.fc1": linear(2 * f, f), "mlp.fc2": linear(f, 2 * f)}
+                tensors |= state({f"{block}.{name}": layer for name, layer in layers.items()})
+                tensors[f"{block}.attn.relative_position_bias_table"] = torch.randn(225, 4)
+                tensors[f"{block}.attn.relative_position_index"] = torch.zeros(64, 64, dtype=torch.long)
+                tensors[f"{block}.attn_mask"] = torch.zeros(25, 64, 64)
+    parts |= {f"{at}.unet_head": conv(f, 3)}
+    parts |= {f"{at}.down_tail_{size}": conv(f, f) for size in ("large", "medium")}
+    parts |= {f"{at}.up_tail_{size}.0": conv(4 * f, f) for size in ("small", "medium")}
+    parts |= {f"{at}.up_tail_large.0": conv(f // 2, f), f"{at}.up_tail_large.2": conv(3, f // 2)}
+    return state(parts) | tensors
+
+
+def datsr_blocks():
+    return blocks("content_extractor.body", 4, 2 * FEATURES)
+
+
+def linear(*shape):
+    return {"weight": torch.randn(*shape) * 0.1, "bias": torch.randn(shape[0]) * 0.1}
+
+
 @pytest.fixture
 def files(tmp_path):
     torch.manual_seed(0)
@@ -121,6 +168,27 @@ def test_c2_and_amsa_load_strictly(files, tmp_path, amsa):
         assert torch.equal(model.levels[0].align.weight, theirs["dyn_agg_restore.small_deform_conv.weight"])
 
 
+def test_datsr_loads_strictly(files, tmp_path):
+    theirs = datsr_state()
+    beside = [files("feature_extraction.pth", matcher_state()), files("vgg19.pth", vgg_state())]
+    config = convert(files("restoration_mse.pth", theirs), tmp_path / "out", beside=beside)
+    assert config == {"architecture": "DATSR", "features": 8, "dfe_width": 4, "blocks": 8}
+    model = load_model(tmp_path / "out")
+    ours = {
+        "levels.2.body.groups.1.0.mlp.3.weight": "up_body_small.layers.1.residual_group.blocks.0.mlp.fc2.weight",
+        "levels.0.body.norm_in.bias": "down_body_large.patch_embed.norm.bias",
+        "levels.3.head.weight": "up_head_medium.0.weight",
+        "levels.4.offsets.4.bias": "up_large_dyn_agg.conv_offset_mask.bias",
+        "downs.1.weight": "down_tail_medium.weight",
+    }
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], theirs[f"dyn_agg_restore.{key}"]) for name, key in ours.items())
+    table = "layers.0.residual_group.blocks.1.attn.relative_position_bias_table"
+    attention = model.levels[3].body.groups[0][1].attn
+    assert torch.equal(attention.relative_position_bias_table, theirs[f"dyn_agg_restore.up_body_medium.{table}"])
+    assert attention.relative_position_index.max() == 224  # ours, not the file's
+
+
 def test_the_matcher_is_asked_for(files, tmp_path):
     with pytest.raises(UserError, match=r"name feature_extraction\.pth with --with"):
         convert(files("restoration.pth", c2_state()), tmp_path / "out")
@@ -130,7 +198,7 @@ def test_the_matcher_is_asked_for(files, tmp_path):
         convert(files("r.pth", c2_state()), tmp_path / "out", beside=[files("f.pth", wrong)])
 
 
-@pytest.mark.parametrize("make", [c2_state, masa_state])
+@pytest.mark.parametrize("make", [c2_state, masa_state, datsr_state])
 @pytest.mark.parametrize("damage", ["missing", "extra", "shape"])
 def test_what_does_not_fit_is_named(files, tmp_path, make, damage):
     theirs = make()
@@ -144,7 +212,7 @@ def test_what_does_not_fit_is_named(files, tmp_path, make, damage):
     else:
         theirs[key] = torch.zeros(99)
         says = rf"1 other shapes \({key} \(99,\)\)"
-    beside = [files("f.pth", matcher_state()), files("v.pth", vgg_state())] if make is c2_state else []
+    beside = [files("f.pth", matcher_state()), files("v.pth", vgg_state())] if make is not masa_state else []
     with pytest.raises(UserError, match=says):
         convert(files("damaged.pth", theirs), tmp_path / "out", beside=beside)
 

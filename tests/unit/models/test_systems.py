@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from extracter.models.c2_matching import AMSA, C2Matching
+from extracter.models.datsr import DATSR, Found, displace
 from extracter.models.dpfsr import DPFSR, ChannelAttentionExtractor, DualProjection
 from extracter.models.masa import MASA, SpatialAdaptation
 from extracter.models.masa_match import double, warp
@@ -20,6 +21,7 @@ TINY = {
     "C2Matching": lambda: C2Matching(8, 4, 1),
     "AMSA": lambda: AMSA(8, 4, 1, sizes=(1.0, 0.5)),
     "MASA": lambda: MASA(8, (1, 1, 1, 1, 1)),
+    "DATSR": lambda: DATSR(4, 4, 8),  # with a shifted window in each group
 }
 
 
@@ -63,6 +65,10 @@ def test_parameter_counts_at_the_published_sizes():
         assert count_parameters(c2) - frozen == 8_865_547
         assert count_parameters(c2.content) == 1_183_488
         assert count_parameters(AMSA()) - frozen == 9_749_084
+        datsr = DATSR()
+        assert count_parameters(datsr) - frozen == 18_026_971
+        assert count_parameters(datsr.content) == 2_364_928
+        assert [count_parameters(level.body) for level in datsr.levels] == [1_362_720] * 5
         masa = MASA()
         assert count_parameters(masa.encoder) == 961_920
         assert count_parameters(masa) == 4_028_291
@@ -178,6 +184,35 @@ def test_correspondences_find_a_shifted_copy():
     flow, scores = correspondences(query, key, None)
     assert torch.equal(flow, torch.tensor([2.0, 3.0]).view(1, 2, 1, 1).expand_as(flow))
     torch.testing.assert_close(scores, torch.ones_like(scores))
+
+
+def test_displace_by_loops():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 5, 7, generator=generator)
+    flow = torch.randint(-4, 5, (2, 2, 4, 6), generator=generator).float()
+    found = displace(x, flow)
+    for n in range(2):
+        for row in range(4):
+            for column in range(6):
+                y, across = row + int(flow[n, 0, row, column]), column + int(flow[n, 1, row, column])
+                inside = 0 <= y < 5 and 0 <= across < 7
+                wanted = x[n, :, y, across] if inside else torch.zeros(3)
+                assert torch.equal(found[n, :, row, column], wanted)
+
+
+def test_datsr_finds_a_shifted_copy_at_every_level():
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.rand(1, 2, 4 * 9, 4 * 9, generator=generator), torch.rand(1, 2, 18, 18, generator=generator)]
+    values.append(torch.rand(1, 2, 9, 9, generator=generator))
+    flow = torch.tensor([2.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+    found = Found(values, flow, torch.full((1, 1, 4, 4), 0.5))
+    for level, scale in enumerate((4, 2, 1)):
+        inside = found.warped[level][..., : 4 * scale, : 4 * scale]
+        moved = values[level][..., 2 * scale : 6 * scale, scale : 5 * scale]
+        assert torch.equal(inside, moved)
+        assert found.similarities[level][..., 0].max() == 0  # the frame has no patch
+        assert found.similarities[level][..., scale:-scale, scale:-scale].min() == 0.5
+    assert found.scores.min() == 0.5
 
 
 def test_c2_at_its_first_weights_gathers_at_the_matches():

@@ -132,14 +132,14 @@ def test_too_little_memory_says_how_much_is_wanted(name):
     systems.super_resolve_tiles(model, inputs, memory=error.value.needed, **settings)
 
 
-@pytest.mark.parametrize("family", [*NETWORKS, "ssen"])
+@pytest.mark.parametrize("family", [*NETWORKS, "ssen", "datsr"])
 def test_a_photograph_by_the_command(tmp_path, family):
     images = evaluation_setup.write_test_set(tmp_path / "set")
     folder = evaluation_setup.write_checkpoint(tmp_path / "model", family=family)
     arguments = ["upscale", f"{images}/lr/a.png", "--ref", f"{images}/hr/b.png", "-o", f"{tmp_path}/out.png"]
     result = CliRunner().invoke(app, [*arguments, "--model", str(folder), "--precision", "32"])
-    if family == "ssen":
-        assert "SSEN compares each pixel with all others" in str(result.exception or result.output)
+    if family in ("ssen", "datsr"):
+        assert "whole images alone and no memory limit" in str(result.exception or result.output)
         return
     assert result.exit_code == 0, result.output
     wanted = run_network(load_model(folder), next(iter(TestSet(images))), torch.device("cpu"))
