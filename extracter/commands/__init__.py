@@ -1,1 +1,1 @@
-"""The subcommands of `extracter`: a module for each group, put together in extracter/cli.py."""
+"""The subcommands of `extracter`, one module per group; extracter/cli.py combines them."""

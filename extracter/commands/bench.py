@@ -109,7 +109,7 @@ def photo(
     model: Model = None,
     limit: Limit = 300.0,
 ) -> None:
-    """Measure photographs on the CPU: exact and fast search, what they are worth in PSNR, and the whole command.
+    """Measure photographs on the CPU: time and PSNR of exact and fast search, and the whole command.
 
     Example: `extracter bench photo castle1.jpg castle2.jpg --out docs/performance/photo.csv`
     """
@@ -132,7 +132,7 @@ def views(
     model: Model = None,
     limit: Limit = 300.0,
 ) -> None:
-    """Measure what each search is worth in PSNR, on the photographs of `views` with their references.
+    """Measure the PSNR of each search on the photographs of `views` with their references.
 
     Example: `extracter bench views data/raw/open/views --size 2048 --crop 1024 --out docs/performance/views.csv`
     """

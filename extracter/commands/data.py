@@ -15,7 +15,7 @@ def download(
     out: Annotated[Path, typer.Option(help="Folder for the raw images and manifest.json.")],
     mirror: Annotated[
         str | None,
-        typer.Option(help="Folder or http(s) address that has the same files; by default `data.mirror`."),
+        typer.Option(help="Folder or http(s) address with the same files; by default `data.mirror`."),
     ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,

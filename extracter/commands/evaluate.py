@@ -92,7 +92,7 @@ def merge_parts(
     sr: Annotated[Path, typer.Option(help="Folder for the super-resolved images.")],
     timings: Annotated[Path | None, typer.Option(help="CSV with each image's seconds and peak memory.")] = None,
 ) -> None:
-    """Put together a test set that was evaluated in parts: the same files as of the whole set.
+    """Merge the parts of an evaluated test set into the files that its evaluation as a whole writes.
 
     Each folder holds images.csv, summary.json, timings.csv and the folder sr, which `evaluate --part` wrote.
     """

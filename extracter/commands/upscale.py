@@ -1,4 +1,4 @@
-"""`extracter upscale`: your own photographs."""
+"""`extracter upscale`: enlarge photographs."""
 
 import signal
 import sys
@@ -33,7 +33,7 @@ class Search(StrEnum):
 
 
 class Precision(StrEnum):
-    """Of the network behind the search."""
+    """Precision of the network behind the search."""
 
     auto = "auto"
     full = "32"
@@ -43,72 +43,70 @@ class Precision(StrEnum):
 
 def upscale(
     images: Annotated[
-        list[Path], typer.Argument(metavar="LR...", help="Images, or folders of images with their subfolders.")
+        list[Path], typer.Argument(metavar="LR...", help="Images, and folders, which are searched recursively.")
     ],
     refs: Annotated[
         list[Path] | None,
         typer.Option(
             "--ref",
-            help="Reference, for all images; give the option again for more, and all are searched together. A folder "
-            "gives each image the file of its own name. Without any, an image's own bicubic enlargement serves.",
+            help="Reference for all images; repeat the option for several, which are searched together. From a folder, "
+            "each image gets the file of its own name. Without references, its own bicubic enlargement is searched.",
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the results; for a single image also a file's name.")
+        Path, typer.Option("--out", "-o", help="Folder for the results, or the file to write for a single image.")
     ] = Path("upscaled"),
     model: Model = None,
     search: Annotated[
         Search,
         typer.Option(
-            help="exact compares all pairs of patches; fast finds nearly the same matches at a cost that grows with "
+            help="exact compares all pairs of patches; fast finds nearly the same matches at a cost proportional to "
             "the pixels; auto is exact as long as that takes a second or two."
         ),
     ] = Search.auto,
     kernel: Annotated[
         int | None,
-        typer.Option(help="Side of a search patch: 3, 6, 12; larger is coarser. By default the model's own."),
+        typer.Option(help="Side of a search patch: 3, 6 or 12; larger is coarser. By default that of the model."),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory to stay within, such as 4GiB; by default half of what is free.")
+        str | None, typer.Option(help="Memory limit, such as 4GiB; by default half of the free memory.")
     ] = None,
     device: Device = "auto",
     precision: Annotated[
         Precision,
         typer.Option(
-            help="Of the network; bf16 and 16 are faster. auto takes bf16 on processors that have it, else 32."
+            help="Precision of the network; bf16 and 16 are faster. auto is bf16 on CPUs that support it, else 32."
         ),
     ] = Precision.auto,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU cores to use; by default as many as there are.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU cores; by default all of them.")] = None,
     scale: Annotated[
         int,
         typer.Option(
             min=1,
             max=4,
-            help="4; 3 and 2, which are the x4 result reduced; or 1, which reduces the image first and restores detail "
-            "at the same size.",
+            help="4; 3 or 2 for the x4 result reduced; or 1, which reduces the image first and restores detail at the "
+            "same size.",
         ),
     ] = 4,
-    kind: Annotated[Format, typer.Option("--format", help="Of results in a folder.")] = Format.png,
+    kind: Annotated[Format, typer.Option("--format", help="Format of the results in a folder.")] = Format.png,
     quality: Annotated[
         int | None,
-        typer.Option(min=1, max=100, help="Of JPEG (by default 95), AVIF (90) and WebP (by default lossless)."),
+        typer.Option(min=1, max=100, help="Quality of JPEG (default 95), AVIF (default 90) and WebP (else lossless)."),
     ] = None,
     suffix: Annotated[
         str | None,
-        typer.Option(help="What the names of results end in; by default nothing, and `_x4` among the images."),
+        typer.Option(help="Appended to the names of results; by default nothing, or `_x4` beside the images."),
     ] = None,
-    strip: Annotated[bool, typer.Option("--strip", help="Leave EXIF, XMP and resolution out of results.")] = False,
+    strip: Annotated[bool, typer.Option("--strip", help="Drop EXIF, XMP and resolution.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write NAME.compare.png: LR, bicubic, result, reference, origins.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results again that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
 ) -> None:
     """Enlarge photographs four times, with textures from references of the same or a similar scene.
 
-    An image that cannot be read is named on stderr and the others go on; the exit code is then 1. Results that are
-    there are left alone, so an interrupted command goes on where it was.
+    An image that cannot be read is reported on stderr, and the others are still enlarged; the exit code is then 1.
+    Existing results are kept, so an interrupted command resumes where it stopped.
 
     Example: `extracter upscale holiday/ --ref sharp.jpg -o large --memory 4GiB`
     """
@@ -127,18 +125,18 @@ def upscale(
 
 
 def tune_process() -> None:
-    """Settings of the whole process, which a program that calls the Python API makes for itself."""
+    """Apply settings to the whole process, which the Python API leaves to its callers."""
     from extracter.memory import bound_kernel_cache, malloc_return
 
     malloc_return()
     bound_kernel_cache()
-    # Of Pillow, about metadata; what matters of a file is said in a line of its own.
+    # Pillow warns about metadata; what matters in a file is reported in a line of its own.
     warnings.filterwarnings("ignore", module="PIL")
 
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does: by an exception, on whose way files that are half written go."""
+    """Let SIGTERM raise an exception, as Ctrl-C does, so that half-written files are removed."""
 
     def end(*_: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Raw images of one set with their manifest, whole or not at all."""
+"""Download the raw images of one set with their manifest, completely or not at all."""
 
 import hashlib
 import shutil
@@ -26,7 +26,7 @@ CONNECTIONS = 8
 
 
 def _every(name: str, layout: Layout, entries: list[Entry], every: int) -> list[Entry]:
-    """Files of every n-th image, counted so that 4 takes the 4th, the 8th and so on, with their references."""
+    """Every n-th image (4 takes the 4th, the 8th and so on) with its references."""
     if name == "train":
         return entries
     chosen = arrange(layout, entries)[every - 1 :: every]
@@ -41,7 +41,7 @@ def _is_there(path: Path, digest: str) -> bool:
 
 
 def _copy_verified(found: Path, path: Path, digest: str) -> bool:
-    """Copy a file if it has the right content; a link would tie two presets, or the mirror, to each other."""
+    """Copy a file if its content is right; a link would make presets, or the mirror, depend on each other."""
     data = found.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         return False
@@ -65,7 +65,7 @@ def _copy_from_mirror(out: Path, mirror: Path, file: PinnedFile, remedy: str) ->
 
 
 def _fetch_all(missing: list[PinnedFile], out: Path, name: str, mirror: str | None, patience: Patience) -> None:
-    """Fetch files over http(s), several at a time; the first failure ends it, complete files are kept."""
+    """Fetch files over http(s), several at a time; stop at the first failure, keeping complete files."""
     stop = threading.Event()
     with open_session(patience, CONNECTIONS) as session, transfer_bar(f"download {name}", len(missing)) as bar:
         transfer = Transfer(session, bar.advance, stop, patience)
@@ -102,7 +102,7 @@ def _by_hand(name: str, file: PinnedFile) -> str:
 def _download_pinned(
     name: str, files: list[PinnedFile], out: Path, mirror: str | None, patience: Patience
 ) -> list[Entry]:
-    """Bring files with known SHA-256 into the set's folder, from the nearest source; return their manifest entries."""
+    """Get files with known SHA-256 from the nearest source; return their manifest entries."""
     present = ordered_map(lambda file: _is_there(out / file.path, file.sha256), files, f"check {name}")
     missing = [file for file, there in zip(files, present, strict=True) if not there]
     missing = [
@@ -113,7 +113,7 @@ def _download_pinned(
     if missing and mirror is not None and not mirror.startswith(("http://", "https://")):
         folder = Path(mirror).expanduser()
         if not folder.is_dir():
-            raise UserError(f"data.mirror: {mirror}: no such folder, and no http(s) address; correct it")
+            raise UserError(f"data.mirror: {mirror}: not an existing folder or an http(s) address; correct it")
         for _ in ordered_map(
             lambda file: _copy_from_mirror(out, folder, file, _by_hand(name, file)), missing, f"copy {name}"
         ):
@@ -136,7 +136,7 @@ def _download_folder(name: str, folder: str, out: Path, every: int) -> list[Entr
 def _download_local(
     name: str, source: registry.Source, local: str, out: Path, every: int
 ) -> tuple[Layout, list[Entry]]:
-    """Copy a published set that the user supplies, verified like a fetched one."""
+    """Copy a published set that the user supplies, and verify it like a downloaded one."""
     key = f"data.local.{name}: {local}"
     with supplied.opened(f"data.local.{name}", Path(local), out) as (root, images):
         layout, chosen = supplied.match_layout(source, images, key)
@@ -150,7 +150,7 @@ def _download_local(
 
 
 def _download_whole(name: str, source: registry.Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
-    """Fetch a set by git or, if that fails or is not offered, from Google Drive, unless it is complete already."""
+    """Fetch a set by git or, if that fails or is not possible, from Google Drive, unless it is already complete."""
     known = pins.read_pins(out)
     if pins.is_complete(out, known):
         return source.layout, known["files"]
@@ -182,10 +182,10 @@ def download(
         name: `train` or a test set.
         source: where the set comes from.
         out: folder for the images.
-        mirror: folder or http(s) address in place of the raw host; None for the host itself.
-        local: folder or archive that the user supplies in place of any download.
+        mirror: folder or http(s) address to use instead of the raw host, or None.
+        local: folder or archive that the user supplies instead of a download, or None.
         every: take every n-th image of a test set.
-        patience: how long to try.
+        patience: number of attempts and timeouts.
 
     Raises:
         UserError: the set cannot be obtained; complete files are kept for the next run.

@@ -204,7 +204,7 @@ def test_a_server_without_end_is_cut_off(server, registered, tmp_path):
 def test_a_mirror_folder(registered, mirror, tmp_path):
     get(tmp_path / "out", str(mirror[0]))
     assert_whole(tmp_path / "out", mirror[1])
-    with pytest.raises(UserError, match=r"data\.mirror: .*nix: no such folder, and no http\(s\) address"):
+    with pytest.raises(UserError, match=r"data\.mirror: .*nix: not an existing folder or an http\(s\) address"):
         get(tmp_path / "other", str(tmp_path / "nix"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"HR\.png: missing from the mirror, .*; put the file there by hand \(SHA-256"):
