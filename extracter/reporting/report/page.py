@@ -15,7 +15,7 @@ from extracter.reporting.report.pictures import as_uri, encode, enlarge, fit_int
 from extracter.reporting.tables import METHODS, title
 
 # Bytes of all pictures of the comparer, as they stand in the page, and longest sides to try.
-BUDGET, SIDES = 10_000_000, (512, 384, 288, 192)
+BUDGET, SIDES = 8_000_000, (512, 384, 288, 192)
 _LONGEST = 448  # side of a picture in the maps of origins, in pixels
 
 

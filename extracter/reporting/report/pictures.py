@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -40,7 +40,7 @@ def thumbnail(pixels: np.ndarray) -> str:
 
 
 def fit_into(
-    budget: int, sides: Iterable[int], make: Callable[[int], Iterable[tuple[str, np.ndarray]]]
+    budget: int, sides: Sequence[int], make: Callable[[int], Iterable[tuple[str, np.ndarray]]]
 ) -> dict[str, str]:
     """Encode pictures at the largest side at which all of them together fit.
 
@@ -53,9 +53,14 @@ def fit_into(
         Addresses by key.
     """
     found: dict[str, str] = {}
+    size, tried = 0, 0
     for side in sides:
+        # Bytes fall with the area: a side that cannot be small enough is passed over.
+        if found and side != sides[-1] and size * (side / tried) ** 2 > 1.1 * budget:
+            continue
         found = {key: as_uri(encode(pixels, lossless=False)) for key, pixels in make(side)}
-        if sum(map(len, found.values())) <= budget:
+        size, tried = sum(map(len, found.values())), side
+        if size <= budget:
             break
     return found
 

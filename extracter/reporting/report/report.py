@@ -11,6 +11,7 @@ from markupsafe import Markup
 from extracter.errors import UserError
 from extracter.files import read_json, write_text
 from extracter.reporting.examples import SYSTEM, choose_examples
+from extracter.reporting.published import SETS
 from extracter.reporting.report import read_tables, run
 from extracter.reporting.report.chart import NARROW, WIDE, Chart
 from extracter.reporting.report.details import Example, details_chart, read_examples
@@ -26,7 +27,7 @@ from extracter.reporting.report.draw_quality import (
 from extracter.reporting.report.latex import write_latex
 from extracter.reporting.report.page import comparer_data, detail_views, origin_views, scatter_data
 from extracter.reporting.report.table import Table
-from extracter.reporting.tables import METHODS, title
+from extracter.reporting.tables import METHODS, sort_key, title
 
 # PSNR and SSIM by set, variant and image.
 Scores = dict[str, dict[str, dict[str, tuple[float, float]]]]
@@ -135,8 +136,8 @@ def read_scores(evaluation: Path, data: Path, variants: Iterable[str]) -> Scores
         UserError: there is none, or a file is of another kind.
     """
     scores: Scores = {}
-    for path in sorted(data.glob("*/manifest.json")):
-        name = path.parent.name
+    names = [path.parent.name for path in data.glob("*/manifest.json")]
+    for name in sorted(names, key=lambda name: sort_key(name, list(SETS))):
         for variant in variants:
             figures = evaluation / variant / f"{name}.csv"
             if figures.is_file():
