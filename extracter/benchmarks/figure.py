@@ -1,7 +1,8 @@
-"""The figure of `extracter bench`: seconds and peak memory by size and method."""
+"""Figures of `extracter bench`: seconds and peak memory by size and method; both searches on photographs."""
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,6 +13,7 @@ from extracter.reporting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, save,
 _COLUMNS = ("part", "result", "method", "kernel", "size", "seconds", "peak_memory_mib")
 _COLOURS = {"unfold": "black", "dense": ORANGE, "chunked": GREEN, "blocks": BLUE, "approximate": PURPLE}
 _LINES = {3: "-", 6: "--", 12: ":"}
+_PHOTO_COLUMNS = ("part", "method", "size", "cpu_seconds", "multiply_adds")
 
 
 def figure_bench(table: Path, out: Path, part: str = "search") -> None:
@@ -50,6 +52,40 @@ def figure_bench(table: Path, out: Path, part: str = "search") -> None:
     right.set_ylabel("peak memory (MiB)")
     tidy(left, right)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    save(figure, out)
+
+
+def figure_photo(table: Path, out: Path) -> None:
+    """Draw CPU seconds and multiply-adds of the exact and the fast search, with the power of the side that they follow.
+
+    Args:
+        table: CSV that `extracter bench photo` wrote.
+        out: PNG file to write.
+
+    Raises:
+        UserError: the table is missing, is of another kind, or has no measurement of the search.
+    """
+    rows = read_csv(
+        table, numbers=_PHOTO_COLUMNS[2:], text=_PHOTO_COLUMNS[:2], remedy="`extracter bench photo` writes such a table"
+    )
+    rows = rows[rows["part"] == "search"].sort_values("size")
+    if rows.empty:
+        raise UserError(f"{table}: has no measurement of the search; run `extracter bench photo --part search`")
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, column, label in zip(
+        panels, _PHOTO_COLUMNS[3:], ("CPU seconds, one thread", "multiply-adds"), strict=True
+    ):
+        for method, colour in (("exact", BLUE), ("fast", PURPLE)):
+            line = rows[rows["method"] == method]
+            power = ""
+            if len(line) > 1:
+                power = f", side to the power of {np.polyfit(np.log(line['size']), np.log(line[column]), 1)[0]:.1f}"
+            axes.plot(line["size"], line[column], marker="o", markersize=4, color=colour, label=f"{method}{power}")
+        _logarithmic(axes, sorted(rows["size"].astype(int).unique()))
+        axes.set_ylabel(label)
+        axes.legend(frameon=False)
+    tidy(*panels)
     save(figure, out)
 
 

@@ -104,7 +104,7 @@ def bench_views(
         limit: as of `compare_searches`.
 
     Raises:
-        UserError: a method that does not exist, or a set or model that cannot be read.
+        UserError: a method that does not exist, a set or model that cannot be read, or no pair of that size.
     """
     if wrong := set(methods) - set(METHODS):
         raise UserError(f"--method {', '.join(sorted(wrong))}: allowed are {', '.join(METHODS)}")
@@ -125,6 +125,8 @@ def bench_views(
         rows.append(row)
         write_csv(out, [{key: rounded(row.get(key)) for key in COLUMNS} for row in rows], COLUMNS)
         print(", ".join(f"{key} {rounded(value)}" for key, value in row.items()), file=sys.stderr, flush=True)
+    if not rows:
+        raise UserError(f"--size {size}: no pair of `views` has photographs as large")
     _report(rows)
 
 

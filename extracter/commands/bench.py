@@ -146,15 +146,20 @@ def views(
 def figure(
     table: Annotated[Path, typer.Argument(help="CSV that `extracter bench` wrote.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("bench.png"),
-    part: Annotated[str, typer.Option(help="Rows to draw: search, transfer or forward.")] = "search",
+    part: Annotated[
+        str, typer.Option(help="Rows to draw: search, transfer or forward; photo: of a table of `bench photo`.")
+    ] = "search",
 ) -> None:
     """Draw time and peak memory by size.
 
     Example: `extracter bench figure bench-search.csv --out bench.png`
     """
-    from extracter.benchmarks.figure import figure_bench
+    from extracter.benchmarks.figure import figure_bench, figure_photo
 
-    figure_bench(table, out, part)
+    if part == "photo":
+        figure_photo(table, out)
+    else:
+        figure_bench(table, out, part)
 
 
 def train(
