@@ -190,9 +190,9 @@ def test_pictures_are_made_smaller_until_they_fit():
         sides.append(side)
         yield "a", noise[:side, :side]
 
-    found = fit_into(20_000, (256, 128, 64, 32), make)
+    found = fit_into(10_000, (256, 128, 64, 32), make)
     assert sides == [256, 64], "a side that cannot do is not tried"
-    assert len(found["a"]) <= 20_000
+    assert len(found["a"]) <= 10_000
 
 
 def test_what_is_missing_is_said_in_one_sentence(run, tmp_path):
