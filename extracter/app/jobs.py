@@ -1,5 +1,6 @@
 """Jobs of the page: one runs at a time in a thread, tells how far it is, and ends soon after it is cancelled."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -114,8 +115,18 @@ def _run(compute: Callable[[Job[T]], T], job: Job[T]) -> T:
     try:
         with _checked_by_layers(job):
             return compute(job)
+    except BaseException as error:
+        _release_frames(error)
+        raise
     finally:
         malloc_return()  # a cancelled network leaves the allocator as it had set it
+
+
+def _release_frames(error: BaseException | None) -> None:
+    """Let go of what the functions held that an error and its causes came through: tensors, as long as it is kept."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager

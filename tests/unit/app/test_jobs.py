@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -97,6 +98,25 @@ def test_errors_reach_the_one_who_asked(jobs):
     job = jobs.submit(work)
     with pytest.raises(ValueError, match="wrong"):
         _wait(job)
+
+
+def test_a_failed_job_holds_none_of_its_memory(jobs):
+    """Errors keep the frames they came through, and frames their tensors, until somebody forgets the error."""
+    held = []
+
+    def work(job):
+        tensor = torch.zeros(10)
+        held.append(weakref.ref(tensor))
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise UserError("too little") from None
+
+    job = jobs.submit(work)
+    with pytest.raises(UserError, match="too little"):
+        _wait(job)
+    jobs.submit(lambda job: None)
+    assert held[0]() is None
 
 
 def test_close_ends_what_is_running():
