@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import gradio as gr
@@ -37,6 +38,7 @@ Drop a photograph and, if you have any, sharper photographs of the same scene: t
 Everything is computed on the machine that runs this page. Uploads are deleted when you leave.
 """
 _EVERY = 0.5  # seconds between two reports of progress
+_GRACE = 3  # seconds from a visitor's leaving until the files are deleted
 _PHASES = {
     "waiting": "Beginning",
     "reading": "Reading the images",
@@ -135,7 +137,10 @@ class _Handlers:
     def leave(self, request: gr.Request) -> None:
         """A visitor closed the page."""
         self.stop(request)
-        self.visits.end(_visitor(request))
+        # Requests for pictures may still be on their way, which fail aloud where the files are gone.
+        later = Timer(_GRACE, self.visits.end, [_visitor(request)])
+        later.daemon = True
+        later.start()
 
     def run(
         self,
