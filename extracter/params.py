@@ -223,6 +223,10 @@ class Model(Block):
     gate: bool = Field(
         description="Extracter: weigh matches by learned trust, not by their scores; needs `align`; not in the paper"
     )
+    registration: bool = Field(
+        description="Extracter: search a copy of each reference that is warped onto the input, too; not in the paper, "
+        "and not in training"
+    )
 
     @model_validator(mode="after")
     def _check(self):

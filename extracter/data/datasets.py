@@ -20,7 +20,7 @@ from extracter.data.pair_arrays import ARRAYS, PREFIXES
 from extracter.data.pairs import extend
 from extracter.data.references import GRADED, choose, is_published
 from extracter.errors import UserError
-from extracter.image_tensors import to_planes, to_tensor
+from extracter.image_tensors import to_planes, to_tensor, to_uint8
 from extracter.params import Train
 
 # A whole batch.
@@ -227,6 +227,16 @@ def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
     du = upscale(downscale(reference))
     ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
     return replace(image, ref=ref, ref_du=ref_du, more=())
+
+
+def with_registered(image: TestImage) -> TestImage:
+    """The input with a copy of each reference that can be registered to it, after the references themselves."""
+    from extracter.data.registration import register  # OpenCV takes memory, which few need
+
+    lr_up = to_uint8(image.lr_up)
+    found = [register(lr_up, to_uint8(ref), to_uint8(du)) for ref, du in ((image.ref, image.ref_du), *image.more)]
+    copies = [with_reference(image, Image.fromarray(copy)) for copy in found if copy is not None]
+    return replace(image, more=(*image.more, *((copy.ref, copy.ref_du) for copy in copies)))
 
 
 class TestSet:

@@ -71,7 +71,7 @@ def describe(photograph: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return np.array([point.pt for point in points], np.float32), descriptors.astype(np.float32)
 
 
-def _mutual_neighbours(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def mutual_neighbours(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Indices (N, 2) of descriptors that are each other's nearest and pass the ratio test."""
     similarity = first @ second.T
     nearest = similarity.argmax(1)
@@ -121,7 +121,7 @@ def match(
     """
     if min(len(first[0]), len(second[0])) < MIN_INLIERS:
         return 0, np.zeros((0, 4))
-    indices = _mutual_neighbours(first[1], second[1])
+    indices = mutual_neighbours(first[1], second[1])
     if len(indices) < MIN_INLIERS:
         return 0, np.zeros((0, 4))
     a, b = first[0][indices[:, 0]], second[0][indices[:, 1]]

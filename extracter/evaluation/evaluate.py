@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from extracter.data.datasets import TestImage, TestSet
+from extracter.data.datasets import TestImage, TestSet, with_registered
 from extracter.data.degradation import SCALE, upscale
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
@@ -225,11 +225,12 @@ def enlarge(inputs: TestImage) -> np.ndarray:
 
 @torch.inference_mode()
 def run_network(network: nn.Module, inputs: TestImage, device: torch.device, precision: str = "32-true") -> np.ndarray:
-    """SR of one image with all of its references, rounded to what a PNG holds.
+    """SR of one image with all of its references, registered where the network wants that, rounded to what a PNG holds.
 
     Returns:
         uint8, (H, W, 3), on the CPU, so that the device has finished.
     """
+    inputs = with_registered(inputs) if isinstance(network, RefSR) and network.registration else inputs
     refs, refs_du = zip((inputs.ref, inputs.ref_du), *inputs.more, strict=True)
     moved = [[x.to(device) for x in images] for images in ((inputs.lr, inputs.lr_up), refs, refs_du)]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):

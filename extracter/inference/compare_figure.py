@@ -42,7 +42,7 @@ def draw(result: Result, out: Path) -> None:
     )
     show_image(axes[0, 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
     keys = [tinted(ref, number, len(refs)) for number, ref in enumerate(refs[:_SHOWN])]
-    show_image(axes[0, 2], _row(keys), f"{len(refs)} reference{'s'[: len(refs) > 1]}, tinted by position")
+    show_image(axes[0, 2], _row(keys), f"{_count(result)}, tinted by position")
     height, width = lr.shape[:2]
     origins = origin_map(result.matches, (height, width), _sizes(refs), result.search)
     show_image(axes[0, 3], spread(origins, height, width, result.search.stride), "where textures come from")
@@ -53,6 +53,13 @@ def draw(result: Result, out: Path) -> None:
     middle = (top + side // 2, left + side // 2)
     show_image(axes[1, 3], _source(refs, result, middle, side), "best match of its middle")
     save(figure, out)
+
+
+def _count(result: Result) -> str:
+    """How many references there are, in words."""
+    given = len(result.inputs.refs) - result.copies
+    registered = f", {result.copies} registered" if result.copies else ""
+    return f"{given} reference{'s'[: given > 1]}{registered}"
 
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:

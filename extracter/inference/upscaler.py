@@ -119,6 +119,7 @@ class Result:
         inputs: the input images of the network.
         matches: where textures come from; queries and keys are blocks of `search.stride` cells of 4 x 4 pixels.
         search: the configuration of the search that ran.
+        copies: how many of `inputs.refs`, the last ones, are registered copies of those before.
     """
 
     photo: Photo
@@ -126,6 +127,7 @@ class Result:
     inputs: Inputs
     matches: Matches
     search: SearchConfig
+    copies: int = 0
 
 
 class Upscaler:
@@ -176,8 +178,9 @@ class Upscaler:
 
         Args:
             photo: LR image of 8 or 16 bits, or floating-point in [-1, 1].
-            references: searched together, after conversion to the colour space of the photograph; without any, its own
-                bicubic enlargement is the reference.
+            references: searched together, after conversion to the colour space of the photograph, and with copies that
+                are registered to it where the model has `registration`; without any, its own bicubic enlargement is the
+                reference.
             report: called with (phase, done, total).
 
         Raises:
@@ -190,7 +193,10 @@ class Upscaler:
             lr = reduce(to_cells(lr))
         lr_up = enlarge(lr)
         refs = [whole_cells(_visible(match(reference, photo))) for reference in references] or [lr_up]
-        inputs = Inputs(lr, lr_up, refs, [enlarge(reduce(ref)) for ref in refs])
+        refs_du = [enlarge(reduce(ref)) for ref in refs]
+        copies = _registered(lr_up, refs, refs_du) if references and self.model.registration else []
+        refs, refs_du = refs + copies, refs_du + [enlarge(reduce(copy)) for copy in copies]
+        inputs = Inputs(lr, lr_up, refs, refs_du)
         config = self.config
         if isinstance(self.model, Network):
             channels = 4 * self.model.dfe.width
@@ -204,7 +210,7 @@ class Upscaler:
         else:
             rgb = resize(sr, self.scale * width, self.scale * height)
         alpha = None if photo.alpha is None else resize(photo.alpha, self.scale * width, self.scale * height)
-        return Result(replace(photo, rgb=rgb, alpha=alpha), sr, inputs, matches, config)
+        return Result(replace(photo, rgb=rgb, alpha=alpha), sr, inputs, matches, config, len(copies))
 
     def _super_resolve(self, inputs: Inputs, config: SearchConfig, report: Report | None) -> tuple[np.ndarray, Matches]:
         memory, held = self.memory, 0.0
@@ -253,6 +259,14 @@ def _with_search(network: Network, config: SearchConfig) -> Network:
     return other
 
 
+def _registered(lr_up: np.ndarray, refs: Sequence[np.ndarray], refs_du: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Copies of those references that can be registered to LR_up."""
+    from extracter.data.registration import register  # OpenCV takes memory, which few need
+
+    found = (register(lr_up, ref, du) for ref, du in zip(refs, refs_du, strict=True))
+    return [copy for copy in found if copy is not None]
+
+
 def _visible(photo: Photo) -> np.ndarray:
     """The colours of a photograph, with those of fully transparent pixels replaced."""
     return photo.rgb if photo.alpha is None else bleed(photo.rgb, photo.alpha)
@@ -272,11 +286,12 @@ def memory_needed(model: Network, side: int) -> tuple[float, float]:
     """
     cells = model.search.padded(-(-side // SCALE))
     whole = Window(0, cells, 0, cells)
+    references = 2 if model.registration else 1  # with its registered copy
     width = model.dfe.width
     margins = Margins.of(model)
-    held = _held(model, 3.0 * side**2, [3.0 * side**2])
-    least = least_needed(model, margins, whole, [whole])
-    features = 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
+    held = _held(model, 3.0 * side**2, references * [3.0 * side**2])
+    least = least_needed(model, margins, whole, references * [whole])
+    features = references * 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
     most = held_bytes(model, whole) + tile_bytes(model, margins, cells, whole) + features
     return held + least, held + max(least, most)
 

@@ -37,6 +37,7 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         constant_coverage, repeats: see `SearchTransfer`; likewise.
         align: move each match by whole pixels to where the images agree best (not in the paper).
         gate: weigh matches by learned trust in place of their scores (not in the paper); needs `align`.
+        registration: search a registered copy of each reference, too (not in the paper); see `RefSR.registration`.
 
     Raises:
         ValueError: `gate` without `align`.
@@ -63,11 +64,13 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         repeats: bool = False,
         align: bool = False,
         gate: bool = False,
+        registration: bool = False,
     ):
         if gate and not align:
             raise ValueError("the gate weighs matches by what alignment finds: `gate` needs `align`")
         search = SearchConfig(kernel, stride, padding, strategy, memory=memory)
         super().__init__(dfe_width, textures, bicubic_skip, search, constant_coverage, repeats, align)
+        self.registration = registration
         self.ife = ShallowExtractor(features, ife_blocks)
         self.csfi = CSFI(features, csfi_blocks, texture_channels(dfe_width), textures)
         gfe_blocks = ife_blocks if gfe_blocks is None else gfe_blocks

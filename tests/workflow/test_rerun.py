@@ -121,6 +121,7 @@ KEYS = {
             "search.strategy": "direct",
             "model.align": True,
             "model.gate": True,
+            "model.registration": True,
         },
         {"train_rec": 1, "train_full": 1, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS, **ORIGINS, **SWEPT},
     ),

@@ -7,6 +7,7 @@ from pathlib import Path
 import evaluation_setup
 import numpy as np
 import pytest
+import scenes
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from extracter.data.degradation import downscale
 from extracter.data.degradation import upscale as bicubic
 from extracter.errors import UserError
 from extracter.image_tensors import to_tensor, to_uint8
+from extracter.inference.pictures import to_photo
 from extracter.inference.upscaler import Upscaler, parse_memory, upscale
 from extracter.models.locate import open_model
 from extracter.photos.photo import Photo
@@ -49,6 +51,22 @@ def test_result_is_the_networks_on_images_prepared_as_in_the_workflow(model):
         ours = np.asarray(upscale(lr, refs, model, memory="1GiB")).astype(int)
         # A value that ends in a half may be rounded either way.
         assert np.abs(ours - forward(model, lr, *refs)).max() <= 1
+
+
+def test_registered_copies_are_those_of_the_evaluation(checkpoint):
+    """In tiles as on whole images."""
+    model = open_model(checkpoint)
+    model.registration = True
+    original = scenes.scene(1)
+    reference = scenes.seen_from(original)
+    lr = downscale(original)
+    result = Upscaler(model, memory="300MiB", device="cpu").run(to_photo(lr)[0], [to_photo(reference)[0]])
+    assert len(result.inputs.refs) == 2
+    copy = Image.fromarray(result.inputs.refs[1])
+    assert np.abs(result.photo.rgb.astype(int) - forward(model, lr, reference, copy)).max() <= 1
+    assert (result.photo.rgb != np.asarray(upscale(lr, reference, open_model(checkpoint)))).any()
+    alone = Upscaler(model, memory="300MiB", device="cpu").run(to_photo(lr)[0])
+    assert len(alone.inputs.refs) == 1
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,231 @@
+"""Registration: a reference brought into the geometry of the input, by matched points and optical flow.
+
+The search finds patches that look alike as they lie; it knows no turn, scale or perspective, and its matches are a grid
+of cells. Where a reference shows the input's scene, both can be found before: SIFT features and MAGSAC give a
+homography, dense optical flow what a homography cannot explain. The reference warped by both is searched beside the
+reference itself; its patches are upright, of the right size, and nearly in place. In a photograph of another scene too
+few points agree, and it is left as it is.
+
+The paper has no such step; `model.registration` turns it on.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from extracter.data.matching import mutual_neighbours
+
+# Sides up to which points and flow are found, in pixels. LR_up holds no more detail than LR, so features are found at
+# half of the size at which flow is.
+LONG_SIDE = 1024
+# Fewest points that must agree; in photographs of other scenes (level 5 of `views`) up to 6 do by chance.
+MIN_INLIERS = 10
+_FEATURES = 4000
+_CONTRAST = 0.01  # of a SIFT feature; low, since LR_up has little
+_THRESHOLD = 4.0  # of an inlier, in pixels
+_SMALLEST = 64  # side of an image in which anything is looked for
+# Scales of the reference beyond which points agree by chance; a mirror image is none either.
+_SCALES = (0.2, 5.0)
+# A reference that is finer than the input by more than this is reduced first, or warping would alias.
+_FINER = 1.25
+# A map that moves nothing by as much as this, in pixels, would only copy the reference.
+_STILL = 0.5
+_EDGE = 4  # pixels at a reference's edge that are not taken
+_STRIP = 256  # rows warped at once
+_FAR = 20_000  # pixels; places farther away lie beyond any reduced image
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _View:
+    """An image reduced to at most `LONG_SIDE`, grey, and its size over that of the image, in x and y."""
+
+    grey: np.ndarray
+    factors: tuple[float, float]
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> "_View":
+        height, width = pixels.shape[:2]
+        factor = min(1.0, LONG_SIDE / max(height, width))
+        size = (max(round(width * factor), 1), max(round(height * factor), 1))
+        small = _to_bytes(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+        return cls(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (size[0] / width, size[1] / height))
+
+
+def register(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> np.ndarray | None:
+    """Warp a reference into the geometry of the input.
+
+    Args:
+        lr_up: (H, W, 3), uint8, uint16, or float32 in [-1, 1].
+        ref: (H_ref, W_ref, 3) of any size, of one of these types.
+        ref_du: the same, brought down and up by 4.
+
+    Returns:
+        (H, W, 3) of the reference's type: the reference where it shows the scene, elsewhere LR_up. None where too few
+        points agree, where the reference is in place already, and for images of less than 64 pixels.
+
+    Example:
+        >>> register(lr_up, ref, ref_du).shape == lr_up.shape  # doctest: +SKIP
+        True
+    """
+    if min(*lr_up.shape[:2], *ref.shape[:2]) < _SMALLEST:
+        return None
+    with _single_thread():
+        query, key = _View.of(lr_up), _View.of(ref_du)
+        homography = _find_homography(query.grey, key.grey)
+        if homography is None:
+            return None
+        places = _refine(query.grey, key.grey, _project(homography, query.grey.shape[:2]))
+        if lr_up.shape == ref.shape and _moves(places) < _STILL * min(query.factors):
+            return None
+        return _warp(lr_up, ref, places, query.factors, key.factors)
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    """OpenCV on one thread: its optical flow depends on their number."""
+    with _LOCK:
+        before = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            yield
+        finally:
+            cv2.setNumThreads(before)
+
+
+def _to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """uint8 of any kind of pixels."""
+    if pixels.dtype == np.uint16:
+        return (pixels >> 8).astype(np.uint8)
+    return pixels if pixels.dtype == np.uint8 else np.rint((pixels + 1) * 127.5).astype(np.uint8)
+
+
+def _describe(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RootSIFT features at half of the size: positions (N, 2), and descriptors (N, 128) of unit length."""
+    half = cv2.resize(grey, (-(-grey.shape[1] // 2), -(-grey.shape[0] // 2)), interpolation=cv2.INTER_AREA)
+    detector = cv2.SIFT_create(nfeatures=_FEATURES, contrastThreshold=_CONTRAST)  # type: ignore[attr-defined]
+    points, descriptors = detector.detectAndCompute(half, None)
+    if descriptors is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+    descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+    scale = np.array([grey.shape[1] / half.shape[1], grey.shape[0] / half.shape[0]])
+    positions = (np.array([point.pt for point in points]) + 0.5) * scale - 0.5
+    return positions.astype(np.float32), descriptors.astype(np.float32)
+
+
+def _find_homography(query: np.ndarray, key: np.ndarray) -> np.ndarray | None:
+    """The map (3, 3) from pixels of the query to those of the key; None where nothing speaks for one."""
+    first, second = _describe(query), _describe(key)
+    if min(len(first[0]), len(second[0])) < MIN_INLIERS:
+        return None
+    pairs = mutual_neighbours(first[1], second[1])
+    if len(pairs) < MIN_INLIERS:
+        return None
+    a, b = first[0][pairs[:, 0]], second[0][pairs[:, 1]]
+    found, inliers = cv2.findHomography(a, b, cv2.USAC_MAGSAC, _THRESHOLD, confidence=0.9999, maxIters=20_000)
+    if found is None or np.count_nonzero(inliers) < MIN_INLIERS:
+        return None
+    # The Jacobian of a homography has this determinant.
+    at = np.concatenate((a, np.ones((len(a), 1))), 1)[inliers.ravel() > 0]
+    areas = np.linalg.det(found) / (at @ found[2]) ** 3
+    low, high = _SCALES
+    return found if low**2 < areas.min() and areas.max() < high**2 else None
+
+
+def _project(homography: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Where each pixel of an image of some shape lies: x and y, float32 (H, W, 2); -1 if behind the camera."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    projected = np.stack((x, y, np.ones_like(x)), -1) @ homography.T.astype(np.float32)
+    depth = projected[..., 2:]
+    return np.where(depth > 0, projected[..., :2] / np.maximum(depth, 1e-6), -1).clip(-_FAR, _FAR)
+
+
+def _refine(query: np.ndarray, key: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Places in the key by which each pixel of the query is found, after optical flow."""
+    warped = _sample(key, places)
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(  # type: ignore[attr-defined]
+        _normalise(query), _normalise(warped), None
+    )
+    y, x = np.mgrid[: query.shape[0], : query.shape[1]].astype(np.float32)
+    moved = flow + np.stack((x, y), -1)
+    return _sample(places, moved)
+
+
+def _sample(image: np.ndarray, places: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """An image at places (H, W, 2), x and y; its edge repeats beyond it."""
+    return cv2.remap(image, places, None, how, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+def _normalise(grey: np.ndarray) -> np.ndarray:
+    """Local mean 128 and standard deviation 40, so that light and exposure do not matter; uint8."""
+    image = grey.astype(np.float32)
+    image -= cv2.GaussianBlur(image, (0, 0), 12)
+    deviation = np.sqrt(np.maximum(cv2.GaussianBlur(image * image, (0, 0), 12), 4))
+    return np.clip(40 * image / deviation + 128, 0, 255).astype(np.uint8)
+
+
+def _moves(places: np.ndarray) -> float:
+    """The largest movement in pixels, of all but one in a hundred."""
+    y, x = np.mgrid[: places.shape[0], : places.shape[1]].astype(np.float32)
+    return float(np.quantile(np.abs(places - np.stack((x, y), -1)).max(-1), 0.99))
+
+
+def _warp(
+    lr_up: np.ndarray,
+    ref: np.ndarray,
+    places: np.ndarray,
+    of_query: tuple[float, float],
+    of_key: tuple[float, float],
+) -> np.ndarray:
+    """The reference at `places`, LR_up where it shows nothing.
+
+    Args:
+        lr_up: (H, W, 3).
+        ref: (H_ref, W_ref, 3).
+        places: of each pixel of the reduced LR_up in the reduced reference.
+        of_query: size of the reduced LR_up over that of LR_up, in x and y.
+        of_key: likewise of the reference.
+    """
+    ref, of_key = _reduce(ref, places, of_query, of_key)
+    height, width = lr_up.shape[:2]
+    result = np.empty((height, width, 3), ref.dtype)
+    last = np.array([ref.shape[1], ref.shape[0]], np.float32) - 1 - _EDGE
+    columns = ((np.arange(width) + 0.5) * of_query[0] - 0.5).astype(np.float32)
+    for top in range(0, height, _STRIP):
+        rows = ((np.arange(top, min(top + _STRIP, height)) + 0.5) * of_query[1] - 0.5).astype(np.float32)
+        at = np.stack(np.meshgrid(columns, rows), -1)
+        found = _sample(places, at)
+        found = (found + 0.5) / np.array(of_key, np.float32) - 0.5
+        strip = _sample(ref, found, cv2.INTER_CUBIC)
+        strip = strip.clip(-1, 1) if ref.dtype == np.float32 else strip
+        inside = ((found >= _EDGE) & (found <= last)).all(-1, keepdims=True)
+        result[top : top + _STRIP] = np.where(inside, strip, _like(lr_up[top : top + _STRIP], ref.dtype))
+    return result
+
+
+def _reduce(
+    ref: np.ndarray, places: np.ndarray, of_query: tuple[float, float], of_key: tuple[float, float]
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """The reference and `of_key` after it has been reduced to the input's scale, if it is finer."""
+    (xy, xx), (yy, yx) = (np.gradient(places[..., axis]) for axis in (0, 1))
+    area = np.median(np.abs(xx * yy - xy * yx))
+    finer = float(np.sqrt(area * of_query[0] * of_query[1] / (of_key[0] * of_key[1])))
+    if finer < _FINER:
+        return ref, of_key
+    height, width = ref.shape[:2]
+    size = (max(round(width / finer), 1), max(round(height / finer), 1))
+    reduced = cv2.resize(ref, size, interpolation=cv2.INTER_AREA)
+    return reduced, (of_key[0] * width / size[0], of_key[1] * height / size[1])
+
+
+def _like(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Pixels as another of the three types."""
+    if pixels.dtype == dtype:
+        return pixels
+    highest = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+    unit = pixels / highest[pixels.dtype] if pixels.dtype in highest else (pixels + 1) / 2
+    return np.rint(unit * highest[dtype]).astype(dtype) if dtype in highest else (2 * unit - 1).astype(dtype)
