@@ -67,9 +67,10 @@ def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upsca
     for panel, (label, result) in zip(axes[2:5], results.items(), strict=True):
         show_image(panel, result[detail], f"{label}\n{psnr_y(hr, result):.2f} dB")
     searched = [(image.shape[0], image.shape[1]) for image in (guided.inputs.lr, *guided.inputs.refs)]
-    _, source = source_square(guided.matches, searched[0], searched[1:], guided.search, (top, left, side))
+    number, source = source_square(guided.matches, searched[0], searched[1:], guided.search, (top, left, side))
     down, right, side = source
-    show_image(axes[5], ref[down : down + side, right : right + side], "reference")
+    label = "reference" if number == 0 else "reference, registered"
+    show_image(axes[5], guided.inputs.refs[number][down : down + side, right : right + side], label)
     show_image(axes[6], hr[detail], "original")
 
 
