@@ -79,7 +79,7 @@ for panel, commands in PANELS.items():
         app.command(rich_help_panel=panel)(command)
 for check in (status.status, status.verify):
     data_app.command()(check)
-for measurement in (bench.search, bench.forward, bench.train, bench.photo, bench.views, bench.figure):
+for measurement in (bench.search, bench.forward, bench.train, bench.photo, bench.views, bench.systems, bench.figure):
     bench_app.command()(measurement)
 app.add_typer(data_app, name="data", rich_help_panel="Training and studies")
 app.add_typer(bench_app, name="bench", rich_help_panel="Training and studies")

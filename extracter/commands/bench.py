@@ -7,6 +7,7 @@ import typer
 
 from extracter import params
 from extracter.commands.options import Device, Model, Params, PresetName
+from extracter.families import FAMILIES
 
 # Defaults; Typer wants lists.
 SIZES = [160, 320, 512, 1024]
@@ -15,6 +16,7 @@ METHODS = ["unfold", "dense", "chunked", "blocks", "approximate"]
 PHOTO_PARTS = ["search", "quality", "command"]
 PHOTO_SIZES = [1024, 2048, 4096]
 VIEW_METHODS = ["exact", "fast", "kernel6", "kernel12", "none"]
+SYSTEMS = list(FAMILIES)
 MEGAPIXELS = [1.0, 4.0, 12.0, 24.0, 48.0]
 BOTH_METHODS = ["unfold", "blocks"]
 BOTH_PRECISIONS = ["32-true", "bf16-mixed"]
@@ -141,6 +143,21 @@ def views(
     bench_views(
         raw, out, size=size, crop=crop, methods=methods, unrelated=unrelated, model=model, limit=limit
     )  # fmt: skip
+
+
+def systems(
+    out: Out = Path("bench-systems.csv"),
+    names: Annotated[list[str], typer.Option("--system", help="Such as ttsr; repeatable.")] = SYSTEMS,
+    size: Annotated[int, typer.Option(help="Side of the image and of its reference in pixels.")] = 1024,
+    device: Device = "auto",
+) -> None:
+    """Measure the memory and the time of each system's search at its published size.
+
+    Example: `extracter bench systems --out docs/performance/systems.csv`
+    """
+    from extracter.benchmarks.system_search import bench_systems
+
+    bench_systems(names, size, out, device=device)
 
 
 def figure(

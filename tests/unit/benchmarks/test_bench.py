@@ -13,6 +13,7 @@ from extracter.benchmarks.bench import bench
 from extracter.benchmarks.bench_train import NAMES, PARTS, bench_train
 from extracter.benchmarks.figure import figure_bench
 from extracter.benchmarks.naive_search import UnfoldSearchTransfer
+from extracter.benchmarks.system_search import bench_systems, make_search
 from extracter.errors import UserError
 from extracter.search.search import SearchConfig
 from extracter.search.stm import SearchTransfer
@@ -120,3 +121,15 @@ def test_training_in_both_settings_has_the_same_losses(tiny_preset, tiny_pairs, 
     assert reference["first_loss"] != reference["last_loss"]
     for key in ("first_loss", "last_loss"):
         assert float(preset[key]) == pytest.approx(float(reference[key]), abs=1e-4)
+
+
+def test_the_search_of_each_system(tmp_path):
+    out = tmp_path / "systems.csv"
+    bench_systems(["ssen", "masa", "c2"], 64, out, device="cpu")
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["system"] for row in rows] == ["MASA", "C2-Matching"]  # SSEN has none
+    assert all(float(row["seconds"]) > 0 and float(row["peak_memory_mib"]) >= 0 for row in rows)
+    with pytest.raises(UserError, match="--system vgg: allowed are srntt, ttsr"):
+        bench_systems(["vgg"], 64, out, device="cpu")
+    assert make_search("ttsr", 64, torch.device("cpu"))().keys == 256

@@ -13,9 +13,11 @@ from extracter.families import FAMILIES
 from extracter.models.blocks import _bicubic_matrix
 from extracter.models.checkpoint import build_model
 from extracter.models.critic import Critic
+from extracter.models.matcher import Matcher
 from extracter.models.vgg import VGG19
 from extracter.search.block_grid import constants
 from extracter.training.losses import reconstruction_loss
+from extracter.training.match import distillation_loss, triplet_loss
 from extracter.training.objective import Objective, losses_of
 
 
@@ -50,3 +52,13 @@ def test_forward_and_losses(family, tiny_preset):
         network.eval()
         with torch.no_grad():
             assert network(lr, lr_up, lr_up, lr_up).device.type == "cuda"
+
+
+def test_losses_of_the_matcher():
+    with FakeTensorMode(), torch.device("cuda:0"):
+        matcher = Matcher(4)
+        image = torch.rand(2, 3, 64, 64)
+        query, key = (x.flatten(2) for x in matcher(image, image))
+        places, counts = torch.zeros(2, 256, dtype=torch.long), torch.ones(2, 256, dtype=torch.bool)
+        for loss in (triplet_loss(query, key, places, counts), distillation_loss(query, key, query, key)):
+            assert loss.device.type == "cuda"
