@@ -26,6 +26,7 @@ def browser() -> Iterator:
 def page(browser) -> Iterator:
     """An empty page at desktop width; the test fails if a script or the console reports an error on it."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(60_000)  # milliseconds: the machine may be busy
     opened = context.new_page()
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from evaluation_setup import write_checkpoint
 from PIL import Image
 
@@ -186,6 +187,15 @@ def test_the_space_shows_the_same_page(tmp_path, page, pictures):
         assert not list(app.temporary.iterdir())
     finally:
         app.kill()
+
+
+def test_large_uploads_are_refused(app, tmp_path):
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(101 * 2**20)
+    with (tmp_path / "large.png").open("rb") as file:
+        answer = requests.post(f"{app.address}gradio_api/upload", files={"files": file}, timeout=60)
+    assert answer.status_code == 413
+    wait_until(lambda: not app.files())
 
 
 def test_nothing_is_fetched_from_elsewhere(app, page):
