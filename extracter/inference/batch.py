@@ -243,10 +243,11 @@ def _summarise(planned: Plan, out: Path, failed: int, there: int, searches: Coun
     """Print the last line: how many results were made and how, existed, failed, and what was skipped."""
     jobs = planned.jobs
     made = searches.total()
-    if len(jobs) == 1 and made == 1 and not planned.left_out:
+    alone = len(jobs) == 1 and not planned.left_out and not planned.problems
+    if alone and made == 1:
         print(f"extracter: {shown(jobs[0].out)}, {next(iter(searches))}", file=sys.stderr)
         return
-    if len(jobs) == 1 and failed == 1 and not planned.left_out and not planned.problems:
+    if alone and failed == 1:
         return
     place = jobs[0].out.parent if len(jobs) == 1 else out
     how = "".join(f", {number} by {name}" for name, number in searches.most_common())

@@ -97,7 +97,9 @@ def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: s
     names = Counter(job.out for job in found.jobs)
     for job in found.jobs:
         if names[job.out] > 1:
-            raise UserError(f"{shown(job.image)}: several images have this name; enlarge them into different folders")
+            reason = f"another image would have the same result, {shown(job.out)}"
+            found.problems.append(f"{shown(job.image)}: {reason}; enlarge them into different folders")
+    found.jobs = [job for job in found.jobs if names[job.out] == 1]
     return found
 
 

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 from extracter.cli import app
 from extracter.errors import UserError
 from extracter.inference import plan as planning
-from extracter.inference.plan import plan
 from extracter.photos.read import read_photo
 
 
@@ -422,8 +421,14 @@ def test_names_that_several_images_share(tmp_path, run):
         save(tmp_path / "in" / name)
     assert run(tmp_path / "in", "-o", tmp_path / "out")[0] == 0
     assert sorted(tree(tmp_path / "out")) == ["A.webp.png", "a.jpg.png", "a.png.png", "b.png"]
-    with pytest.raises(UserError, match="several images have this name"):
-        plan([save(tmp_path / "x" / "a.png"), save(tmp_path / "y" / "a.png")], tmp_path / "out", "png")
+    for name in ("x/a.png", "x/b.png", "y/a.png"):
+        save(tmp_path / name)
+    code, lines = run(tmp_path / "x", tmp_path / "y", "-o", tmp_path / "two")
+    assert (code, list(tree(tmp_path / "two"))) == (1, ["b.png"])
+    for name, line in zip(("x", "y"), lines, strict=False):
+        reason = f"another image would have the same result, {tmp_path / 'two' / 'a.png.png'}"
+        assert line == f"extracter: {tmp_path / name / 'a.png'}: {reason}; enlarge them into different folders"
+    assert lines[2].startswith("extracter: 1 made, 0 already there (--overwrite makes them again), 2 failed")
 
 
 # Options
@@ -461,6 +466,10 @@ def test_no_control_codes_in_a_log(tmp_path, checkpoint):
     )
     assert found.returncode == 0
     assert found.stderr == f"extracter: {tmp_path / 'b.png'}, exact search of 6x6 patches\n"
+    # Without any stderr the result is made all the same.
+    closed = ["sh", "-c", '"$@" >&- 2>&-', "sh", *map(str, command[:-1]), str(tmp_path / "c.png")]
+    subprocess.run([*closed, "--model", checkpoint], check=True)
+    assert (tmp_path / "c.png").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
