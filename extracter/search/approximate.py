@@ -39,8 +39,8 @@ from extracter.search.key_table import (
 )
 from extracter.search.projection_loops import inverse_norms
 from extracter.search.propagation_loops import (
-    collect_kept,
-    first_kept,
+    collect_allowed,
+    first_allowed,
     insert_all,
     propagate_row,
     score_cells,
@@ -60,7 +60,7 @@ class Lists(NamedTuple):
 
     scores: np.ndarray
     cells: np.ndarray
-    fresh: np.ndarray
+    is_new: np.ndarray
 
     @classmethod
     def empty(cls, rows: int, columns: int, length: int) -> "Lists":
@@ -228,7 +228,7 @@ def search_rows(
             report(number * len(bands) + order + 1, len(parts) * len(bands))
     scores, indices = (x.reshape(-1, length) for x in best[:2])
     if two_stage and u > 1:
-        scores, indices, incomplete = _first_kept(scores, indices, keys, query.columns, u)
+        scores, indices, incomplete = _first_allowed(scores, indices, keys, query.columns, u)
         if len(incomplete.queries):
             values = np.full(incomplete.keys.shape, -np.inf, np.float32)
             for part in parts:
@@ -305,36 +305,36 @@ def _merge(best: Lists, rows: slice, scores: np.ndarray, indices: np.ndarray) ->
 
 
 class _Incomplete(NamedTuple):
-    """Queries that have fewer than u kept keys in their lists.
+    """Queries that have fewer than u allowed keys in their lists.
 
     Attributes:
         queries: n, rising.
-        keys: n, m: kept keys to be scored; -1 where there are fewer.
+        keys: n, m: allowed keys to be scored; -1 where there are fewer.
     """
 
     queries: np.ndarray
     keys: np.ndarray
 
 
-def _first_kept(
+def _first_allowed(
     scores: np.ndarray, indices: np.ndarray, keys: Sequence[Blocks], columns: int, u: int
 ) -> tuple[np.ndarray, np.ndarray, _Incomplete]:
     """Stage two of Eq. 5: the first u keys of each list that are some query's best, and the queries with fewer."""
     firsts = np.cumsum([0, *(key.rows * key.columns for key in keys)])
     widths = np.array([key.columns for key in keys])
     best = np.where(scores[:, 0] > -np.inf, indices[:, 0], -1)
-    kept = np.zeros(firsts[-1], np.uint8)
-    kept[best[best >= 0]] = 1
-    rising = np.flatnonzero(kept).astype(np.int32)
+    allowed = np.zeros(firsts[-1], np.uint8)
+    allowed[best[best >= 0]] = 1
+    rising = np.flatnonzero(allowed).astype(np.int32)
     first = np.full((len(scores), u), -np.inf, np.float32)
     first_indices = np.zeros((len(scores), u), np.int32)
-    counts = first_kept(scores, indices, kept, first, first_indices)
+    counts = first_allowed(scores, indices, allowed, first, first_indices)
     queries = np.flatnonzero((counts < min(u, len(rising))) & (best >= 0))
     own = np.where(first[queries] > -np.inf, first_indices[queries], -1)
     collected = np.full((len(queries), u + 50 + 2 * u), -1, np.int32)
 
     def collect(a: int, b: int) -> None:
-        collect_kept(queries[a:b], best, columns, own[a:b], kept, rising, firsts, widths, u, collected[a:b])
+        collect_allowed(queries[a:b], best, columns, own[a:b], allowed, rising, firsts, widths, u, collected[a:b])
 
     parallel(collect, 0, len(queries))
     return first, first_indices, _Incomplete(queries, collected)

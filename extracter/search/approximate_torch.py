@@ -149,8 +149,8 @@ class _Tree(NamedTuple):
         edges = torch.searchsorted(owners, torch.arange(branches + 1, device=device))
         sizes = edges.diff().unsqueeze(1)
         # As many samples for each branch, some of them more than once, for the number that there is is not known here.
-        places = torch.arange(8 * branches, device=device) * sizes.clamp(min=1) // (8 * branches) + edges[:-1, None]
-        leaf_centres = _k_means(samples[order[places.clamp(max=len(order) - 1)]], branches, 2)
+        positions = torch.arange(8 * branches, device=device) * sizes.clamp(min=1) // (8 * branches) + edges[:-1, None]
+        leaf_centres = _k_means(samples[order[positions.clamp(max=len(order) - 1)]], branches, 2)
         leaves = []
         for part in points.split(max(1, chunk // branches)):
             branch = _scores(part, centres).argmax(1)
@@ -222,8 +222,8 @@ class _Search:
             # Of a large leaf each query looks at another part.
             shift = part.unsqueeze(1) * 40503 % (size - _LIMIT + 1).clamp(min=1)
             line = torch.arange(_LIMIT, device=part.device)
-            place = tree.starts[leaf].unsqueeze(2) + shift.unsqueeze(2) + line
-            cells = tree.cells[place.clamp(max=len(tree.cells) - 1)]
+            position = tree.starts[leaf].unsqueeze(2) + shift.unsqueeze(2) + line
+            cells = tree.cells[position.clamp(max=len(tree.cells) - 1)]
             cells = cells.masked_fill(line >= size.unsqueeze(2), 0).flatten(1)
             found.append(self._promising(points, cells, _TRIED))
         return torch.cat(found)
@@ -277,16 +277,16 @@ class _Search:
     def _second_stage(
         self, queries: _Grid, scores: Tensor, cells: Tensor, shape: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """The first u of each list that are some query's best; then of what is kept around, where they are fewer."""
-        kept = torch.zeros(len(self.keys.weights), dtype=torch.bool, device=cells.device)
+        """The first u of each list that are some query's best; then of what is allowed around, where they are fewer."""
+        allowed = torch.zeros(len(self.keys.weights), dtype=torch.bool, device=cells.device)
         best = cells[:, 0].masked_fill(scores[:, 0].isneginf(), 0)
-        kept[best] = True
-        kept[0] = False
-        # The kept keys in rising order, and how many: positions of a fixed number of slots.
-        rank = kept.cumsum(0)
-        slots = torch.zeros(len(kept) + 1, dtype=torch.long, device=cells.device)
-        slots.scatter_(0, torch.where(kept, rank, 0), torch.arange(len(kept), device=cells.device) * kept)
-        own = torch.where(kept[cells], scores, -torch.inf)
+        allowed[best] = True
+        allowed[0] = False
+        # The allowed keys in rising order, and how many: positions of a fixed number of slots.
+        rank = allowed.cumsum(0)
+        slots = torch.zeros(len(allowed) + 1, dtype=torch.long, device=cells.device)
+        slots.scatter_(0, torch.where(allowed, rank, 0), torch.arange(len(allowed), device=cells.device) * allowed)
+        own = torch.where(allowed[cells], scores, -torch.inf)
         own, cells = _best(own, cells, self.u)
         padded = F.pad(best.view(1, *shape, 1), (0, 0, 2, 2, 2, 2))[0, ..., 0]
         tried = []
@@ -294,12 +294,12 @@ class _Search:
             for right in range(-2, 3):
                 near = padded[2 + down : 2 + down + shape[0], 2 + right : 2 + right + shape[1]].flatten()
                 shifted = near - down * self.keys.pitch[near] - right
-                shifted = shifted.clamp(0, len(kept) - 1)
-                tried += [near, torch.where(kept[shifted], shifted, 0)]
-        place = rank[best]
+                shifted = shifted.clamp(0, len(allowed) - 1)
+                tried += [near, torch.where(allowed[shifted], shifted, 0)]
+        position = rank[best]
         for step in range(1, self.u + 1):
-            for other in (place - step, place + step):
-                tried.append(torch.where((other >= 1) & (other <= rank[-1]), slots[other.clamp(0, len(kept))], 0))
+            for other in (position - step, position + step):
+                tried.append(torch.where((other >= 1) & (other <= rank[-1]), slots[other.clamp(0, len(allowed))], 0))
         tried = torch.stack(tried, 1)
         more, more_cells = self._merge_into(queries, own, cells, tried)
         complete = (~own[:, -1:].isneginf()) | best.eq(0).unsqueeze(1)
@@ -316,9 +316,9 @@ class _Search:
 
 def _best(scores: Tensor, cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The best of q, n in falling order, ties to the lower cell; -inf where there are fewer than `count`."""
-    short = count - scores.shape[1]
-    if short > 0:
-        scores, cells = F.pad(scores, (0, short), value=-torch.inf), F.pad(cells, (0, short))
+    missing = count - scores.shape[1]
+    if missing > 0:
+        scores, cells = F.pad(scores, (0, missing), value=-torch.inf), F.pad(cells, (0, missing))
     cells, order = cells.sort(dim=1, stable=True)
     scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
     return scores[:, :count], cells.gather(1, order)[:, :count]

@@ -40,9 +40,9 @@ class _Keys(NamedTuple):
 
 
 def batched_topk(
-    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, kept: Tensor | None
+    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, allowed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The best u of all keys or of those `kept`, tile by tile.
+    """The best u of all keys or of those `allowed`, tile by tile.
 
     Args:
         query: N, C, h, w; sides are multiples of `stride`.
@@ -50,7 +50,7 @@ def batched_topk(
         u: keys for each query.
         stride: s, side of a block.
         tile_bytes: memory of one tile of scores, of which three exist at once.
-        kept: bool, N, keys; None for all.
+        allowed: bool, N, keys; None for all.
 
     Returns:
         Scores (without the query's norm, -inf where there are fewer keys) and indices, N, rows, columns, u. Scores
@@ -60,7 +60,7 @@ def batched_topk(
     shape = (query.shape[0], *grid_of(query, stride), u)
     best = blocks.new_full(shape, -torch.inf)
     indices = torch.zeros(shape, dtype=torch.long, device=query.device)
-    for key in _prepared(keys, stride, kept):
+    for key in _prepared(keys, stride, allowed):
         _, key_rows, key_columns = key.weights.shape
         height, key_height = _tile_shape(blocks, key.blocks, tile_bytes)
         for top in range(0, key_rows, key_height):  # rising, so that equal scores are found in the order of indices
@@ -102,9 +102,9 @@ def topk_in_one_tile(
     parts = [_scores(blocks, key, 0, key.weights.shape[1]).flatten(1, 2) for key in prepared]
     scores = torch.cat(parts, 2) if len(parts) > 1 else parts[0]  # N, Q, K
     if two_stage:
-        kept = torch.zeros(len(scores), scores.shape[2], dtype=torch.bool, device=scores.device)
-        kept.scatter_(1, scores.argmax(2), True)
-        scores.masked_fill_(~kept.unsqueeze(1), -torch.inf)
+        allowed = torch.zeros(len(scores), scores.shape[2], dtype=torch.bool, device=scores.device)
+        allowed.scatter_(1, scores.argmax(2), True)
+        scores.masked_fill_(~allowed.unsqueeze(1), -torch.inf)
     values, indices = stable_topk(scores, u)
     missing = u - values.shape[2]
     if missing:
@@ -133,12 +133,12 @@ def stable_topk(scores: Tensor, u: int) -> tuple[Tensor, Tensor]:
         maxima = torch.cat((maxima, scores[..., whole:].amax(-1, keepdim=True)), -1)
     groups = maxima.sort(dim=-1, descending=True, stable=True).indices[..., :u]
     groups = groups.sort(dim=-1).values  # so that candidates stand in the order of indices
-    places = (groups.unsqueeze(-1) * _GROUP + torch.arange(_GROUP, device=scores.device)).flatten(-2)
-    candidates = scores.gather(-1, places.clamp(max=count - 1))
+    positions = (groups.unsqueeze(-1) * _GROUP + torch.arange(_GROUP, device=scores.device)).flatten(-2)
+    candidates = scores.gather(-1, positions.clamp(max=count - 1))
     if whole < count:
-        candidates.masked_fill_(places >= count, -torch.inf)
+        candidates.masked_fill_(positions >= count, -torch.inf)
     values, order = candidates.sort(dim=-1, descending=True, stable=True)
-    return values[..., :u], places.gather(-1, order[..., :u])
+    return values[..., :u], positions.gather(-1, order[..., :u])
 
 
 def merge_topk(best: Tensor, indices: Tensor, found: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,12 +161,12 @@ def _bordered_blocks(x: Tensor, stride: int) -> Tensor:
     return F.pad(blocks.to(torch.promote_types(x.dtype, torch.float32)), (0, 0, 1, 1, 1, 1))
 
 
-def _prepared(keys: Sequence[Tensor], stride: int, kept: Tensor | None) -> Iterator[_Keys]:
+def _prepared(keys: Sequence[Tensor], stride: int, allowed: Tensor | None) -> Iterator[_Keys]:
     start = 0
     for key in keys:
         weights = inverse_norms(key, stride)
         count = weights[0].numel()
-        barred = None if kept is None else ~kept[:, start : start + count].view(weights.shape)
+        barred = None if allowed is None else ~allowed[:, start : start + count].view(weights.shape)
         yield _Keys(_bordered_blocks(key, stride), weights, barred, start)
         start += count
 

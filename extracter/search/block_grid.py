@@ -18,8 +18,8 @@ def to_blocks(x: Tensor, block: int) -> Tensor:
     return F.pixel_unshuffle(x, block).permute(0, 2, 3, 1).contiguous()
 
 
-def im2row(image: Tensor, row: int, block: int, pixels_first: bool, room: Tensor) -> Tensor:
-    """One row of blocks of C, h, w, laid out into `room`, columns, C block block, which is returned.
+def im2row(image: Tensor, row: int, block: int, pixels_first: bool, buffer: Tensor) -> Tensor:
+    """One row of blocks of C, h, w, laid out into `buffer`, columns, C block block, which is returned.
 
     Args:
         image: C, h, w.
@@ -27,12 +27,12 @@ def im2row(image: Tensor, row: int, block: int, pixels_first: bool, room: Tensor
         block: side of a block.
         pixels_first: order within a block: pixel by pixel, which is fast where the image is channels-last, or channel
             by channel.
-        room: columns, C block block, contiguous.
+        buffer: columns, C block block, contiguous.
     """
     cut = image[:, row * block : (row + 1) * block].unflatten(2, (-1, block))  # C, block, columns, block
     cut = cut.permute((2, 1, 3, 0) if pixels_first else (2, 0, 1, 3))
-    room.view(cut.shape).copy_(cut)
-    return room
+    buffer.view(cut.shape).copy_(cut)
+    return buffer
 
 
 def inverse_norms(x: Tensor, block: int) -> Tensor:

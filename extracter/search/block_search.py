@@ -28,9 +28,9 @@ def search_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Scores and indices of the best `u` keys of each query, N, u, Q; -inf where there are fewer keys.
 
-    Two stages take one walk as a rule. It keeps more than u keys for each query; those among them that are some query's
+    Two stages take one pass as a rule. It keeps more than u keys for each query; those among them that are some query's
     best are, in their order, the first that the second stage would find. Queries that are left with fewer than u are
-    scored against the kept keys alone, patch by patch.
+    scored against the allowed keys alone, patch by patch.
 
     Args:
         query: N, C, h, w; sides are multiples of `stride`.
@@ -50,12 +50,14 @@ def search_blocks(
         x.flatten(1, 2) for x in block_correlation_topk(query, keys, wanted, stride, tile_bytes, None)
     )  # N, Q, wanted
     if wanted > u:
-        kept = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
-        kept.scatter_(1, indices[..., 0], True)
-        values, indices, short = filter_candidates(values, indices, kept, u)
-        for n in short.any(1).nonzero().flatten().tolist():
-            parts = [query[n], [key[n] for key in keys], stride, tile_bytes, kept[n], short[n].nonzero().squeeze(1), u]
-            values[n, short[n]], indices[n, short[n]] = rescore_candidates(*parts)
+        allowed = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
+        allowed.scatter_(1, indices[..., 0], True)
+        values, indices, incomplete = filter_candidates(values, indices, allowed, u)
+        for n in incomplete.any(1).nonzero().flatten().tolist():
+            chosen = incomplete[n].nonzero().squeeze(1)
+            values[n, chosen], indices[n, chosen] = rescore_candidates(
+                query[n], [key[n] for key in keys], stride, tile_bytes, allowed[n], chosen, u
+            )
     return (values * inverse).mT, indices.mT
 
 
@@ -63,35 +65,35 @@ def _count(images: Sequence[Tensor], stride: int) -> int:
     return sum(rows * columns for rows, columns in (grid_of(image, stride) for image in images))
 
 
-def filter_candidates(values: Tensor, indices: Tensor, kept: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first u of each query's candidates that are `kept`, and which queries have fewer though there may be more.
+def filter_candidates(values: Tensor, indices: Tensor, allowed: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first u of each query's candidates that are `allowed`, and which queries have fewer though there may be more.
 
     Args:
         values: N, Q, candidates: scores in falling order, -inf where there is none.
         indices: N, Q, candidates.
-        kept: N, keys.
+        allowed: N, keys.
         u: how many.
 
     Returns:
         Values N, Q, u; indices N, Q, u; and bool N, Q.
     """
-    found = kept.gather(1, indices.flatten(1)).view(indices.shape) & ~values.isneginf()
+    found = allowed.gather(1, indices.flatten(1)).view(indices.shape) & ~values.isneginf()
     order = (~found).to(torch.uint8).sort(dim=2, stable=True).indices[..., :u]
-    short = (found.sum(2) < u) & ~values[..., -1].isneginf()
-    return values.masked_fill(~found, -torch.inf).gather(2, order), indices.gather(2, order), short
+    incomplete = (found.sum(2) < u) & ~values[..., -1].isneginf()
+    return values.masked_fill(~found, -torch.inf).gather(2, order), indices.gather(2, order), incomplete
 
 
 def rescore_candidates(
-    query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes: float, kept: Tensor, chosen: Tensor, u: int
+    query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes: float, allowed: Tensor, chosen: Tensor, u: int
 ) -> tuple[Tensor, Tensor]:
-    """The best u of the kept keys for the chosen queries, patch by patch.
+    """The best u of the allowed keys for the chosen queries, patch by patch.
 
     Args:
         query: C, h, w.
         keys: C, any sides, for each reference.
         stride: s, side of a block.
         tile_bytes: a quarter of the memory for patches.
-        kept: keys.
+        allowed: keys.
         chosen: queries, rising.
         u: how many.
 
@@ -101,18 +103,18 @@ def rescore_candidates(
     weights = torch.cat([inverse_norms(key.unsqueeze(0), stride).flatten() for key in keys])
     # Keys are laid out again for each part of the queries: three tiles of memory for queries, and one for keys.
     rows, key_rows = (max(1, int(n * tile_bytes / (9 * query.shape[0] * stride**2 * 4))) for n in (3, 1))
-    allowed = kept.nonzero().squeeze(1)
+    allowed_keys = allowed.nonzero().squeeze(1)
     best = torch.full((1, len(chosen), u), -torch.inf, dtype=weights.dtype, device=query.device)
     where = torch.zeros(best.shape, dtype=torch.long, device=query.device)
     for first in range(0, len(chosen), rows):
         part = slice(first, first + rows)
         patches = _patches([query], chosen[part], stride)
-        for start in range(0, len(allowed), key_rows):
-            against = allowed[start : start + key_rows]
+        for start in range(0, len(allowed_keys), key_rows):
+            against = allowed_keys[start : start + key_rows]
             scores = (patches @ _patches(keys, against, stride).mT) * weights[against]
-            found, places = stable_topk(scores.unsqueeze(0), u)
-            best[:, part], where[:, part] = merge_topk(best[:, part], where[:, part], found, places + start)
-    return best[0], allowed[where[0]] if len(allowed) else where[0]
+            found, positions = stable_topk(scores.unsqueeze(0), u)
+            best[:, part], where[:, part] = merge_topk(best[:, part], where[:, part], found, positions + start)
+    return best[0], allowed_keys[where[0]] if len(allowed_keys) else where[0]
 
 
 def _patches(images: Sequence[Tensor], chosen: Tensor, stride: int) -> Tensor:
@@ -123,10 +125,10 @@ def _patches(images: Sequence[Tensor], chosen: Tensor, stride: int) -> Tensor:
         rows, columns = image.shape[1] // stride, image.shape[2] // stride
         inside = chosen[(chosen >= start) & (chosen < start + rows * columns)] - start
         start += rows * columns
-        y, x = ((place * stride).unsqueeze(1) + side for place in (inside // columns, inside % columns))  # n, 3 s
+        y, x = ((position * stride).unsqueeze(1) + side for position in (inside // columns, inside % columns))  # n, 3 s
         real = ((y >= 0) & (y < image.shape[1])).unsqueeze(2) & ((x >= 0) & (x < image.shape[2])).unsqueeze(1)
         y, x = y.clamp(0, image.shape[1] - 1).unsqueeze(2), x.clamp(0, image.shape[2] - 1).unsqueeze(1)
-        # At least in float32, as the sums of the walk.
+        # At least in float32, as the sums of the search.
         values = image.movedim(0, 2)[y, x].to(torch.promote_types(image.dtype, torch.float32))  # n, 3 s, 3 s, C
         parts.append(values.mul_(real.unsqueeze(3)).flatten(1))
     return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -135,7 +137,7 @@ def _patches(images: Sequence[Tensor], chosen: Tensor, stride: int) -> Tensor:
 def block_scores(query: Tensor, keys: Sequence[Tensor], indices: Tensor, stride: int) -> Tensor:
     """Cosine similarities of each query with its chosen keys, N, u, Q, differentiable.
 
-    Nothing of them is kept for backward: each rank gathers its blocks again.
+    Nothing of them is stored for backward: each rank gathers its blocks again.
 
     Args:
         query: as in `search_blocks`.
@@ -160,7 +162,7 @@ def block_scores(query: Tensor, keys: Sequence[Tensor], indices: Tensor, stride:
             total = total + (near * flat.index_select(0, rows_of_images).view(*chosen.shape, -1)).sum(2)
         return total
 
-    # Nothing in it is random, so that no generator's state need be kept for the second computation.
+    # Nothing in it is random, so that no generator's state need be stored for the second computation.
     ranks = [
         checkpoint(products, blocks, table, chosen, use_reentrant=False, preserve_rng_state=False)
         for chosen in indices.unbind(1)

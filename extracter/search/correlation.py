@@ -1,8 +1,8 @@
-"""The walk of the block search: all block products along diagonals, and a running best of each query.
+"""The exact search over blocks: all block products along diagonals, and a running best of each query.
 
 With `delta` = key row - query row, a tile holds one query row against the key rows of a range of deltas. The sum over
-rows then adds three consecutive tiles at the same place, so a tile is computed once and three of them are all that is
-kept. On the CPU in float32 the memory for it does not grow with the images.
+rows then adds three consecutive tiles at the same position, so each tile is computed once and three are held at a time.
+On the CPU in float32 the memory for it does not grow with the images.
 """
 
 import itertools
@@ -29,11 +29,11 @@ _ROWS_OF_A_THREAD = 8
 
 
 def block_correlation_topk(
-    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, kept: Tensor | None
+    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, allowed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The best u of all keys or of those `kept`: scores (without the query's norm) and indices, N, rows, columns, u."""
+    """The best u of all or the `allowed` keys: scores without the query's norm and indices, N, rows, columns, u."""
     if not is_fused(query):
-        return batched_topk(query, keys, u, stride, tile_bytes, kept)
+        return batched_topk(query, keys, u, stride, tile_bytes, allowed)
     shape = (query.shape[0], *grid_of(query, stride), u)
     best = torch.full(shape, -torch.inf)
     indices = torch.zeros(shape, dtype=torch.long)
@@ -41,7 +41,7 @@ def block_correlation_topk(
     for key in keys:
         weights = inverse_norms(key, stride)
         count = weights[0].numel()
-        barred = None if kept is None else ~kept[:, start : start + count].view(weights.shape)
+        barred = None if allowed is None else ~allowed[:, start : start + count].view(weights.shape)
         _merge_fused(query, _Keys(key, weights, barred, start), stride, tile_bytes, best, indices)
         start += count
     return best, indices
@@ -53,7 +53,7 @@ def is_fused(query: Tensor) -> bool:
 
 
 class _Keys(NamedTuple):
-    """One reference, prepared for a walk.
+    """One reference, prepared for the search.
 
     Attributes:
         features: N, C, h, w.
@@ -88,7 +88,7 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
     height = min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads), _THREAD_BLOCKS // row_bytes)
     height = max(1, height)
     # Taken once: of what threads take and free themselves, the C library keeps a share for each of them.
-    rooms = [_Room.of(query, keys, stride, height) for _ in range(threads)]
+    buffers = [_Buffers.of(query, keys, stride, height) for _ in range(threads)]
     with _single_threaded_workers(threads) as workers:
         for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
             deltas = range(first, min(first + height, key_rows))
@@ -96,7 +96,7 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
             met = range(max(0, 1 - deltas.stop), min(rows, key_rows - deltas.start))
             edges = [met.start + len(met) * part // threads for part in range(threads + 1)]
             band = partial(_merge_band, query[n], keys, bias, n, stride, deltas, met, best[n], indices[n])
-            list(workers.map(band, rooms, edges[:-1], edges[1:]))
+            list(workers.map(band, buffers, edges[:-1], edges[1:]))
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def _merge_band(
     met: range,
     best: Tensor,
     indices: Tensor,
-    room: "_Room",
+    buffer: "_Buffers",
     start: int,
     stop: int,
 ) -> None:
@@ -131,29 +131,29 @@ def _merge_band(
     columns = best.shape[1]
     _, key_rows, key_columns = keys.weights.shape
     pixels_first = query.stride(0) == 1
-    laid_out = _Rows(keys.features[n], stride, pixels_first, room.key)
+    laid_out = _Rows(keys.features[n], stride, pixels_first, buffer.key)
     lows, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
     for coming in range(start - 1, stop + 1):
-        place = coming % 3
-        counts[place] = 0
+        slot = coming % 3
+        counts[slot] = 0
         if coming in met:
             top, bottom = max(coming + deltas.start, 0), min(coming + deltas.stop, key_rows)
-            lows[place], counts[place] = top - coming - deltas.start, bottom - top
-            tile = room.products[place, : columns * (bottom - top) * key_columns].view(columns, -1)
-            blocks = im2row(query, coming, stride, pixels_first, room.query)
+            lows[slot], counts[slot] = top - coming - deltas.start, bottom - top
+            tile = buffer.products[slot, : columns * (bottom - top) * key_columns].view(columns, -1)
+            blocks = im2row(query, coming, stride, pixels_first, buffer.query)
             torch.mm(blocks, laid_out.get(top, bottom).mT, out=tile)
         row = coming - 1
         if row < start:
             continue
         top, bottom = max(row + deltas.start, 0), min(row + deltas.stop, key_rows)
         merge_row(
-            room.products.numpy(), lows, counts, top - row - deltas.start, bottom - top, key_columns,
+            buffer.products.numpy(), lows, counts, top - row - deltas.start, bottom - top, key_columns,
             keys.weights[n, top:bottom].flatten().numpy(), bias[n, top:bottom].flatten().numpy(),
             best[row].numpy(), indices[row].numpy(), keys.start + top * key_columns,
         )  # fmt: skip
 
 
-class _Room(NamedTuple):
+class _Buffers(NamedTuple):
     """What one thread writes to again and again.
 
     Attributes:
@@ -167,7 +167,7 @@ class _Room(NamedTuple):
     products: Tensor
 
     @classmethod
-    def of(cls, query: Tensor, keys: _Keys, stride: int, height: int) -> "_Room":
+    def of(cls, query: Tensor, keys: _Keys, stride: int, height: int) -> "_Buffers":
         """Room for `height` diagonals."""
         size = query.shape[1] * stride**2
         columns = query.shape[3] // stride
@@ -177,17 +177,17 @@ class _Room(NamedTuple):
 
 
 class _Rows:
-    """Rows of blocks of C, h, w, laid out as a walk along diagonals comes to them, each once.
+    """Rows of blocks of C, h, w, laid out as the search along diagonals comes to them, each once.
 
     Args:
         image: C, h, w.
         stride: s, side of a block.
         pixels_first: as for `im2row`.
-        room: rows * columns, D: for twice as many rows as are asked for at once, or for all.
+        buffer: rows * columns, D: for twice as many rows as are asked for at once, or for all.
     """
 
-    def __init__(self, image: Tensor, stride: int, pixels_first: bool, room: Tensor):
-        self.image, self.stride, self.pixels_first, self.room = image, stride, pixels_first, room
+    def __init__(self, image: Tensor, stride: int, pixels_first: bool, buffer: Tensor):
+        self.image, self.stride, self.pixels_first, self.buffer = image, stride, pixels_first, buffer
         self.columns = image.shape[2] // stride
         self.top = self.bottom = 0
 
@@ -196,13 +196,13 @@ class _Rows:
         width = self.columns
         if self.bottom <= top:
             self.top = self.bottom = top
-        if (bottom - self.top) * width > len(self.room):
-            # Half of the room at most, and from the other half.
-            kept = self.room[(top - self.top) * width : (self.bottom - self.top) * width]
-            self.room[: len(kept)] = kept
+        if (bottom - self.top) * width > len(self.buffer):
+            # Half of the buffer at most, and from the other half.
+            remaining = self.buffer[(top - self.top) * width : (self.bottom - self.top) * width]
+            self.buffer[: len(remaining)] = remaining
             self.top = top
         for row in range(self.bottom, bottom):
             start = (row - self.top) * width
-            im2row(self.image, row, self.stride, self.pixels_first, self.room[start : start + width])
+            im2row(self.image, row, self.stride, self.pixels_first, self.buffer[start : start + width])
         self.bottom = max(self.bottom, bottom)
-        return self.room[(top - self.top) * width : (bottom - self.top) * width]
+        return self.buffer[(top - self.top) * width : (bottom - self.top) * width]

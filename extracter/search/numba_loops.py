@@ -1,4 +1,4 @@
-"""The inner loops of search and transfer on the CPU, compiled by Numba at the first use and kept on disk if possible.
+"""The inner loops of search and transfer on the CPU, compiled by Numba at the first use and cached on disk if possible.
 
 PyTorch's own operations (`correlation`, `transfer`) read and write each tile of scores about nine times and lay
 textures out twice; here a tile is read once, in the cache, and a texture is written once.
@@ -52,13 +52,13 @@ def _merge_row(
     sums = np.zeros((3, size), np.float32)
     scores = np.full(-(-size // _CHUNK) * _CHUNK, -np.inf, np.float32)
     for coming in range(columns + 1):
-        fresh = sums[coming % 3]
-        fresh[:] = 0
+        right = sums[coming % 3]
+        right[:] = 0
         if coming < columns:
             for near in range(3):
                 first = max(low, lows[near])
                 last = max(first, min(low + count, lows[near] + counts[near]))
-                target = fresh[(first - low) * key_columns : (last - low) * key_columns]
+                target = right[(first - low) * key_columns : (last - low) * key_columns]
                 at = (coming * counts[near] + first - lows[near]) * key_columns
                 source = products[near, at : at + target.size]
                 for j in range(target.size):
@@ -68,17 +68,18 @@ def _merge_row(
         column = coming - 1
         left, middle = sums[(column + 2) % 3], sums[column % 3]
         # Slices, for an index such as j - 1 might be negative for all that the compiler knows, and is not vectorised.
-        inner, before, own, after = scores[1 : size - 1], left[: size - 2], middle[1 : size - 1], fresh[2:size]
+        inner, before, own, after = scores[1 : size - 1], left[: size - 2], middle[1 : size - 1], right[2:size]
         factor, offset = weights[1 : size - 1], bias[1 : size - 1]
         for j in range(inner.size):
             inner[j] = (own[j] + before[j] + after[j]) * factor[j] + offset[j]
         # Rows of keys lie end to end: at theirs, one of the diagonal's neighbours is another row's.
         for row in range(count):
             j, last = row * key_columns, (row + 1) * key_columns - 1
-            score = middle[j] + fresh[j + 1] if last > j else middle[j]
+            score = middle[j] + right[j + 1] if last > j else middle[j]
             scores[j] = score * weights[j] + bias[j]
             if last > j:
                 scores[last] = (middle[last] + left[last - 1]) * weights[last] + bias[last]
+        # Nearly all scores are below the worst of the best: whole chunks are ruled out by comparisons side by side.
         least = best[column, ranks - 1]
         for chunk in range(0, scores.size, _CHUNK):
             above = 0
@@ -129,10 +130,10 @@ def _gather_row(
         for y in range(block):
             target = textures[y, column * span : (column + 1) * span]
             for near in range(9):
-                place = sources[column, near] - first
-                if 0 <= place < count:
-                    left = place % across * span
-                    source = image[place // across * block + y, left : left + span]
+                index = sources[column, near] - first
+                if 0 <= index < count:
+                    left = index % across * span
+                    source = image[index // across * block + y, left : left + span]
                     for t in range(span):
                         target[t] += weight * source[t]
 

@@ -87,7 +87,7 @@ def _seed(
     seeds: int,
     scores: np.ndarray,
     cells: np.ndarray,
-    fresh: np.ndarray,
+    is_new: np.ndarray,
 ) -> None:
     """Begin the lists of one row of queries with the best of a few leaves.
 
@@ -110,7 +110,7 @@ def _seed(
         seeds: keys that are scored exactly.
         scores: rows, columns, L: lists in falling order, -inf where empty; without the query's norm.
         cells: rows, columns, L int32.
-        fresh: rows, columns, L uint8: 1 at what the last step inserted.
+        is_new: rows, columns, L uint8: 1 at what the last step inserted.
     """
     columns, pitch = projected.shape[1], query.shape[1]
     flat = query.reshape(-1, query.shape[2])
@@ -156,7 +156,7 @@ def _seed(
             score = dot_patches(flat, cell, pitch, keys, found, pitch_of(found, starts, pitches)) * weights[found]
             insert(scores[row, column], cells[row, column], score, found)
         for k in range(scores.shape[2]):
-            fresh[row, column, k] = scores[row, column, k] > -np.inf
+            is_new[row, column, k] = scores[row, column, k] > -np.inf
 
 
 def _propagate(
@@ -170,22 +170,21 @@ def _propagate(
     local: int,
     scores: np.ndarray,
     cells: np.ndarray,
-    fresh: np.ndarray,
+    is_new: np.ndarray,
     new_scores: np.ndarray,
     new_cells: np.ndarray,
-    new_fresh: np.ndarray,
+    new_is_new: np.ndarray,
 ) -> int:
     """One step of propagation for one row of queries, from the lists before it to those behind it.
 
     Neighbouring queries tend to match neighbouring keys. Candidates are the new entries among the first `top` of each
     of the four neighbours, shifted to this query, and the four neighbours on the key grid of the query's own new
-    entries among the first `local`. What was no better at an earlier step is not tried again, which is what `fresh`
-    is for.
+    entries among the first `local`. Only new entries are followed: the candidates of older ones were tried before.
 
     Args:
-        row, query, keys, weights, starts, pitches, scores, cells, fresh: as for `_seed`.
+        row, query, keys, weights, starts, pitches, scores, cells, is_new: as for `_seed`.
         top, local: see above.
-        new_scores, new_cells, new_fresh: as the lists, written.
+        new_scores, new_cells, new_is_new: as the lists, written.
 
     Returns:
         How many patches were scored.
@@ -196,24 +195,26 @@ def _propagate(
     tried = np.zeros(4 * (top + local), np.int32)
     scored = 0
     for column in range(columns):
-        list_scores, list_cells, list_fresh = new_scores[row, column], new_cells[row, column], new_fresh[row, column]
+        list_scores, list_cells, list_is_new = new_scores[row, column], new_cells[row, column], new_is_new[row, column]
         for k in range(length):
             list_scores[k] = scores[row, column, k]
             list_cells[k] = cells[row, column, k]
-            list_fresh[k] = 0
+            list_is_new[k] = 0
         count = 0
+        # A neighbour's match, moved one key back, is what this query would match if both showed the same surface.
         for side in range(4):  # above, left, right, below
             down, right = (-1, 0, 0, 1)[side], (0, -1, 1, 0)[side]
             y, x = row + down, column + right
             if y < 0 or y >= rows or x < 0 or x >= columns:
                 continue
             for k in range(top):
-                if fresh[y, x, k]:
+                if is_new[y, x, k]:
                     cell = cells[y, x, k]
                     tried[count] = cell - down * pitch_of(cell, starts, pitches) - right
                     count += 1
+        # A seed often lands beside the best key: its four neighbours lead there.
         for k in range(local):
-            if fresh[row, column, k]:
+            if is_new[row, column, k]:
                 cell = cells[row, column, k]
                 down = pitch_of(cell, starts, pitches)
                 tried[count], tried[count + 1] = cell - down, cell - 1
@@ -222,7 +223,7 @@ def _propagate(
         at = (row + 1) * pitch + column + 1
         for n in range(count):
             cell = tried[n]
-            known = weights[cell] < 0
+            known = weights[cell] < 0  # a cell of the border is no key
             for k in range(length):
                 known |= list_cells[k] == cell
             for k in range(n):
@@ -233,20 +234,21 @@ def _propagate(
             scored += 1
             rank = insert(list_scores, list_cells, score, cell)
             if rank >= 0:
+                # The flags of the entries behind it move down with them.
                 for k in range(length - 1, rank, -1):
-                    list_fresh[k] = list_fresh[k - 1]
-                list_fresh[rank] = 1
+                    list_is_new[k] = list_is_new[k - 1]
+                list_is_new[rank] = 1
     return scored
 
 
-def _first_kept(
-    scores: np.ndarray, indices: np.ndarray, kept: np.ndarray, first: np.ndarray, first_indices: np.ndarray
+def _first_allowed(
+    scores: np.ndarray, indices: np.ndarray, allowed: np.ndarray, first: np.ndarray, first_indices: np.ndarray
 ) -> np.ndarray:
     """The first u keys of each list that stage two keeps, and how many there are.
 
     Args:
         scores, indices: Q, L: lists in falling order, -inf where empty.
-        kept: keys, uint8.
+        allowed: keys, uint8.
         first: Q, u, written; -inf where there are fewer.
         first_indices: Q, u, written.
 
@@ -257,7 +259,7 @@ def _first_kept(
     for query in range(scores.shape[0]):
         count = 0
         for k in range(scores.shape[1]):
-            if count < first.shape[1] and scores[query, k] > -np.inf and kept[indices[query, k]]:
+            if count < first.shape[1] and scores[query, k] > -np.inf and allowed[indices[query, k]]:
                 first[query, count] = scores[query, k]
                 first_indices[query, count] = indices[query, k]
                 count += 1
@@ -277,30 +279,30 @@ def _add(key: int, into: np.ndarray, count: int) -> int:
 add = compile_loop(_add, reassociate=True)
 
 
-def _collect_kept(
+def _collect_allowed(
     queries: np.ndarray,
     best: np.ndarray,
     columns: int,
     own: np.ndarray,
-    kept: np.ndarray,
+    allowed: np.ndarray,
     rising: np.ndarray,
     firsts: np.ndarray,
     widths: np.ndarray,
     wanted: int,
     out: np.ndarray,
 ) -> None:
-    """Kept keys that queries with too few of them may take.
+    """Candidates for queries with too few allowed keys in their lists; stage two allows the best keys of all queries.
 
-    These are their own kept keys, the best keys of the 5 x 5 queries around them, and those keys shifted to the query
-    where they are kept. In flat areas all of these may be the same few: then the kept keys next in order are added.
+    These are their own allowed keys, the best keys of the 5 x 5 queries around them, and those keys shifted to the
+    query, if they are allowed. In flat areas all of these may be the same few: then the next allowed keys are added.
 
     Args:
         queries: n.
-        best: Q: each query's best key, which is kept; -1 for none.
+        best: Q: each query's best key, which is allowed; -1 for none.
         columns: queries in a row.
-        own: n, u: their own kept keys; -1 for none.
-        kept: keys, uint8.
-        rising: all kept keys in rising order.
+        own: n, u: their own allowed keys; -1 for none.
+        allowed: keys, uint8.
+        rising: all allowed keys in rising order.
         firsts: images + 1: first key of each image.
         widths: images: keys in a row of each image.
         wanted: keys to collect at least, where there are so many.
@@ -326,13 +328,13 @@ def _collect_kept(
                 key_column = (key - firsts[image]) % widths[image] - right
                 key -= down * widths[image] + right
                 inside = 0 <= key_column < widths[image] and firsts[image] <= key < firsts[image + 1]
-                if inside and kept[key]:
+                if inside and allowed[key]:
                     count = add(key, into, count)
         start = np.searchsorted(rising, best[queries[n]])
         for distance in range(1, wanted + 1):
-            for place in (start - distance, start + distance):
-                if count < wanted and 0 <= place < rising.size:
-                    count = add(rising[place], into, count)
+            for position in (start - distance, start + distance):
+                if count < wanted and 0 <= position < rising.size:
+                    count = add(rising[position], into, count)
 
 
 def _score_cells(
@@ -388,7 +390,7 @@ def _insert_all(
 
 seed_row = compile_loop(_seed, reassociate=True)
 propagate_row = compile_loop(_propagate, reassociate=True)
-first_kept = compile_loop(_first_kept, reassociate=True)
-collect_kept = compile_loop(_collect_kept, reassociate=True)
+first_allowed = compile_loop(_first_allowed, reassociate=True)
+collect_allowed = compile_loop(_collect_allowed, reassociate=True)
 score_cells = compile_loop(_score_cells, reassociate=True)
 insert_all = compile_loop(_insert_all, reassociate=True)

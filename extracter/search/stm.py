@@ -102,6 +102,6 @@ def coverage(rows: int, columns: int, device: torch.device) -> Tensor:
     """How many of rows x columns patches of 3 x 3 blocks meet in each block: 9 inside, 6 at edges, 4 in corners."""
     sides = []
     for n in (rows, columns):
-        place = torch.arange(n, device=device)
-        sides.append(1 + (place > 0).long() + (place < n - 1).long())
+        position = torch.arange(n, device=device)
+        sides.append(1 + (position > 0).long() + (position < n - 1).long())
     return sides[0].view(-1, 1) * sides[1].view(1, -1)

@@ -133,7 +133,7 @@ def pixel_sources(
     height, width = (constants(side, device)[number] for side in zip(*sizes, strict=True))
     first = constants((0, *(h * w for h, w in sizes)), device).cumsum(0)
     outside = first[-1]
-    # A patch lends its block d to the output block at its query's place + d.
+    # A patch lends its block d to the output block at its query's position + d.
     near = torch.arange(9, device=device)
     down, right = near.div(3, rounding_mode="floor") - 1, near % 3 - 1
     query_row = torch.arange(rows, device=device).view(-1, 1, 1) - down
@@ -214,6 +214,6 @@ def _coverage(rows: int, columns: int, like: Tensor) -> Tensor:
     """How many of the rows x columns queries cover each block: 9 inside, 6 at edges, 4 in corners."""
     sides = []
     for n in (rows, columns):
-        place = torch.arange(n, device=like.device)
-        sides.append((1 + (place > 0).long() + (place < n - 1).long()).to(like.dtype))
+        position = torch.arange(n, device=like.device)
+        sides.append((1 + (position > 0).long() + (position < n - 1).long()).to(like.dtype))
     return sides[0].view(-1, 1) * sides[1].view(1, -1)

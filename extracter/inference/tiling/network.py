@@ -132,8 +132,8 @@ class Tile:
         """What the first stage of CSFI gives inside the tile: 1, C, height, width."""
         csfi = self.model.csfi
         start = self._grown(self.margins.lr)
-        fresh = Patch(self._extract(self.lr.cut(start)), start, 1)
-        fused = self._fuse(csfi.fusions[0], fresh, self._grown(self.margins.entered[0]))
+        incoming = Patch(self._extract(self.lr.cut(start)), start, 1)
+        fused = self._fuse(csfi.fusions[0], incoming, self._grown(self.margins.entered[0]))
         residual = fused._replace(x=csfi.stages[0][0](fused.x)).crop(self.inner)
         return fused.crop(self.inner).x + residual.x
 
@@ -158,9 +158,9 @@ class Tile:
         for stage in (1, 2):
             entered = self._grown(self.margins.entered[stage])
             last = scales[-1]
-            fresh = Patch(csfi.ups[stage - 1](last.x), last.window, SCALES[stage])
-            scales = [*(p.crop(entered) for p in scales), self._fuse(csfi.fusions[stage], fresh, entered)]
-            del last, fresh
+            incoming = Patch(csfi.ups[stage - 1](last.x), last.window, SCALES[stage])
+            scales = [*(p.crop(entered) for p in scales), self._fuse(csfi.fusions[stage], incoming, entered)]
+            del last, incoming
             maps = csfi.exchanges[stage - 1]([patch.x for patch in scales])
             windows = (self._grown(cells) for cells in self.margins.mixed[stage - 1])
             mixed = [p._replace(x=x).crop(w) for p, x, w in zip(scales, maps, windows, strict=True)]
@@ -181,16 +181,16 @@ class Tile:
             return [self._grown(cells) for cells in self.margins.synthesised]
         return [self._grown(self.margins.entered[stage + 1] + self.margins.fusion + 1)] * (stage + 1)
 
-    def _fuse(self, fusion: torch.nn.Module, fresh: Patch, entered: Window) -> Patch:
+    def _fuse(self, fusion: torch.nn.Module, incoming: Patch, entered: Window) -> Patch:
         """Eq. 7 over the window that goes into a stage."""
         # Textures come in blocks; a pixel more than the stage needs is enough for a convolution.
         around = entered.grow(self.margins.fusion, self.whole, self.stride)
         window = entered.grow(self.margins.fusion, self.whole)
-        level = 2 - SCALES.index(fresh.scale)
-        textures = [window.of(x, around, fresh.scale).to(self.scores.dtype) for x in self.textures(around, level)]
-        soft = self._soft(window, around, fresh.scale)
-        x = fusion(fresh.crop(window).x, textures, soft)
-        return Patch(x, window, fresh.scale).crop(entered)
+        level = 2 - SCALES.index(incoming.scale)
+        textures = [window.of(x, around, incoming.scale).to(self.scores.dtype) for x in self.textures(around, level)]
+        soft = self._soft(window, around, incoming.scale)
+        x = fusion(incoming.crop(window).x, textures, soft)
+        return Patch(x, window, incoming.scale).crop(entered)
 
     def _soft(self, window: Window, around: Window, scale: int) -> list[Tensor]:
         """S_i resized to a window: u tensors 1, 1, scale height, scale width."""

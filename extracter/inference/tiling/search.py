@@ -73,16 +73,17 @@ class Search:
     @torch.inference_mode()
     def run(self) -> Matches:
         """Matches of all queries, as `models.search.search` gives them for the whole: indices, scores 1, u, Q."""
-        values, indices, norms = self._walk(self.u + SPARE if self.two_stage else self.u)
+        values, indices, norms = self._correlate(self.u + SPARE if self.two_stage else self.u)
         shape = (*indices.shape[:2], self.u)
         if self.two_stage:
-            kept = torch.zeros(sum(self._count(key.whole) for key in self.keys), dtype=torch.bool, device=self.device)
-            kept[indices[..., 0].flatten()] = True
-            found = filter_candidates(values.flatten(0, 1)[None], indices.flatten(0, 1)[None], kept[None], self.u)
-            values, indices, short = (x[0] for x in found)
-            values, indices, short = values.view(shape), indices.view(shape), short.view(shape[:2])
-            values[short] = -torch.inf
-            self._complete(kept, short, values, indices)
+            keys = sum(self._count(key.whole) for key in self.keys)
+            allowed = torch.zeros(keys, dtype=torch.bool, device=self.device)
+            allowed[indices[..., 0].flatten()] = True
+            found = filter_candidates(values.flatten(0, 1)[None], indices.flatten(0, 1)[None], allowed[None], self.u)
+            values, indices, incomplete = (x[0] for x in found)
+            values, indices, incomplete = values.view(shape), indices.view(shape), incomplete.view(shape[:2])
+            values[incomplete] = -torch.inf
+            self._complete(allowed, incomplete, values, indices)
         scores, indices = (x.permute(2, 0, 1).flatten(1).unsqueeze(0) for x in (values * norms, indices))
         missing = scores.isneginf()
         indices = torch.where(missing, indices[:, :1], indices)
@@ -114,7 +115,7 @@ class Search:
             own[:, :ring] = False
             own[:, own.shape[1] - ring :] = False
 
-    def _walk(self, u: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _correlate(self, u: int) -> tuple[Tensor, Tensor, Tensor]:
         """The best u keys: scores without the queries' norms and indices, rows, columns, u; and 1 / norm of queries."""
         shape = (self.query.whole.height // self.stride, self.query.whole.width // self.stride)
         best = torch.full((*shape, u), -torch.inf, device=self.device)
@@ -135,16 +136,16 @@ class Search:
                 self._step()
         return best, indices, norms
 
-    def _complete(self, kept: Tensor, short: Tensor, values: Tensor, indices: Tensor) -> None:
-        """Search the kept keys for the queries that are short, into values and indices, rows, columns, u."""
+    def _complete(self, allowed: Tensor, incomplete: Tensor, values: Tensor, indices: Tensor) -> None:
+        """Search the allowed keys for the incomplete queries, into values and indices, rows, columns, u."""
         for key, outer, first, own in self._parts():
-            allowed = own & kept[first : first + len(own)]
-            features = key.cut(outer, 2)[0] if short.any() and allowed.any() else None
+            own_allowed = own & allowed[first : first + len(own)]
+            features = key.cut(outer, 2)[0] if incomplete.any() and own_allowed.any() else None
             for tile in self.tiles:
                 self._step()
                 inner, around = self._blocks(tile)
                 place = inner.slices
-                wanting = short[place]
+                wanting = incomplete[place]
                 if features is None or not wanting.any():
                     continue
                 query, _, _ = self._query(tile)
@@ -152,7 +153,7 @@ class Search:
                 inner.of(marks, around, 1)[:] = wanting
                 chosen = marks.flatten().nonzero().squeeze(1)
                 found, where = rescore_candidates(
-                    query[0], [features], self.stride, self.tile_bytes, allowed, chosen, self.u
+                    query[0], [features], self.stride, self.tile_bytes, own_allowed, chosen, self.u
                 )
                 merged = _merged(values[place][wanting], indices[place][wanting], found, where + first)
                 values[place][wanting], indices[place][wanting] = merged
