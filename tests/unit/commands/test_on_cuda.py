@@ -20,6 +20,7 @@ from extracter.evaluation import kernel_sweep, kernel_sweep_worker
 
 RULES = Path(__file__).parents[3] / "workflow" / "rules"
 COMPUTING = ["train-match", "train-rec", "train-full", "evaluate", "evaluate-levels", "kernel-sweep"]
+COMPUTING += ["map-origins", "figure-reference"]
 
 
 class OnGPU(BaseException):
@@ -68,6 +69,7 @@ def arguments(tmp_path, tiny_pairs):
         file,
     ]
     levels = [write_test_set(tmp_path / "cufed5", name="cufed5"), "--checkpoint", rec, *measured[:4], "--params", file]
+    tables = ["--baseline", tmp_path / "o.csv", "--figures", tmp_path / "o.csv", "--out", tmp_path / "m.json"]
     cell = ["--kernel", 6, "--method", "blocks", "--out", tmp_path / "k.json", "--params", file]
     return {
         "train-match": pairs,
@@ -76,6 +78,8 @@ def arguments(tmp_path, tiny_pairs):
         "evaluate": ["extracter-rec", "--images", images, "--checkpoint", rec, *measured],
         "evaluate-levels": ["extracter-rec", "--images", *levels],
         "kernel-sweep": ["--images", images, "--checkpoint", rec, *cell],
+        "map-origins": ["--images", images, "--checkpoint", rec, *tables],
+        "figure-reference": [tmp_path / "f.png", "--model", rec],
     }
 
 
