@@ -119,6 +119,7 @@ def enlarge(wish: Wish, folder: Path, settings: Settings, job: Job) -> Enlarged:
     bicubic, sharp = _compared(photo, result.photo, folder)
     origins, keys = _drawn_origins(result, folder)
     captions = [path.name for path in wish.references] or ["the photograph's own bicubic enlargement"]
+    captions += [f"registered copy {number}" for number in range(1, result.copies + 1)]
     kind = "fast" if result.search.method == "approximate" else "exact"
     summary = (
         f"{width} x {height} pixels, {kind} search of {result.search.kernel}x{result.search.kernel} patches in "

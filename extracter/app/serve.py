@@ -50,6 +50,7 @@ def serve(
         os.environ |= _environment(folder)
         import gradio as gr
 
+        import extracter.data.registration  # noqa: F401 (the memory of its libraries is not the jobs')
         from extracter.app.page import CSS, build
 
         page = build(jobs, Visits(folder), settings)

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import scenes
 from evaluation_setup import write_checkpoint
 from PIL import Image
 
 from extracter.app.enlarge import Settings, Wish, enlarge
 from extracter.app.jobs import Job
+from extracter.data.degradation import downscale
 from extracter.errors import UserError
 from extracter.inference.upscaler import upscale
 
@@ -46,6 +48,16 @@ def test_the_map_shows_the_photograph_s_shape(files, model):
     assert Image.open(done.origins).size == (1000, 800)
     assert done.keys[0][1] == "the photograph's own bicubic enlargement"
     assert "in no references" in done.summary
+
+
+def test_registered_copies_are_among_the_references(files):
+    """The released model searches a copy of each reference, warped onto the photograph."""
+    original = scenes.scene(1)
+    downscale(original).save(files / "small.png")
+    scenes.seen_from(original).save(files / "sharp.jpg", quality=95)
+    done = run(files, references=[files / "sharp.jpg"])
+    assert [caption for _, caption in done.keys] == ["sharp.jpg", "registered copy 1"]
+    assert "in 1 reference, " in done.summary
 
 
 def test_a_text_named_png_is_refused(files, model):
