@@ -17,7 +17,7 @@ from extracter.models.deformable import DeformableConv, neighbours, tap_position
 from extracter.models.matcher import Matcher, enlarge_nearest
 from extracter.search.search import Matches
 
-_AT_ONCE = 2**20  # samples of a group of channels at once
+_AT_ONCE = 2**18  # samples of a group of channels at once
 
 
 class Described(Features):
