@@ -15,7 +15,8 @@ from extracter.progress import track
 from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
 from extracter.reporting.tables import METHODS, title
 
-SHOWN = ["bicubic", "ttsr-rec", "extracter-rec", "extracter"]
+# As many as can be told apart on a page; the report draws every system. A preset may train fewer.
+SHOWN = ["bicubic", "ttsr-rec", "extracter-rec", "extracter", "released"]
 DETAIL = 96  # side of the detail, in pixels
 
 
@@ -33,17 +34,18 @@ def figure_comparison(sets: list[Path], sr: Path, out: Path) -> None:
     Raises:
         UserError: an image is missing or damaged.
     """
-    widths = [1.5, *[1.0] * (len(SHOWN) + 3)]
-    figure = Figure(figsize=(15, 2.15 * len(sets) + 0.2), layout=CLOSE)
+    shown = [variant for variant in SHOWN if (sr / variant).is_dir()]
+    widths = [1.5, *[1.0] * (len(shown) + 3)]
+    figure = Figure(figsize=(1.65 * sum(widths), 2.15 * len(sets) + 0.2), layout=CLOSE)
     grid = figure.subplots(len(sets), len(widths), width_ratios=widths, squeeze=False)
     for folder, row in zip(track(sets, "comparison", len(sets)), grid, strict=True):
-        _draw_row(row, TestSet(folder), sr)
+        _draw_row(row, TestSet(folder), sr, shown)
     save(figure, out)
 
 
-def _draw_row(row: np.ndarray, test_set: TestSet, sr: Path) -> None:
+def _draw_row(row: np.ndarray, test_set: TestSet, sr: Path, shown: list[str]) -> None:
     inputs = _median(test_set, sr)
-    results = {variant: read_sr(sr, variant, test_set.name, inputs) for variant in SHOWN}
+    results = {variant: read_sr(sr, variant, test_set.name, inputs) for variant in shown}
     hr = inputs.hr_pixels
     top, left, side = worst_crop(hr, results["bicubic"])
     detail = np.s_[top : top + side, left : left + side]

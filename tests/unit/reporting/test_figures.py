@@ -1,5 +1,7 @@
 """Figures: the same bytes for the same inputs, and what they show."""
 
+import shutil
+
 import numpy as np
 import pytest
 from evaluation_setup import write_test_set
@@ -61,10 +63,16 @@ def test_comparison_is_reproducible_and_shows_the_median(results, monkeypatch):
     monkeypatch.setattr(module, "show_image", show)
     pixels = same_twice(lambda out: figure_comparison([results / "set"], results / "sr", out), results / "c.png")
     assert pixels.std() > 10
-    assert [label.split("\n")[0] for label in labels[:8]] == [
-        "Set14 (stand-in): b", "LR", "Bicubic", "TTSR-rec", "Extracter-rec", "Extracter", "reference (random)", "HR",
+    assert [label.split("\n")[0] for label in labels[:9]] == [
+        "Set14 (stand-in): b", "LR", "Bicubic", "TTSR-rec", "Extracter-rec", "Extracter", "Extracter-rec, released",
+        "reference (random)", "HR",
     ]  # fmt: skip
-    assert all(label.endswith(" dB") for label in labels[2:6])
+    assert all(label.endswith(" dB") for label in labels[2:7])
+
+    labels.clear()
+    shutil.rmtree(results / "sr/ttsr-rec")  # a preset that does not train it
+    figure_comparison([results / "set"], results / "sr", results / "c.png")
+    assert not any("TTSR" in label for label in labels)
 
 
 def test_comparison_refuses_what_is_missing_or_of_another_size(results):
