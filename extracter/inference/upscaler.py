@@ -292,7 +292,7 @@ def memory_needed(model: Network, side: int) -> tuple[float, float]:
     held = _held(model, 3.0 * side**2, references * [3.0 * side**2])
     least = least_needed(model, margins, whole, references * [whole])
     features = references * 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
-    most = held_bytes(model, whole) + tile_bytes(model, margins, cells, whole) + features
+    most = held_bytes(model, whole) + tile_bytes(model, margins, cells, cells, whole) + features
     return held + least, held + max(least, most)
 
 

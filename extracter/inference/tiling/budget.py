@@ -22,14 +22,14 @@ _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part
 
 
 def plan_tiles(
-    needed: Callable[[int], float], whole: Window, stride: int, memory: float, slack: float = 1.0
+    needed: Callable[[int, int], float], whole: Window, stride: int, memory: float, slack: float = 1.0
 ) -> tuple[list[Window], float]:
-    """The fewest tiles that fit the memory, and the bytes that are left for features of the reference.
+    """Equal tiles that fit the memory with the least work, and the bytes that are left for features of the reference.
 
     Args:
-        needed: bytes of a tile by its edge in cells.
+        needed: bytes of a tile by its height and width in cells; with its margins, to which its work is proportional.
         whole: the padded image.
-        stride: s; edges of tiles are multiples of it.
+        stride: s; sides of tiles are multiples of it.
         memory: bytes; three quarters of them at most are for a tile, and of the rest three quarters keep features of
             the reference.
         slack: by how much the memory of a tile exceeds `needed`; the least tiles do without.
@@ -37,16 +37,30 @@ def plan_tiles(
     Raises:
         InsufficientMemoryError: the least tile does not fit.
     """
-    longest = max(whole.height, whole.width)
-    count = 1
-    while True:
-        edge = -(-longest // count // stride) * stride if count > 1 else longest
-        bytes_ = needed(edge) * (slack if edge > stride else 1.0)
-        if bytes_ <= TILE_SHARE * memory:
-            return whole.split(edge, edge), 0.75 * (memory - bytes_)
-        if edge <= stride:
-            raise InsufficientMemoryError(bytes_ / TILE_SHARE)
-        count += 1
+
+    def bytes_of(height: int, width: int) -> float:
+        return needed(height, width) * (slack if max(height, width) > stride else 1.0)
+
+    limit = TILE_SHARE * memory
+    if bytes_of(stride, stride) > limit:
+        raise InsufficientMemoryError(bytes_of(stride, stride) / TILE_SHARE)
+    best, size = float("inf"), (stride, stride)
+    # The more rows of tiles, the fewer columns are needed: one pass over both.
+    columns = whole.width // stride
+    for rows in range(1, whole.height // stride + 1):
+        height = _part(whole.height, rows, stride)
+        while columns > 1 and bytes_of(height, _part(whole.width, columns - 1, stride)) <= limit:
+            columns -= 1
+        width = _part(whole.width, columns, stride)
+        work = rows * columns * needed(height, width)
+        if bytes_of(height, width) <= limit and work < best:
+            best, size = work, (height, width)
+    return whole.split(*size), 0.75 * (memory - bytes_of(*size))
+
+
+def _part(side: int, count: int, stride: int) -> int:
+    """Cells of each of `count` equal parts of a side, rounded up to a multiple of the stride."""
+    return -(-side // count // stride) * stride
 
 
 def reuse_pays(plain: Sequence[Window], reusing: Sequence[Window], margins: Margins, whole: Window) -> bool:
@@ -62,7 +76,7 @@ def reuse_pays(plain: Sequence[Window], reusing: Sequence[Window], margins: Marg
 def least_needed(model: Network, margins: Margins, whole: Window, references: Sequence[Window]) -> float:
     """The least bytes for search and tiles, on the CPU; `whole` is the padded LR."""
     width, stride = model.dfe.width, model.search.stride
-    tile = max(f(model, margins, stride, whole) for f in (tile_bytes, first_bytes)) / TILE_SHARE
+    tile = max(part(model, margins, stride, stride, whole) for part in (tile_bytes, first_bytes)) / TILE_SHARE
     if model.search.method == "approximate":
         needed = approximate.least_bytes(width, stride, whole, references, model.stm.u)
     else:
@@ -80,25 +94,27 @@ def held_bytes(model: Network, whole: Window, precision: torch.dtype = torch.flo
 
 
 def tile_bytes(
-    model: Network, margins: Margins, edge: int, whole: Window, precision: torch.dtype = torch.float32
+    model: Network, margins: Margins, height: int, width: int, whole: Window, precision: torch.dtype = torch.float32
 ) -> float:
-    """Peak memory of a tile of `edge` x `edge` cells, by the sizes of its maps."""
+    """Peak memory of a tile of `height` x `width` cells, by the sizes of its maps."""
     channels = model.ife.head.out_channels
-    width, u = model.dfe.width, model.stm.u
-    entered = 16 * _area(edge, margins.entered[2] + 2, whole)
-    fusion = entered * (10 * channels + (u + 3) * width)
-    levels = 16 * (_area(edge, margins.synthesised[2], whole) * 8 + _area(edge, 2, whole)) * channels
+
+    def area(margin: int) -> int:
+        return _area(height, width, margin, whole)
+
+    fusion = 16 * area(margins.entered[2] + 2) * (10 * channels + (model.stm.u + 3) * model.dfe.width)
+    levels = 16 * (area(margins.synthesised[2]) * 8 + area(2)) * channels
     return _BESIDE + _BYTES[precision.itemsize] * max(fusion, levels)
 
 
 def first_bytes(
-    model: Network, margins: Margins, edge: int, whole: Window, precision: torch.dtype = torch.float32
+    model: Network, margins: Margins, height: int, width: int, whole: Window, precision: torch.dtype = torch.float32
 ) -> float:
-    """Peak memory of a tile of `edge` x `edge` cells of IFE and the first stage of CSFI."""
+    """Peak memory of a tile of `height` x `width` cells of IFE and the first stage of CSFI."""
     channels = model.ife.head.out_channels
     per_cell = 10 * channels + (model.stm.u + 3) * 4 * model.dfe.width
-    return _BESIDE + _BYTES[precision.itemsize] * _area(edge, margins.entered[0] + 2, whole) * per_cell
+    return _BESIDE + _BYTES[precision.itemsize] * _area(height, width, margins.entered[0] + 2, whole) * per_cell
 
 
-def _area(edge: int, margin: int, whole: Window) -> int:
-    return min(edge + 2 * margin, whole.height) * min(edge + 2 * margin, whole.width)
+def _area(height: int, width: int, margin: int, whole: Window) -> int:
+    return min(height + 2 * margin, whole.height) * min(width + 2 * margin, whole.width)

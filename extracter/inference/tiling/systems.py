@@ -77,11 +77,15 @@ def super_resolve_tiles(
         for images in (inputs.refs, inputs.refs_du)
     )
     tiling = TILES[type(model)](model, lr, lr_up, refs, refs_du)
+
+    def bytes_of(height: int, width: int) -> float:
+        return tiling.tile_bytes(max(height, width)) + _BESIDE
+
     needed = max(tiling.least_bytes(), (tiling.tile_bytes(tiling.step) + _BESIDE) / budget.TILE_SHARE)
     if needed > memory:
         raise InsufficientMemoryError(needed)
     matches = tiling.search(memory, lambda done, total: report("search", done, total))
-    tiles, rest = budget.plan_tiles(lambda edge: tiling.tile_bytes(edge) + _BESIDE, lr.whole, tiling.step, memory)
+    tiles, rest = budget.plan_tiles(bytes_of, lr.whole, tiling.step, memory)
     tiling.begin(rest, tiles)
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):

@@ -234,7 +234,32 @@ def test_too_little_memory_says_how_much_is_wanted():
     with pytest.raises(InsufficientMemoryError):
         engine.super_resolve(model, inputs, memory=error.value.needed - 1)
     with pytest.raises(InsufficientMemoryError):
-        budget.plan_tiles(lambda edge: 1e6 + 100 * edge**2, Window(0, 400, 0, 400), 1, 1.3e6)
+        budget.plan_tiles(lambda height, width: 1e6 + 100 * height * width, Window(0, 400, 0, 400), 1, 1.3e6)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 2, 4]), st.floats(2e3, 1e6))
+def test_tiles_fit_the_memory_and_no_square_ones_are_less_work(rows, columns, stride, memory):
+    def needed(height, width):
+        return 10.0 * (height + 8) * (width + 8)
+
+    area = Window(0, stride * rows, 0, stride * columns)
+    if needed(stride, stride) > 0.75 * memory:
+        with pytest.raises(InsufficientMemoryError):
+            budget.plan_tiles(needed, area, stride, memory)
+        return
+    tiles, rest = budget.plan_tiles(needed, area, stride, memory)
+    largest = max(needed(tile.height, tile.width) for tile in tiles)
+    assert largest <= 0.75 * memory
+    assert rest == pytest.approx(0.75 * (memory - largest))
+    seen = np.zeros((area.height, area.width), int)
+    for tile in tiles:
+        assert tile.top % stride == tile.left % stride == 0
+        seen[tile.slices] += 1
+    assert (seen == 1).all()
+    work = len(tiles) * largest
+    for edge in range(stride, 60, stride):
+        if needed(edge, edge) <= 0.75 * memory:
+            assert work <= len(area.split(edge, edge)) * needed(edge, edge) + 1e-6
 
 
 def test_windows_cover_without_overlap():
