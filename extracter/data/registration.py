@@ -28,13 +28,13 @@ _FEATURES = 4000
 _CONTRAST = 0.01  # of a SIFT feature; low, since LR_up has little
 _THRESHOLD = 4.0  # of an inlier, in pixels
 _SMALLEST = 64  # side of an image in which anything is looked for
+_LARGEST = 2**15 - 2  # side of an image that OpenCV warps
 # Scales of the reference beyond which points agree by chance; a mirror image is none either.
 _SCALES = (0.2, 5.0)
 # A reference that is finer than the input by more than this is reduced first, or warping would alias.
 _FINER = 1.25
 # A map that moves nothing by as much as this, in pixels, would only copy the reference.
 _STILL = 0.5
-_EDGE = 4  # pixels at a reference's edge that are not taken
 _STRIP = 256  # rows warped at once
 _FAR = 20_000  # pixels; places farther away lie beyond any reduced image
 _LOCK = threading.Lock()
@@ -65,14 +65,16 @@ def register(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> np.ndarr
         ref_du: the same, brought down and up by 4.
 
     Returns:
-        (H, W, 3) of the reference's type: the reference where it shows the scene, elsewhere LR_up. None where too few
-        points agree, where the reference is in place already, and for images of less than 64 pixels.
+        The part of LR_up's frame in which the reference shows something, of the reference's type; sides are multiples
+        of 4. None where too few points agree, where the reference is in place already, and for sides of less than 64
+        or more than 32,766 pixels.
 
     Example:
-        >>> register(lr_up, ref, ref_du).shape == lr_up.shape  # doctest: +SKIP
-        True
+        >>> register(lr_up, ref, ref_du).shape  # doctest: +SKIP
+        (384, 512, 3)
     """
-    if min(*lr_up.shape[:2], *ref.shape[:2]) < _SMALLEST:
+    sides = (*lr_up.shape[:2], *ref.shape[:2])
+    if min(sides) < _SMALLEST or max(sides) > _LARGEST:
         return None
     with _single_thread():
         query, key = _View.of(lr_up), _View.of(ref_du)
@@ -82,7 +84,7 @@ def register(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> np.ndarr
         places = _refine(query.grey, key.grey, _project(homography, query.grey.shape[:2]))
         if lr_up.shape == ref.shape and _moves(places) < _STILL * min(query.factors):
             return None
-        return _warp(lr_up, ref, places, query.factors, key.factors)
+        return _warp(lr_up.shape, ref, places, query.factors, key.factors)
 
 
 @contextmanager
@@ -126,7 +128,10 @@ def _find_homography(query: np.ndarray, key: np.ndarray) -> np.ndarray | None:
     if len(pairs) < MIN_INLIERS:
         return None
     a, b = first[0][pairs[:, 0]], second[0][pairs[:, 1]]
-    found, inliers = cv2.findHomography(a, b, cv2.USAC_MAGSAC, _THRESHOLD, confidence=0.9999, maxIters=20_000)
+    try:
+        found, inliers = cv2.findHomography(a, b, cv2.USAC_MAGSAC, _THRESHOLD, confidence=0.9999, maxIters=20_000)
+    except cv2.error:  # too few distinct points
+        return None
     if found is None or np.count_nonzero(inliers) < MIN_INLIERS:
         return None
     # The Jacobian of a homography has this determinant.
@@ -155,9 +160,11 @@ def _refine(query: np.ndarray, key: np.ndarray, places: np.ndarray) -> np.ndarra
     return _sample(places, moved)
 
 
-def _sample(image: np.ndarray, places: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """An image at places (H, W, 2), x and y; its edge repeats beyond it."""
-    return cv2.remap(image, places, None, how, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+def _sample(
+    image: np.ndarray, places: np.ndarray, how: int = cv2.INTER_LINEAR, beyond: int = cv2.BORDER_REPLICATE
+) -> np.ndarray:
+    """An image at places (H, W, 2), x and y, in which edges repeat or are mirrored."""
+    return cv2.remap(image, places, None, how, borderMode=beyond)  # type: ignore[call-overload]
 
 
 def _normalise(grey: np.ndarray) -> np.ndarray:
@@ -175,36 +182,48 @@ def _moves(places: np.ndarray) -> float:
 
 
 def _warp(
-    lr_up: np.ndarray,
+    shape: tuple[int, ...],
     ref: np.ndarray,
     places: np.ndarray,
     of_query: tuple[float, float],
     of_key: tuple[float, float],
-) -> np.ndarray:
-    """The reference at `places`, LR_up where it shows nothing.
+) -> np.ndarray | None:
+    """The reference at `places`, in the least box that holds all of them that it shows; None where that is tiny.
+
+    Within the box, beyond the reference's edges, it is mirrored. LR_up must not stand there: it is what is searched
+    for, so its empty patches would be the best matches and keep textures of other references out.
 
     Args:
-        lr_up: (H, W, 3).
+        shape: of LR_up.
         ref: (H_ref, W_ref, 3).
         places: of each pixel of the reduced LR_up in the reduced reference.
         of_query: size of the reduced LR_up over that of LR_up, in x and y.
         of_key: likewise of the reference.
     """
     ref, of_key = _reduce(ref, places, of_query, of_key)
-    height, width = lr_up.shape[:2]
-    result = np.empty((height, width, 3), ref.dtype)
-    last = np.array([ref.shape[1], ref.shape[0]], np.float32) - 1 - _EDGE
-    columns = ((np.arange(width) + 0.5) * of_query[0] - 0.5).astype(np.float32)
-    for top in range(0, height, _STRIP):
-        rows = ((np.arange(top, min(top + _STRIP, height)) + 0.5) * of_query[1] - 0.5).astype(np.float32)
-        at = np.stack(np.meshgrid(columns, rows), -1)
-        found = _sample(places, at)
+    last = np.array([ref.shape[1] * of_key[0], ref.shape[0] * of_key[1]]) - 1
+    shown = np.argwhere(np.all((places >= 0) & (places <= last), axis=-1))  # rows and columns
+    top, bottom = _bounds(shown[:, 0], of_query[1], shape[0])
+    left, right = _bounds(shown[:, 1], of_query[0], shape[1])
+    if min(right - left, bottom - top) < _SMALLEST:
+        return None
+    result = np.empty((bottom - top, right - left, 3), ref.dtype)
+    columns = ((np.arange(left, right) + 0.5) * of_query[0] - 0.5).astype(np.float32)
+    for row in range(top, bottom, _STRIP):
+        rows = ((np.arange(row, min(row + _STRIP, bottom)) + 0.5) * of_query[1] - 0.5).astype(np.float32)
+        found = _sample(places, np.stack(np.meshgrid(columns, rows), -1))
         found = (found + 0.5) / np.array(of_key, np.float32) - 0.5
-        strip = _sample(ref, found, cv2.INTER_CUBIC)
-        strip = strip.clip(-1, 1) if ref.dtype == np.float32 else strip
-        inside = ((found >= _EDGE) & (found <= last)).all(-1, keepdims=True)
-        result[top : top + _STRIP] = np.where(inside, strip, _like(lr_up[top : top + _STRIP], ref.dtype))
+        strip = _sample(ref, found, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
+        result[row - top : row - top + len(rows)] = strip.clip(-1, 1) if ref.dtype == np.float32 else strip
     return result
+
+
+def _bounds(shown: np.ndarray, factor: float, length: int) -> tuple[int, int]:
+    """The first pixel and the one after the last, multiples of 4, that hold all the given ones of a reduced side."""
+    if not len(shown):
+        return 0, 0
+    last = -(-int((shown.max() + 1) / factor) // 4) * 4
+    return int(shown.min() / factor) // 4 * 4, min(last, length // 4 * 4)
 
 
 def _reduce(
@@ -220,12 +239,3 @@ def _reduce(
     size = (max(round(width / finer), 1), max(round(height / finer), 1))
     reduced = cv2.resize(ref, size, interpolation=cv2.INTER_AREA)
     return reduced, (of_key[0] * width / size[0], of_key[1] * height / size[1])
-
-
-def _like(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Pixels as another of the three types."""
-    if pixels.dtype == dtype:
-        return pixels
-    highest = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-    unit = pixels / highest[pixels.dtype] if pixels.dtype in highest else (pixels + 1) / 2
-    return np.rint(unit * highest[dtype]).astype(dtype) if dtype in highest else (2 * unit - 1).astype(dtype)

@@ -40,6 +40,7 @@ SCALES = (1, 2, 3, 4)
 # Memory that PyTorch's libraries and Numba allocate on first use: buffers of threads, compiled kernels, and the
 # compiler itself if its results are not cached yet.
 _RUNTIME = 172 * MIB
+_OPENCV = 50 * MIB  # likewise, of the registration of references
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
 
@@ -275,7 +276,7 @@ def _visible(photo: Photo) -> np.ndarray:
 def _held(model: RefSR, lr_up: float, refs: Sequence[float]) -> float:
     """Bytes on the CPU besides the computation: images and their copies, weights (twice while loading), libraries."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME
+    return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME + model.registration * _OPENCV
 
 
 def memory_needed(model: Network, side: int) -> tuple[float, float]:
