@@ -50,6 +50,7 @@ def write_run(folder: Path, sets: tuple[str, ...] = ("sun80", "set14")) -> dict[
         rows = "".join(f"{step},0.1,0.1,,,,,{25 + step / 100}\n" for step in (40, 80, 120))
         head = "step,loss,rec,perc,grad,adv,critic,validation_psnr\n"
         write_text(results / "checkpoints" / variant / "train_log.csv", head + rows)
+    write_text(results / "checkpoints" / "matcher" / "train_log.csv", "step,teacher,student\n20,1.5,\n40,,0.5\n")
     for rule, seconds in (("evaluate", (1.5, 2.5)), ("train_rec", (400.0,))):
         for n, s in enumerate(seconds):
             write_text(results / "benchmarks" / rule / f"{n}.tsv", f"s\th:m:s\tmax_rss\n{s}\t0:00:01\t512.5\n")

@@ -41,7 +41,7 @@ def kernels_chart(path: Path) -> Chart:
         for axes, (name, key, label) in zip(grid, [(s, *p) for s in sets for p in panels], strict=True):
             _draw_searches(axes, [r for r in records if r["set"] == name], key, kernels)
             axes.set(ylabel=label, xlabel="kernel")
-            axes.set_title(title(name), loc="left")
+            axes.set_title(title(name), loc="left", pad=11)
             tidy(axes)
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -63,8 +63,9 @@ def _draw_searches(axes: Any, records: list[dict[str, str]], key: str, kernels: 
             axes.annotate("OFM", **where, textcoords="offset points", va="center", fontsize=6)
     axes.set_xticks(range(len(kernels)), [f"{kernel}x{kernel}" for kernel in kernels])
     axes.set_xlim(-0.4, len(kernels) - 0.6)
+    highest = max((float(r[key]) for r in records if r.get(key)), default=1.0)
     if key != "psnr_y":
-        axes.set_ylim(0, None)
+        axes.set_ylim(0, 1.12 * highest)
 
 
 def _describe_kernels(records: list[dict[str, str]], kernels: list[int]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from extracter.families import FAMILIES
 from extracter.reporting.figures import COLOURS, GREY, NAMES
@@ -127,9 +128,9 @@ def training_chart(logs: list[Path]) -> Chart:
         logs: train_log.csv of checkpoints, in folders named after the variant.
     """
     curves = {}
-    for path in logs:
+    for path in [path for path in logs if path.parent.name in METHODS]:  # the matcher has losses alone
         steps = [(float(r["step"]), float(r["validation_psnr"])) for r in read_records(path) if r["validation_psnr"]]
-        if steps and path.parent.name in METHODS:
+        if steps:
             curves[path.parent.name] = steps
     curves = {key: curves[key] for key in METHODS if key in curves}
 
@@ -144,7 +145,8 @@ def training_chart(logs: list[Path]) -> Chart:
             axes.plot(*zip(*points, strict=True), color=colour(variant), marker="o", markersize=2.5, label=label)
         for axes, heading in ((left, "reconstruction loss (-rec)"), (right, "then all losses")):
             axes.set_title(heading, loc="left")
-            axes.set(xlabel="step", ylabel="validation PSNR (dB)")
+            axes.set(xlabel="step", ylabel="validation PSNR (dB)", xlim=(0, None))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             tidy(axes)
         handles, labels = (left if left.lines else right).get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4 if wide else 3)

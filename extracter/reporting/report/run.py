@@ -9,8 +9,9 @@ from pathlib import Path
 
 from extracter.data import manifest
 from extracter.files import read_json
+from extracter.reporting.published import SETS
 from extracter.reporting.report.table import Row, Table, number_cell, plain_table, text_cell
-from extracter.reporting.tables import METHODS, title
+from extracter.reporting.tables import METHODS, sort_key, title
 
 _PACKAGES = ("extracter", "torch", "numpy", "scikit-image", "pillow", "snakemake", "dvc")
 
@@ -81,7 +82,8 @@ def data_table(folder: Path, references: dict[str, str]) -> Table:
         UserError: a manifest is damaged.
     """
     rows = []
-    for path in sorted(folder.glob("*/manifest.json")):
+    known = ["train", *SETS]
+    for path in sorted(folder.glob("*/manifest.json"), key=lambda path: sort_key(path.parent.name, known)):
         content = manifest.read(path.parent) if path.stat().st_size else {}
         if content.get("source") in (None, "none"):
             continue
@@ -105,7 +107,8 @@ def training_table(folder: Path) -> Table:
         if path.is_file():
             content = read_json(path)
             psnr = number_cell(content.get("validation_psnr"), "{:.2f}")
-            device = f"{content.get('device', '–')}, {content.get('threads', '–')} threads"
+            threads = content.get("threads", "–")
+            device = f"{content.get('device', '–')}, {threads} thread{'s'[: threads != 1]}"
             cells = [
                 number_cell(content.get("best_step")),
                 psnr,
