@@ -183,10 +183,14 @@ def search_inner_patches(
 ) -> Matches:
     """The best match of each 3 x 3 patch without padding, by its middle.
 
-    Queries and keys are counted over whole maps, as with padding; at the outer ring, where no patch has its middle, a
-    query's match means nothing.
+    Queries and keys are counted over whole maps, as with padding; the outer ring of queries, where no patch has its
+    middle, repeats the match beside it.
     """
-    return Search(query, keys, 1, SearchConfig(3, 1, 1, "direct"), memory, report, ring=1).run()
+    found = Search(query, keys, 1, SearchConfig(3, 1, 1, "direct"), memory, report, ring=1).run()
+    rows, columns = query.whole.height, query.whole.width
+    row, column = (torch.arange(n, device=found.indices.device).clamp(1, n - 2) for n in (rows, columns))
+    beside = (row.view(-1, 1) * columns + column).flatten()
+    return found._replace(indices=found.indices[..., beside], scores=found.scores[..., beside])
 
 
 def least_bytes(width: int, stride: int, query: Window, keys: Sequence[Window]) -> float:
