@@ -100,11 +100,6 @@ class TrainingPairs:
         return len(self.rows["train"])
 
     @property
-    def validation_kinds(self) -> list[str]:
-        """Kinds of the validation pairs, such as warped, same_scene or unrelated, in the order of `validation`."""
-        return [row["kind"] for row in self.rows["validation"]]
-
-    @property
     def stand_in(self) -> bool:
         """Whether the photographs are stand-ins for those of the paper."""
         return self.manifest["stand_in"]

@@ -162,7 +162,7 @@ def test_validation_shows_the_held_out_pairs_as_they_are(pairs):
     found = [signed(pair) for pair in pairs.validation()]
     assert len(found) == 4
     assert set(found[0]) == {"lr", "lr_up", "hr", "ref_du", "ref"}
-    assert pairs.validation_kinds == ["warped"] * 4
+    assert [row["kind"] for row in pairs.rows["validation"]] == ["warped"] * 4
     arrays = {name: np.load(pairs.folder / f"validation_{name}.npy") for name in ("hr", "ref")}
     for index, pair in enumerate(found):
         for name, up in (("hr", "lr_up"), ("ref", "ref_du")):
@@ -187,7 +187,7 @@ def test_references_larger_than_inputs(tmp_path, training):
     hr = to_tensor(np.load(tmp_path / "hr.npy"))
     assert all(any(torch.equal(t, one) for o in hr for t in orientations(o)) for one in batch["hr"])
     assert [pair["ref"].shape[2] for pair in pairs.validation()] == [80, 80]
-    assert pairs.validation_kinds == ["warped", "unrelated"]
+    assert [row["kind"] for row in pairs.rows["validation"]] == ["warped", "unrelated"]
 
 
 def test_to_tensor_covers_minus_one_to_one():

@@ -168,7 +168,7 @@ def test_training_of_the_paper_preset_starts_on_the_published_pairs(tmp_path, ra
     paper = params.read(Path(__file__).parents[3] / "params.yaml").presets["paper"]
     prepare_train(paper.data.train.model_copy(update={"validation": 1}), raw, tmp_path / "pairs", seed=1)
     pairs = TrainingPairs(tmp_path / "pairs")
-    assert (len(pairs), pairs.size, pairs.ref_size, pairs.validation_kinds) == (9, 160, 160, ["published"])
+    assert (len(pairs), pairs.size, pairs.ref_size, len(pairs.rows["validation"])) == (9, 160, 160, 1)
     few = {"batch": 1, "rec_steps": 2, "validate_every": 2, "checkpoint_every": 2, "dfe_lr": 1.0e-5}
     train(
         "extracter", tmp_path / "pairs", tmp_path / "model", tmp_path / "state", paper.seed, tiny_preset.model,

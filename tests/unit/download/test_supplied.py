@@ -140,7 +140,7 @@ def test_cufed_by_hand_in_its_true_layout_and_count(memory, train_data, tiny_pre
     assert manifest.read(memory / "raw")["layout"] == "pairs"
     prepare_train(source, memory / "raw", memory / "prepared", seed=1)
     pairs = TrainingPairs(memory / "prepared")
-    assert (len(pairs), len(pairs.validation_kinds)) == (11871 - 128, 128)
+    assert (len(pairs), len(pairs.rows["validation"])) == (11871 - 128, 128)
     assert pairs.batch(0, tiny_preset.train.model_copy(update={"batch": 9}), 1)["hr"].shape == (9, 3, 32, 32)
 
 

@@ -1,6 +1,6 @@
 """Damaged files of every format: the outcome is a photograph or one sentence, whatever the bytes are.
 
-EXTRACTER_FUZZ_SECONDS sets how long it runs (by default 12 seconds) and EXTRACTER_FUZZ_SEED where it begins.
+EXTRACTER_FUZZ_SECONDS sets how long it runs (by default 8 seconds) and EXTRACTER_FUZZ_SEED where it begins.
 """
 
 import io
@@ -20,7 +20,7 @@ from extracter.photos.photo import Photo
 from extracter.photos.read import decode_photo
 from extracter.photos.write import encode_photo
 
-SECONDS = float(os.environ.get("EXTRACTER_FUZZ_SECONDS", "12"))
+SECONDS = float(os.environ.get("EXTRACTER_FUZZ_SECONDS", "8"))
 SEED = int(os.environ.get("EXTRACTER_FUZZ_SEED", "0"))
 
 
