@@ -46,11 +46,11 @@ def test_every_plot_has_points_to_draw(finished, tmp_path):
     """What stands where numbers belong is not drawn, or drawn as 0."""
     finished.dvc("plots", "diff", "--out", str(tmp_path))
     page = tmp_path / "index.html"
+    specifications = re.findall(r"var spec = (\{.*\});", page.read_text(encoding="utf-8"))
     finished.run("python", "workflow/scripts/offline.py", str(page))
     text = page.read_text(encoding="utf-8")
     assert 'src="http' not in text, "the page opens without a network"
     assert "vegaEmbed = factory" in text
-    specifications = re.findall(r"var spec = (\{.*\});", text)
     drawn = {}
     for spec in map(json.loads, specifications):
         assert spec["transform"] == [{"filter": "datum.dvc_inferred_y_value !== ''"}]
