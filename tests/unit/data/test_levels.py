@@ -128,6 +128,8 @@ def test_a_set_without_references_is_refused(raw, raw_set, tmp_path):
 
 def test_references_that_a_set_cannot_have_are_refused():
     config = params.read(Path(__file__).parents[3] / "params.yaml").presets["open"].model_dump()
+    config["data"]["tests"]["cufed5"] = {"source": "published", "folder": None, "references": "pooled"}
+    params.validate({"preset": "open", "presets": {"open": config}})
     config["data"]["tests"]["set14"]["references"] = "level_1"
     with pytest.raises(UserError, match=r"tests\.set14\.references: level_1`: of set14 allowed are own, self, random"):
         params.validate({"preset": "open", "presets": {"open": config}})
