@@ -205,6 +205,14 @@ def test_jpeg_2000_of_signed_samples_is_named():
         decode_photo(data, "a.jp2")
 
 
+def test_jpeg_2000_is_as_large_as_its_codestream():
+    data = bytearray(imagecodecs.jpeg2k_encode(DEEP, level=0, codecformat="jp2"))
+    place = data.index(b"\xff\x4f\xff\x51") + 8
+    data[place : place + 8] = struct.pack(">2I", 60_000, 60_000)
+    with pytest.raises(UserError, match="more than 178,956,970 pixels"):
+        decode_photo(bytes(data), "a.jp2")
+
+
 @pytest.mark.parametrize("white", [1023, 65535])
 def test_deep_grey_pnm(white):
     samples = np.minimum(DEEP[..., 0], white).astype(">u2")
