@@ -10,6 +10,7 @@ from torch.nn import functional as F
 BLOCK = 8  # side of a block of LR pixels, for each of which a region of the reference is chosen
 _REGION = 1.5  # half a region's side, in the reference's share of a block
 DILATIONS = (1, 2, 3)
+_AT_ONCE = 16  # blocks
 
 
 class Warped(NamedTuple):
@@ -40,15 +41,22 @@ def warp(query: Tensor, key: Tensor, values: Sequence[Tensor]) -> Warped:
     height, width = region_size(sides, (down, across))
     top, left = region_corner(centre, sides, (height, width))
 
-    def regions(x: Tensor, scale: int) -> Tensor:
-        return _cut_regions(x, scale * top, scale * left, scale * height, scale * width)
+    # Some blocks at a time, except for gradients, which need all: patches take many times what they are copied from.
+    step = blocks.shape[1] if torch.is_grad_enabled() else _AT_ONCE
+    parts = [slice(first, first + step) for first in range(0, blocks.shape[1], step)]
 
-    fine, chosen = fine_matches(blocks.flatten(0, 1), regions(key, 1))
+    def regions(x: Tensor, scale: int, part: slice) -> Tensor:
+        return _cut_regions(x, scale * top[:, part], scale * left[:, part], scale * height, scale * width)
+
+    found = [fine_matches(blocks[:, part].flatten(0, 1), regions(key, 1, part)) for part in parts]
     textures = []
     for value, scale in zip(values, (4, 2, 1), strict=True):
-        copied = copy_patches(regions(value, scale), chosen, fine, scale)  # N B, C, 8 s, 8 s
-        copied = copied.unflatten(0, (len(query), down, across)).permute(0, 3, 1, 4, 2, 5)
-        textures.append(copied.flatten(4, 5).flatten(2, 3))
+        copied = [
+            copy_patches(regions(value, scale, part), chosen, fine, scale).unflatten(0, (len(query), -1))
+            for part, (fine, chosen) in zip(parts, found, strict=True)
+        ]  # N, blocks, C, 8 s, 8 s
+        whole = torch.cat(copied, 1).unflatten(1, (down, across)).permute(0, 3, 1, 4, 2, 5)
+        textures.append(whole.flatten(4, 5).flatten(2, 3))
     return Warped(score.unflatten(1, (down, across)), textures)
 
 
