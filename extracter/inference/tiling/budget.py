@@ -11,8 +11,8 @@ from extracter.inference.tiling.trust import least_bytes as trust_bytes
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window
 from extracter.memory import MIB
 
-# Memory of tiles whose layers use freed memory again, over that of a tile whose layers return it. One tile alone takes 1.6
-# times as much, measured; the rest is for memory in pieces, which grows from tile to tile.
+# Memory of tiles whose layers use freed memory again, over that of a tile whose layers return it. One tile alone takes
+# 1.6 times as much, measured; the rest is for memory in pieces, which grows from tile to tile.
 REUSE = 1.9
 _REUSE_TIME = 0.6  # likewise, of time
 TILE_SHARE = 0.75  # of the memory, at most, for a tile
