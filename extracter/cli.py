@@ -5,6 +5,8 @@ The commands are in `extracter/commands`.
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -37,6 +39,24 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Reference-based x4 super-resolution (EXTRACTER, arXiv 2310.01379).",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"extracter {version('extracter')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 data_app = typer.Typer(no_args_is_help=True, help="Show which data sets are complete, and verify them.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure the cost of search, network and training on this machine.")
 

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 _REMEDY = "`snakemake --cores all` makes the files of the workflow"
 
 
+# A disk, a quota or a limit on the size of files.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def why_unwritable(error: OSError) -> str:
+    """What is wrong with a path that cannot be written, and the remedy, as part of a sentence."""
+    remedy = "free some space" if error.errno in _FULL else "check that the folder exists and its permissions"
+    return f"cannot be written ({error.strerror or error}); {remedy}"
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` if the block succeeds.
@@ -49,10 +59,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or check the permissions "
-            "of the folder, then run the same command again"
-        ) from error
+        raise UserError(f"{path}: {why_unwritable(error)}, then run the same command again") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ commands and the Snakefile read parameters only through this module.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
@@ -336,7 +337,7 @@ class Train(Block):
 
 
 class Match(Block):
-    """Training of the matcher of C2-Matching and AMSA, which comes before theirs and stays as it is in them."""
+    """Training of the matcher of C2-Matching, AMSA and DATSR, which comes before theirs and stays as it is in them."""
 
     teacher_steps: Count = Field(description="steps of the teacher, which sees HR; 5,000 as published")
     student_steps: Count = Field(description="steps of the student, which sees LR_up; 75,000 as published")
@@ -474,7 +475,7 @@ def _explain(error: ValidationError, where: str, prefix: tuple = ()) -> UserErro
             message = f"unknown key; allowed are {_allowed_at(location)}"
         elif item["type"] == "missing":
             message = "missing"
-        elif item["type"] == "float_type" and isinstance(item["input"], str):
+        elif item["type"] == "float_type" and re.fullmatch(r"[-+]?\d+e[-+]?\d+", str(item["input"]), re.IGNORECASE):
             message = "not a number; write 1.0e-4, since YAML 1.1 reads 1e-4 as text"
         problems.append(f"{path}{': ' if path else ''}{message}{given if len(given) < 80 else ''}")
     # A misspelt key is both unknown and missing. The former message is more helpful, so it comes first.

@@ -20,8 +20,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="OFFICIAL.pt",
-            help="Released weights of EXTRACTER, TTSR, C2-Matching, AMSA or MASA-SR, of PyTorch or safetensors, as "
-            "they were saved; of SRNTT the .npz.",
+            help="Released weights of EXTRACTER, TTSR, C2-Matching, AMSA, DATSR or MASA-SR, of PyTorch or safetensors, "
+            "as they were saved; of SRNTT the .npz.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint folder to write.")],
@@ -29,8 +29,8 @@ def convert(
         list[Path] | None,
         typer.Option(
             "--with",
-            help="A further file that the network needs; repeat it. C2-Matching and AMSA: feature_extraction.pth; "
-            "SRNTT: upscale.npz and VGG19 of Caffe.",
+            help="A further file that the network needs; repeat it. C2-Matching, AMSA and DATSR: "
+            "feature_extraction.pth; SRNTT: upscale.npz and VGG19 of Caffe.",
         ),
     ] = None,
     kernel: Annotated[

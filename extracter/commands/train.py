@@ -61,8 +61,7 @@ def train_match(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Train the matcher of C2-Matching and AMSA, which comes before their -rec models. Resumes if
-    interrupted.
+    """Train the matcher of C2-Matching, AMSA and DATSR, which comes before their -rec models. Resumes if interrupted.
 
     Example: `extracter train-match --pairs data/prepared/demo/train --out my-matcher --state my-matcher.state`
     """
@@ -90,7 +89,7 @@ def train_rec(
     ] = None,
     matcher: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint folder of `train-match`, for C2-Matching and AMSA, which keep it as it is."),
+        typer.Option(help="Checkpoint folder of `train-match`, which C2-Matching, AMSA and DATSR keep as it is."),
     ] = None,
     every: Every = None,
     devices: Devices = None,

@@ -78,6 +78,8 @@ class _References:
                 return found[0]
             if found:
                 break
+        if not self._named(folder) and not found:
+            raise UserError(f"{shown(job.image)}: {shown(folder)}, named by --ref, has no images")
         what, name = f"{len(found)} references" if found else "no reference", shown(job.image.stem)
         raise UserError(f"{shown(job.image)}: {what} of this name in {shown(folder)}; one image named {name} is wanted")
 

@@ -42,7 +42,7 @@ def draw(result: Result, out: Path) -> None:
     )
     show_image(axes[0, 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
     keys = [tinted(ref, number, len(refs)) for number, ref in enumerate(refs[:_SHOWN])]
-    show_image(axes[0, 2], _row(keys), f"{_count(result)}, tinted by position")
+    show_image(axes[0, 2], _row(keys), f"{_count(result)}\n(tinted by position)")
     height, width = lr.shape[:2]
     origins = origin_map(result.matches, (height, width), _sizes(refs), result.search)
     show_image(axes[0, 3], spread(origins, height, width, result.search.stride), "where textures come from")

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from extracter.errors import UserError
+from extracter.files import why_unwritable
 from extracter.photos.photo import SUFFIXES, is_photo, same_name, shown
 from extracter.photos.read import REMEDY, size_of
 from extracter.photos.write import LIMITS, why_not
@@ -135,10 +136,7 @@ def check_writable(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise UserError(
-            f"--out {shown(folder)}: cannot be written ({error.strerror or error}); free some space, check the "
-            "permissions, or choose another folder"
-        ) from None
+        raise UserError(f"--out {shown(folder)}: {why_unwritable(error)}, or choose another folder") from None
 
 
 def check_space(job: Job, width: int, height: int, sample: int) -> None:

@@ -300,11 +300,13 @@ def memory_needed(model: Network, side: int) -> tuple[float, float]:
 def parse_memory(text: str | float) -> float:
     """Convert a size such as 4GiB, 512M or 2.5e9 to bytes; `i` and `B` in units are optional.
 
+    A number without a unit is of bytes, and refused below a MiB: 2 was meant for GiB.
+
     Raises:
         UserError: the text is not a size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", str(text).lower())
-    if not found or not float(found[1]):
+    if not found or not float(found[1]) or (not found[2] and float(found[1]) < MIB):
         raise UserError(f"--memory {text}: not a size; write for example 4GiB or 800MiB")
     return float(found[1]) * _UNITS[found[2]]
 

@@ -70,7 +70,7 @@ def _provenance(training: dict) -> str:
         f"{params[training['phase'] + '_steps']:,} steps of {params['batch']} pairs, {begun}{params['precision']}, "
         f"seed {training['seed']}, on {training['device']} with PyTorch {training['torch']}. The weights are those of "
         f"step {training['best_step']:,}, the best on the validation pairs ({training['validation_psnr']:.2f} dB). "
-        "`training.json` holds every parameter, `train_log.csv` losses, seconds and validation PSNR."
+        "`training.json` holds every parameter, `train_log.csv` losses and validation PSNR."
     )
 
 

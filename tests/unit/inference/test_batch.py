@@ -49,6 +49,9 @@ def test_references_by_name_for_all_and_missing(tmp_path, checkpoint):
     assert "b.png: 2 references of this name" in result.stderr
     assert "c.png: no reference of this name" in result.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    (tmp_path / "none").mkdir()
+    result = run(tmp_path / "in" / "a.png", "--ref", tmp_path / "none", "-o", tmp_path / "other", "--model", checkpoint)
+    assert "none, named by --ref, has no images" in result.stderr
     shared = tmp_path / "refs" / "a.jpg"
     result = run(tmp_path / "in" / "a.png", "--ref", shared, "-o", tmp_path / "one.tif", "--model", checkpoint)
     assert result.exit_code == 0, result.output

@@ -170,7 +170,7 @@ def test_options_that_do_not_fit(model, options, message):
 def test_sizes_of_memory():
     assert parse_memory("4GiB") == 4 * 2**30
     assert parse_memory("4g") == parse_memory("4096 MB") == parse_memory(4 * 2**30)
-    for text in ("", "4 apples", "-1", "0", "GiB"):
+    for text in ("2", "", "4 apples", "-1", "0", "GiB"):
         with pytest.raises(UserError, match="not a size"):
             parse_memory(text)
 
