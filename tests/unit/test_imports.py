@@ -31,9 +31,12 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def folder_of(module: str) -> str:
-    """The folder of a module directly below extracter/; cli.py, which imports all commands, is a layer of its own."""
+    """The folder of a module directly below extracter/; cli.py, which imports all commands, is a layer of its own.
+
+    So is __main__.py, with it.
+    """
     parts = module.split(".")[1:]
-    if parts == ["cli"]:
+    if parts in (["cli"], ["__main__"]):
         return "cli"
     return parts[0] if parts and (PACKAGE / parts[0]).is_dir() else ""
 
