@@ -51,7 +51,7 @@ def choose_device(name: str) -> torch.device:
             print(f"computing on the CPU: {obstacle}", file=sys.stderr, flush=True)
         return torch.device("cpu")
     if obstacle is not None:
-        raise UserError(f"--device {name}: {obstacle}; use --device cpu, or mend that")
+        raise UserError(f"--device {name}: {obstacle}; put that right, or use --device cpu")
     count = torch.cuda.device_count()
     if ":" in name:
         index = int(name.partition(":")[2])

@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from extracter.errors import UserError
+from extracter.files import why_unwritable
 from extracter.photos.photo import SUFFIXES, rounded
 from extracter.photos.photo import is_photo as is_image
 from extracter.photos.read import decode_photo
@@ -46,10 +47,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or check the permissions of the "
-            "folder, then run the same command again"
-        ) from None
+        raise UserError(f"{path}: {why_unwritable(error)}, then run the same command again") from None
 
 
 def encode_png(image: Image.Image) -> bytes:

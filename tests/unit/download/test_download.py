@@ -302,7 +302,7 @@ def test_a_full_disk_is_one_sentence(server, mirror, tmp_path):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert errors.count("\n") == 1
-    assert "HR.png: cannot be written (File too large); free some space or check the permissions" in errors
+    assert "HR.png: cannot be written (File too large); free some space, then run" in errors
     process = start(tmp_path, server.address, mirror[1])
     process.communicate(timeout=30)
     assert_whole(tmp_path, mirror[1])
