@@ -19,6 +19,7 @@ TILE_SHARE = 0.75  # of the memory, at most, for a tile
 # Bytes that a tile takes at its peak for each number in the maps that `tile_bytes` counts, by the bytes of a number;
 # measured with the released model, 1.6 and 3.0.
 _BYTES = {2: 1.9, 4: 3.4}
+_SOURCE = 36  # bytes that `texture_loops.list_sources` takes for a source, of which nine meet in a block
 _BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
 
 
@@ -112,9 +113,11 @@ def first_bytes(
     model: Network, margins: Margins, height: int, width: int, whole: Window, precision: torch.dtype = torch.float32
 ) -> float:
     """Peak memory of a tile of `height` x `width` cells of IFE and the first stage of CSFI."""
-    channels = model.ife.head.out_channels
-    per_cell = 10 * channels + (model.stm.u + 3) * 4 * model.dfe.width
-    return _BESIDE + _BYTES[precision.itemsize] * _area(height, width, margins.entered[0] + 2, whole) * per_cell
+    u, channels = model.stm.u, model.ife.head.out_channels
+    numbers = 10 * channels + (u + 3) * 4 * model.dfe.width
+    sources = 9 * u * _SOURCE / model.search.stride**2
+    per_cell = _BYTES[precision.itemsize] * numbers + sources
+    return _BESIDE + per_cell * _area(height, width, margins.entered[0] + 2, whole)
 
 
 def _area(height: int, width: int, margin: int, whole: Window) -> int:
