@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from extracter.data import manifest
 from extracter.files import read_json
 from extracter.reporting.published import SETS
 from extracter.reporting.report.table import Row, Table, number_cell, plain_table, text_cell
@@ -84,8 +83,8 @@ def data_table(folder: Path, references: dict[str, str]) -> Table:
     rows = []
     known = ["train", *SETS]
     for path in sorted(folder.glob("*/manifest.json"), key=lambda path: sort_key(path.parent.name, known)):
-        content = manifest.read(path.parent) if path.stat().st_size else {}
-        if content.get("source") in (None, "none"):
+        content = read_json(path)
+        if content["source"] == "none":  # a set that the preset leaves out
             continue
         name = content["set"]
         images = sum(entry["path"].startswith("lr/") for entry in content["files"])
