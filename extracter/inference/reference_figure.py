@@ -11,10 +11,10 @@ from PIL import Image
 from extracter.data.degradation import crop_to_scale, downscale, upscale
 from extracter.errors import UserError
 from extracter.inference.upscaler import Upscaler
-from extracter.metrics import psnr_y
+from extracter.metrics import luma, psnr_y
 from extracter.photos.photo import Photo
 from extracter.photos.read import read_photo
-from extracter.reporting.figure_comparison import worst_crop
+from extracter.reporting.figure_comparison import DETAIL
 from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
 from extracter.reporting.origins import source_square
 
@@ -28,8 +28,7 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
 
     Each pair is a row: the original with a detail framed; then the detail in LR, in the bicubic enlargement, in the
     results without and with the reference, in the reference, and in the original. The detail is the square in which the
-    bicubic enlargement differs most from the original. In the reference, the square that most of its textures come from
-    is shown.
+    reference gains most. In the reference, the square that most of its textures come from is shown.
 
     Args:
         pairs: files of an original and a reference of the same scene.
@@ -57,7 +56,7 @@ def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upsca
         "without reference": upscaler.run(Photo(lr)).photo.rgb,
         "with reference": guided.photo.rgb,
     }
-    top, left, side = worst_crop(hr, results["bicubic"])
+    top, left, side = best_crop(hr, results["without reference"], results["with reference"])
     if min(ref.shape[:2]) < side:
         raise UserError(f"{reference}: smaller than the detail of {side} x {side} pixels; choose a larger reference")
     detail = np.s_[top : top + side, left : left + side]
@@ -72,6 +71,24 @@ def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upsca
     label = "reference" if number == 0 else "reference, registered"
     show_image(axes[5], guided.inputs.refs[number][down : down + side, right : right + side], label)
     show_image(axes[6], hr[detail], "original")
+
+
+def best_crop(hr: np.ndarray, without: np.ndarray, guided: np.ndarray) -> tuple[int, int, int]:
+    """Find the square in which a reference reduces the squared error most.
+
+    Args:
+        hr, without, guided: original and results, uint8, (H, W, 3); sides are multiples of 4.
+
+    Returns:
+        Top, left and side in pixels, multiples of 4.
+    """
+    height, width = (length // 4 for length in hr.shape[:2])
+    side = min(DETAIL // 4, height, width)
+    gain = (luma(hr) - luma(without)) ** 2 - (luma(hr) - luma(guided)) ** 2
+    blocks = gain.reshape(height, 4, width, 4).sum((1, 3))
+    sums = np.lib.stride_tricks.sliding_window_view(blocks, (side, side)).sum((2, 3))
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return 4 * int(top), 4 * int(left), 4 * side
 
 
 def _read(path: Path) -> np.ndarray:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from extracter.cli import app
 from extracter.errors import UserError
-from extracter.inference.reference_figure import STEREO, figure_reference
+from extracter.inference.reference_figure import STEREO, best_crop, figure_reference
 
 
 def test_each_pair_is_a_row(tmp_path, photograph):
@@ -36,6 +36,14 @@ def test_a_reference_that_is_too_small_is_named(tmp_path, photograph):
             model=write_checkpoint(tmp_path / "model"),
             device="cpu",
         )
+
+
+def test_the_detail_is_where_the_reference_gains_most():
+    hr = np.random.default_rng(3).integers(40, 200, (240, 320, 3), dtype=np.uint8)
+    without, guided = hr + 10, hr + 10
+    guided[100:196, 52:148] = hr[100:196, 52:148]
+    guided[0:96, 220:316] = hr[0:96, 220:316] - 12  # changed more, for the worse
+    assert best_crop(hr, without, guided) == (100, 52, 96)
 
 
 def test_the_stereo_pair_is_the_default_and_each_original_needs_a_reference():
