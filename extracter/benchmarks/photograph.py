@@ -157,4 +157,4 @@ def _commands(images: list[Image.Image], megapixels: list[float], model: str | P
 
 def _budget(megapixels: float) -> str:
     """For `--memory`; the peak counts the interpreter too and should stay below 4 GiB, or 6 for the largest."""
-    return "3328MiB" if megapixels <= 12 else "5376MiB"
+    return "3328MiB" if megapixels <= 12 else "4608MiB"
