@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from extracter.app.jobs import Job
@@ -15,7 +14,7 @@ from extracter.inference.plan import check_space
 from extracter.inference.resize import resize
 from extracter.inference.upscaler import Result, Upscaler
 from extracter.memory import MIB, is_allocation_failure
-from extracter.photos.photo import Photo, rounded, shown
+from extracter.photos.photo import Photo, shown, to_bytes
 from extracter.photos.read import decode_photo, size_of
 from extracter.photos.write import encode_photo, why_not, write_photo
 from extracter.reporting.origins import origin_map, spread, tinted
@@ -169,7 +168,7 @@ def _drawn_origins(result: Result, folder: Path) -> tuple[Path, list[Path]]:
     Image.fromarray(cells).resize((larger * width, larger * height), Image.Resampling.NEAREST).save(origins)
     keys = []
     for number, ref in enumerate(refs):
-        small = resize(_bytes(ref), *reversed(_within(ref.shape, _MAP)))
+        small = resize(to_bytes(ref), *reversed(_within(ref.shape, _MAP)))
         keys.append(folder / f"reference{number + 1}.webp")
         Image.fromarray(tinted(small, number, len(refs))).save(keys[-1], quality=85)
     return origins, keys
@@ -179,7 +178,3 @@ def _within(shape: Sequence[int], side: int) -> tuple[int, int]:
     """Height and width of an image that is reduced until its sides are at most so long."""
     factor = min(1, side / max(shape[:2]))
     return max(1, round(factor * shape[0])), max(1, round(factor * shape[1]))
-
-
-def _bytes(pixels: np.ndarray) -> np.ndarray:
-    return rounded(pixels) if pixels.dtype == np.uint16 else pixels

@@ -7,7 +7,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -16,6 +16,7 @@ from extracter.app.jobs import CancelledError, Job, Jobs
 from extracter.app.visits import Visits
 from extracter.errors import UserError
 from extracter.photos.photo import SUFFIXES
+from extracter.search.choose import SearchName
 
 MAX_REFERENCES = 8
 RELEASED = "released model"
@@ -200,7 +201,8 @@ def _wish(
     if model not in (RELEASED, *settings.models):
         raise UserError(f"{model}: not one of the models that this page offers")
     chosen = None if model == RELEASED else model
-    return Wish(Path(photograph), [Path(path) for path in references or []], chosen, search, scale, f".{suffix}")  # type: ignore[arg-type]
+    refs = [Path(path) for path in references or []]
+    return Wish(Path(photograph), refs, chosen, cast("SearchName", search), scale, f".{suffix}")  # `Upscaler` checks it
 
 
 def _paths(files: Any) -> str | list[str] | None:

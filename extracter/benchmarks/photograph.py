@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from extracter.files import write_csv
 from extracter.image_tensors import to_tensor
 from extracter.memory import MIB
 from extracter.models.locate import open_model
+from extracter.photos.photo import to_bytes
 from extracter.photos.read import read_photo
 from extracter.search.approximate import search_rows
 from extracter.search.key_table import StoredBlocks
@@ -67,7 +69,7 @@ def bench_photo(
     """
     if unknown := set(parts) - set(PARTS):
         raise UserError(f"--part {', '.join(sorted(unknown))}: allowed are {', '.join(PARTS)}")
-    images = [Image.fromarray(_eight_bit(read_photo(path).rgb)) for path in (photo, reference)]
+    images = [Image.fromarray(to_bytes(read_photo(path).rgb)) for path in (photo, reference)]
     measures: dict[str, Callable[[], Iterator[dict]]] = {
         "search": lambda: _searches(images, sizes, model, limit),
         "quality": lambda: _qualities(images, sizes, model, limit),
@@ -85,10 +87,6 @@ def bench_photo(
     for row in rows:
         table.add_row(*("" if row.get(key) is None else f"{rounded(row[key])}" for key in COLUMNS))
     Console(width=150).print(table)
-
-
-def _eight_bit(pixels: np.ndarray) -> np.ndarray:
-    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def _at_side(images: list[Image.Image], side: int) -> list[Image.Image]:
@@ -109,12 +107,12 @@ def _searches(images: list[Image.Image], sizes: list[int], model: str | Path | N
         counts: list[float] = []
         two_stage = config.strategy == "two_stage"
         search_rows(blocks[0], blocks[1:], u, two_stage, 2**31, count=counts.append)  # compiles, and counts
-        fast, spent = timed(lambda: search(query, [key], u, replace(config, method="approximate", memory=2048)))  # noqa: B023
+        fast, spent = timed(partial(search, query, [key], u, replace(config, method="approximate", memory=2048)))
         found = {"method": "fast", **row, **spent, "multiply_adds": sum(counts)}
         if not is_affordable(pair, channels, 3, limit):
             yield found
             continue
-        exact, spent = timed(lambda: search(query, [key], u, config))  # noqa: B023
+        exact, spent = timed(partial(search, query, [key], u, config))
         products = float(query[0, 0].numel() * key[0, 0].numel() * channels)
         yield {"method": "exact", **row, **spent, "multiply_adds": products}
         yield found | nearness(fast, exact)

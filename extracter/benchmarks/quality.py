@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -65,7 +66,7 @@ def compare_searches(
         search: SearchName = "fast" if approximate else "exact"
         upscaler = Upscaler(network, search=search, kernel=kernel, memory="3GiB", reuse=True)
         refs = [] if method == "none" else [to_photo(reference)[0]]
-        result, spent = timed(lambda: upscaler.run(small, refs))  # noqa: B023
+        result, spent = timed(partial(upscaler.run, small, refs))
         found = {"method": method, "kernel": kernel, **spent, "psnr_y": psnr_y(original, result.photo.rgb)}
         if method == "exact":
             exact = result.matches

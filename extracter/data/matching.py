@@ -63,7 +63,20 @@ def describe(photograph: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     factor = LONG_SIDE / max(photograph.size)
     size = (max(round(photograph.width * factor), 1), max(round(photograph.height * factor), 1))
     grey = np.asarray(photograph.resize(size, Image.Resampling.LANCZOS).convert("L"))
-    detector = cv2.SIFT_create(nfeatures=FEATURES)  # type: ignore[attr-defined]
+    return root_sift(grey, nfeatures=FEATURES)
+
+
+def root_sift(grey: np.ndarray, **settings: float) -> tuple[np.ndarray, np.ndarray]:
+    """RootSIFT features (Arandjelovic and Zisserman, CVPR 2012).
+
+    Args:
+        grey: uint8, (H, W).
+        settings: of `cv2.SIFT_create`.
+
+    Returns:
+        positions (N, 2), x and y in pixels, and descriptors (N, 128) of unit length, both float32.
+    """
+    detector = cv2.SIFT_create(**settings)  # type: ignore[attr-defined]
     points, descriptors = detector.detectAndCompute(grey, None)
     if descriptors is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)

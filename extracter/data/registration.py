@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from extracter.data.matching import mutual_neighbours
+from extracter.data.matching import mutual_neighbours, root_sift
+from extracter.photos.photo import to_bytes
 
 # Sides up to which points and flow are found, in pixels. LR_up holds no more detail than LR, so features are found at
 # half of the size at which flow is.
@@ -52,7 +53,7 @@ class _View:
         height, width = pixels.shape[:2]
         factor = min(1.0, LONG_SIDE / max(height, width))
         size = (max(round(width * factor), 1), max(round(height * factor), 1))
-        small = _to_bytes(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+        small = to_bytes(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
         return cls(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (size[0] / width, size[1] / height))
 
 
@@ -99,24 +100,12 @@ def _single_thread() -> Iterator[None]:
             cv2.setNumThreads(before)
 
 
-def _to_bytes(pixels: np.ndarray) -> np.ndarray:
-    """uint8 of any kind of pixels."""
-    if pixels.dtype == np.uint16:
-        return (pixels >> 8).astype(np.uint8)
-    return pixels if pixels.dtype == np.uint8 else np.rint((pixels + 1) * 127.5).astype(np.uint8)
-
-
 def _describe(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """RootSIFT features at half of the size: positions (N, 2), and descriptors (N, 128) of unit length."""
     half = cv2.resize(grey, (-(-grey.shape[1] // 2), -(-grey.shape[0] // 2)), interpolation=cv2.INTER_AREA)
-    detector = cv2.SIFT_create(nfeatures=_FEATURES, contrastThreshold=_CONTRAST)  # type: ignore[attr-defined]
-    points, descriptors = detector.detectAndCompute(half, None)
-    if descriptors is None:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
-    descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+    points, descriptors = root_sift(half, nfeatures=_FEATURES, contrastThreshold=_CONTRAST)
     scale = np.array([grey.shape[1] / half.shape[1], grey.shape[0] / half.shape[0]])
-    positions = (np.array([point.pt for point in points]) + 0.5) * scale - 0.5
-    return positions.astype(np.float32), descriptors.astype(np.float32)
+    return ((points + 0.5) * scale - 0.5).astype(np.float32), descriptors
 
 
 def _find_homography(query: np.ndarray, key: np.ndarray) -> np.ndarray | None:

@@ -14,9 +14,8 @@ import torch
 from extracter.confined import run_job, say
 from extracter.data.datasets import TestSet
 from extracter.device import configure_torch
-from extracter.evaluation.evaluate import run_network
+from extracter.evaluation.evaluate import load_network, run_network
 from extracter.memory import PeakMemory, is_allocation_failure, limit_memory
-from extracter.models.checkpoint import load_model
 
 
 def run(job: dict) -> None:
@@ -26,7 +25,8 @@ def run(job: dict) -> None:
     """
     configure_torch(0)
     device = torch.device(job["device"])
-    network = load_model(Path(job["checkpoint"])).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = load_network(Path(job["checkpoint"]), None, device)
+    assert network.search is not None, "Extracter has one"
     search = network.search.with_kernel(job["kernel"])
     network.search = replace(search, method=job["method"], memory=job["memory"])
     # Threads, code paths and library handles that a first run sets up are the baseline's, not the budget's.

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from extracter.inference.upscaler import Result
-from extracter.photos.photo import rounded
-from extracter.reporting.figure_comparison import worst_crop
+from extracter.photos.photo import to_bytes
 from extracter.reporting.figures import ORANGE, save, show_image
 from extracter.reporting.origins import origin_map, origin_of, spread, tinted
+from extracter.reporting.squares import worst_crop
 
 _SHOWN = 3  # references that are drawn
 
@@ -31,8 +31,8 @@ def draw(result: Result, out: Path) -> None:
     Raises:
         UserError: the disk is full or not writable.
     """
-    sr, bicubic, lr = (_bytes(x) for x in (result.sr, result.inputs.lr_up, result.inputs.lr))
-    refs = [_bytes(ref) for ref in result.inputs.refs]
+    sr, bicubic, lr = (to_bytes(x) for x in (result.sr, result.inputs.lr_up, result.inputs.lr))
+    refs = [to_bytes(ref) for ref in result.inputs.refs]
     top, left, side = worst_crop(sr, bicubic)
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     axes = figure.subplots(2, 4)
@@ -60,17 +60,6 @@ def _count(result: Result) -> str:
     given = len(result.inputs.refs) - result.copies
     registered = f", {result.copies} registered" if result.copies else ""
     return f"{given} reference{'s'[: given > 1]}{registered}"
-
-
-def _bytes(pixels: np.ndarray) -> np.ndarray:
-    """Convert pixels of any type to uint8, in strips, since the intermediate arrays are several times as large."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    result = np.empty(pixels.shape, np.uint8)
-    for top in range(0, len(pixels), 64):
-        part = pixels[top : top + 64]
-        result[top : top + 64] = rounded(part) if part.dtype == np.uint16 else np.rint((part + 1) * 127.5)
-    return result
 
 
 def _sizes(images: Sequence[np.ndarray]) -> list[tuple[int, int]]:

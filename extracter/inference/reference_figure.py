@@ -11,12 +11,12 @@ from PIL import Image
 from extracter.data.degradation import crop_to_scale, downscale, upscale
 from extracter.errors import UserError
 from extracter.inference.upscaler import Upscaler
-from extracter.metrics import luma, psnr_y
-from extracter.photos.photo import Photo
+from extracter.metrics import psnr_y
+from extracter.photos.photo import Photo, to_bytes
 from extracter.photos.read import read_photo
-from extracter.reporting.figure_comparison import DETAIL
 from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
 from extracter.reporting.origins import source_square
+from extracter.reporting.squares import gain_crop
 
 # A stereo pair (Middlebury 2014, `skimage.data.stereo_motorcycle`): two photographs of a scene, side by side.
 _DATA = Path(skimage.__file__).parent / "data"
@@ -48,15 +48,15 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
 
 
 def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upscaler) -> None:
-    image = crop_to_scale(Image.fromarray(_read(original)))
-    hr, lr, ref = np.asarray(image), np.asarray(downscale(image)), _read(reference)
+    image = crop_to_scale(Image.fromarray(to_bytes(read_photo(original).rgb)))
+    hr, lr, ref = np.asarray(image), np.asarray(downscale(image)), to_bytes(read_photo(reference).rgb)
     guided = upscaler.run(Photo(lr), [Photo(ref)])
     results = {
         "bicubic": np.asarray(upscale(downscale(image))),
         "without reference": upscaler.run(Photo(lr)).photo.rgb,
         "with reference": guided.photo.rgb,
     }
-    top, left, side = best_crop(hr, results["without reference"], results["with reference"])
+    top, left, side = gain_crop(hr, results["without reference"], results["with reference"])
     if min(ref.shape[:2]) < side:
         raise UserError(f"{reference}: smaller than the detail of {side} x {side} pixels; choose a larger reference")
     detail = np.s_[top : top + side, left : left + side]
@@ -71,27 +71,3 @@ def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upsca
     label = "reference" if number == 0 else "reference, registered"
     show_image(axes[5], guided.inputs.refs[number][down : down + side, right : right + side], label)
     show_image(axes[6], hr[detail], "original")
-
-
-def best_crop(hr: np.ndarray, without: np.ndarray, guided: np.ndarray) -> tuple[int, int, int]:
-    """Find the square in which a reference reduces the squared error most.
-
-    Args:
-        hr, without, guided: original and results, uint8, (H, W, 3); sides are multiples of 4.
-
-    Returns:
-        Top, left and side in pixels, multiples of 4.
-    """
-    height, width = (length // 4 for length in hr.shape[:2])
-    side = min(DETAIL // 4, height, width)
-    gain = (luma(hr) - luma(without)) ** 2 - (luma(hr) - luma(guided)) ** 2
-    blocks = gain.reshape(height, 4, width, 4).sum((1, 3))
-    sums = np.lib.stride_tricks.sliding_window_view(blocks, (side, side)).sum((2, 3))
-    top, left = np.unravel_index(sums.argmax(), sums.shape)
-    return 4 * int(top), 4 * int(left), 4 * side
-
-
-def _read(path: Path) -> np.ndarray:
-    """Read a photograph as 8-bit RGB, (H, W, 3)."""
-    rgb = read_photo(path).rgb
-    return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)

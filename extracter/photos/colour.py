@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
@@ -110,10 +111,8 @@ def transformed(pixels: np.ndarray, source: bytes, target: bytes, channels: int)
 def cmyk_to_srgb(pixels: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
     """CMYK (H, W, 4) as RGB with its profile: converted by the image's own profile, else by Pillow's formula."""
     if icc and icc[16:20] == b"CMYK":
-        try:
+        with suppress(ValueError, RuntimeError):  # a damaged profile is of no use
             return transformed(pixels, icc, srgb(), 3), srgb()
-        except (ValueError, RuntimeError):
-            pass  # a damaged profile is of no use
     largest = np.iinfo(pixels.dtype).max
     light = largest - pixels.astype(np.float32)
     return np.rint(light[..., :3] * (light[..., 3:] / largest)).astype(pixels.dtype), None

@@ -130,3 +130,18 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 def rounded(samples: np.ndarray) -> np.ndarray:
     """uint16 to uint8, rounded to the nearest value."""
     return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Pixels as uint8; in strips, since the arrays in between are several times as large.
+
+    Args:
+        pixels: (H, W, C), uint8, which is returned as it is; uint16; or floating-point in [-1, 1].
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    result = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), 64):
+        part = pixels[top : top + 64]
+        result[top : top + 64] = rounded(part) if part.dtype == np.uint16 else np.rint((part + 1) * 127.5)
+    return result

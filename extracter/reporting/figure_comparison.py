@@ -10,14 +10,14 @@ from PIL import Image
 from extracter.data.datasets import TestImage, TestSet
 from extracter.errors import UserError
 from extracter.image_tensors import to_uint8
-from extracter.metrics import luma, psnr_y
+from extracter.metrics import psnr_y
 from extracter.progress import track
 from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
+from extracter.reporting.squares import worst_crop
 from extracter.reporting.tables import METHODS, title
 
 # As many as can be told apart on a page; the report draws every system. A preset may train fewer.
 SHOWN = ["bicubic", "ttsr-rec", "extracter-rec", "extracter", "released"]
-DETAIL = 96  # side of the detail, in pixels
 
 
 def figure_comparison(sets: list[Path], sr: Path, out: Path) -> None:
@@ -90,24 +90,3 @@ def read_sr(sr: Path, variant: str, name: str, inputs: TestImage) -> np.ndarray:
     if pixels.shape != inputs.hr_pixels.shape:
         raise UserError(f"{path}: not of the size of {inputs.name}; evaluate {variant} on {name} again")
     return pixels
-
-
-def worst_crop(hr: np.ndarray, bicubic: np.ndarray) -> tuple[int, int, int]:
-    """Find the square in which the bicubic enlargement is furthest from the original.
-
-    Args:
-        hr, bicubic: uint8, (H, W, 3); sides are multiples of 4.
-
-    Returns:
-        Top, left and side in pixels, multiples of 4.
-    """
-    side = min(DETAIL, *hr.shape[:2]) // 4
-    height, width = (length // 4 for length in hr.shape[:2])
-    error = np.empty((height, width))
-    for row in range(height):  # of blocks of 4 x 4, since the luma of the complete image needs much memory
-        pixels = np.s_[4 * row : 4 * row + 4, : 4 * width]
-        error[row] = ((luma(hr[pixels]) - luma(bicubic[pixels])) ** 2).reshape(4, width, 4).sum((0, 2))
-    sums = np.pad(error, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    top, left = np.unravel_index(boxes.argmax(), boxes.shape)
-    return 4 * int(top), 4 * int(left), 4 * side

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from extracter.reporting.squares import box_sums
 from extracter.search.block_grid import locate
 from extracter.search.search import Matches, SearchConfig
 
@@ -108,9 +109,7 @@ def source_square(
     np.add.at(found, (rows[chosen], columns[chosen]), 1)
     side = min(side, *ref_sizes[number])
     span = [min(max(1, side // cell), length) for length in found.shape]
-    sums = np.pad(found, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    boxes = sums[span[0] :, span[1] :] - sums[: -span[0], span[1] :]
-    boxes -= sums[span[0] :, : -span[1]] - sums[: -span[0], : -span[1]]
+    boxes = box_sums(found, *span)
     corner = np.unravel_index(boxes.argmax(), boxes.shape)
     down, across = (min(cell * int(n), length - side) for n, length in zip(corner, ref_sizes[number], strict=True))
     return number, (down, across, side)

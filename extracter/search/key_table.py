@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -151,7 +152,7 @@ class KeyTable:
             )
             # The rows above and below a strip are no keys of it, but its patches reach them.
             read_with_border(strip.blocks, strip.top, strip.bottom, table)
-            parallel(lambda top, bottom: inverse_norms(table, weights, top, bottom), 1, height - 1)  # noqa: B023
+            parallel(partial(inverse_norms, table, weights), 1, height - 1)
             inside = start + np.arange(height * width).reshape(height, width)[1:-1, 1:-1]
             cells.append(inside.astype(np.int32).ravel())
         self.key_cells = np.concatenate(cells)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from extracter.inference.tiling.budget import area
 from extracter.inference.tiling.encoded import Content, Encoded, Reduced, copy_textures, match_blocks, pixel_matches
 from extracter.inference.tiling.features import LEVELS
 from extracter.inference.tiling.kept_tiles import KeptTiles
@@ -70,16 +71,13 @@ class AdaptationTiles:
 
     def tile_bytes(self, edge: int) -> float:
         """Peak memory of a tile of `edge` x `edge` cells."""
-        start = self._area(edge, self.start + self.content.margin)
+        start = area(edge, edge, self.start + self.content.margin, self.whole)
         maps = [
-            scale**2 * self._area(edge, margin + BLOCK) * 9 * self.features
+            scale**2 * area(edge, edge, margin + BLOCK, self.whole) * 9 * self.features
             for scale, margin in zip((1, 2, 4), self.entered, strict=True)
         ]
         copies = 8 * 3 * 9 * 16 * self.features * 15**2  # patches of the blocks that are copied at once
         return 4 * (max(start * 6 * self.features, *maps) + copies) + self._encoding()
-
-    def _area(self, edge: int, margin: int) -> int:
-        return min(edge + 2 * margin, self.whole.height) * min(edge + 2 * margin, self.whole.width)
 
     def begin(self, memory: float, tiles: Sequence[Window]) -> None:
         """Keep features of the references in `memory` bytes, and take the statistics of the whole image.

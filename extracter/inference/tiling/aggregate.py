@@ -1,12 +1,14 @@
 """C2-Matching and AMSA, tile by tile: deformable convolutions that read anywhere in the references."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from extracter.errors import UserError
+from extracter.inference.tiling.budget import area
 from extracter.inference.tiling.features import LEVELS, REACH, Features
 from extracter.inference.tiling.kept_tiles import KeptTiles
 from extracter.inference.tiling.network import cells, convolutions
@@ -155,12 +157,9 @@ class AggregationTiles:
         for scale, multiple, margin in zip((1, 2, 4), (4, 2, 1), self.entered, strict=True):
             # Offsets and masks with what they come from, twice; the features, thrice; x and the blocks.
             channels = 2 * 27 * groups + 18 * groups + 3 * multiple * width + 7 * features
-            maps.append(scale**2 * self._area(edge, margin) * channels)
+            maps.append(scale**2 * area(edge, edge, margin, self.whole) * channels)
         # Indices, places and weights of the samples that are read at once.
         return 4 * max(maps) + _AT_ONCE * 4 * 4 * 10 + 4 * _AT_ONCE * 4 * width // groups
-
-    def _area(self, edge: int, margin: int) -> int:
-        return min(edge + 2 * margin, self.whole.height) * min(edge + 2 * margin, self.whole.width)
 
     def begin(self, memory: float, tiles: Sequence[Window]) -> None:
         """Keep features of the references in `memory` bytes; `tiles` are those that come."""
@@ -184,10 +183,7 @@ class AggregationTiles:
         for place, level in enumerate(self.model.levels):
             x = x.crop(inner.grow(self.entered[place], self.whole))
             window, fineness = x.window, 2 - place
-
-            def sample(conv: DeformableConv, offsets: Tensor, mask: Tensor) -> Tensor:
-                return sampler.convolve(conv, offsets, mask, window, fineness)  # noqa: B023
-
+            sample = partial(sampler.convolve, window=window, level=fineness)
             offset = self._offsets(number, window, x.scale)
             x = x._replace(x=level.aggregate_from(x.x, sampler.beside(window, fineness), sample, offset))
             if place < len(self.model.ups):

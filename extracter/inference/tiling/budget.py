@@ -20,7 +20,7 @@ TILE_SHARE = 0.75  # of the memory, at most, for a tile
 # measured with the released model, 1.6 and 3.0.
 _BYTES = {2: 1.9, 4: 3.4}
 _SOURCE = 36  # bytes that `texture_loops.list_sources` takes for a source, of which nine meet in a block
-_BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
+BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
 
 
 def plan_tiles(
@@ -68,11 +68,11 @@ def _part(side: int, count: int, stride: int) -> int:
 def reuse_pays(plain: Sequence[Window], reusing: Sequence[Window], margins: Margins, whole: Window) -> bool:
     """Whether layers that use freed memory again are faster, though their tiles are smaller and so have more margin."""
 
-    def area(tiles: Sequence[Window]) -> int:
+    def work(tiles: Sequence[Window]) -> int:
         grown = [tile.grow(margins.entered[2], whole) for tile in tiles]
         return sum(window.height * window.width for window in grown)
 
-    return _REUSE_TIME * area(reusing) <= area(plain)
+    return _REUSE_TIME * work(reusing) <= work(plain)
 
 
 def least_needed(model: Network, margins: Margins, whole: Window, references: Sequence[Window]) -> float:
@@ -101,12 +101,11 @@ def tile_bytes(
     """Peak memory of a tile of `height` x `width` cells, by the sizes of its maps."""
     channels = model.ife.head.out_channels
 
-    def area(margin: int) -> int:
-        return _area(height, width, margin, whole)
-
-    fusion = 16 * area(margins.entered[2] + 2) * (10 * channels + (model.stm.u + 3) * model.dfe.width)
-    levels = 16 * (area(margins.synthesised[2]) * 8 + area(2)) * channels
-    return _BESIDE + _BYTES[precision.itemsize] * max(fusion, levels)
+    largest = area(height, width, margins.entered[2] + 2, whole)
+    fusion = 16 * largest * (10 * channels + (model.stm.u + 3) * model.dfe.width)
+    synthesised, tail = (area(height, width, margin, whole) for margin in (margins.synthesised[2], 2))
+    levels = 16 * (synthesised * 8 + tail) * channels
+    return BESIDE + _BYTES[precision.itemsize] * max(fusion, levels)
 
 
 def first_bytes(
@@ -117,8 +116,9 @@ def first_bytes(
     numbers = 10 * channels + (u + 3) * 4 * model.dfe.width
     sources = 9 * u * _SOURCE / model.search.stride**2
     per_cell = _BYTES[precision.itemsize] * numbers + sources
-    return _BESIDE + per_cell * _area(height, width, margins.entered[0] + 2, whole)
+    return BESIDE + per_cell * area(height, width, margins.entered[0] + 2, whole)
 
 
-def _area(height: int, width: int, margin: int, whole: Window) -> int:
+def area(height: int, width: int, margin: int, whole: Window) -> int:
+    """Cells of a tile with its margin, which the image's edges limit."""
     return min(height + 2 * margin, whole.height) * min(width + 2 * margin, whole.width)

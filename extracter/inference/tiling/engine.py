@@ -1,10 +1,11 @@
 """Super-resolution of one image within a memory budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from extracter.device import full_float32
 from extracter.errors import UserError
@@ -17,6 +18,7 @@ from extracter.inference.tiling.trust import align_whole, weigh_whole
 from extracter.inference.tiling.windows import Inputs, InsufficientMemoryError, Picture, Window, from_signed
 from extracter.memory import malloc_return, malloc_reuse, malloc_trim
 from extracter.models.dpfsr import DPFSR
+from extracter.models.refsr import RefSR
 from extracter.search.search import Matches, SearchConfig
 from extracter.search.stm import with_repeats
 
@@ -104,30 +106,60 @@ def super_resolve(
             tiles, rest = smaller, less
             malloc_reuse()
     larger, kept = plan(budget.first_bytes, budget.REUSE if reuse else 1.0)
-    autocast = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
     coverage = model.stm.constant_coverage
     textures = Textures(references, indices, config.stride, kept, offsets, coverage, levels=(2,))
     first = torch.empty(1, model.ife.head.out_channels, *padded, dtype=precision, device=device)
     for inner in larger:
-        with autocast:
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             tile = Tile(model, margins, lr, textures.cut, scores, inner, means=means)
             inner.of(first, lr.whole, 1)[:] = tile.first_stage()
         report("network", 0, len(tiles))
     textures = Textures(references, indices, config.stride, rest, offsets, coverage, levels=(1, 0))
+
+    def run(inner: Window) -> Tensor:
+        return Tile(model, margins, lr, textures.cut, scores, inner, first, bounds).run()
+
+    sr = compose(model, run, tiles, lr_up, inputs, precision, report)
+    if reuse:
+        malloc_return()
+    return sr, matches
+
+
+def compose(
+    model: RefSR,
+    run: Callable[[Window], Tensor],
+    tiles: Sequence[Window],
+    lr_up: Picture,
+    inputs: Inputs,
+    precision: torch.dtype,
+    report: Report,
+) -> np.ndarray:
+    """Put SR together from its tiles.
+
+    Args:
+        model: which says whether tiles are added to LR_up.
+        run: computes a tile, 1, 3, 4 height, 4 width, not yet clamped.
+        tiles: they cover LR.
+        lr_up, inputs: the images.
+        precision: of `run`.
+        report: called with ("network", done, total).
+
+    Returns:
+        (4h, 4w, 3) of the type of `inputs.lr`.
+    """
+    height, width = inputs.lr.shape[:2]
     sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
     for number, inner in enumerate(tiles):
-        if device.type == "cpu":
+        if lr_up.device.type == "cpu":
             malloc_trim()  # small maps leave the heap in pieces, which grow from tile to tile
-        with autocast:
-            result = Tile(model, margins, lr, textures.cut, scores, inner, first, bounds).run().float()
+        with torch.autocast(lr_up.device.type, dtype=precision, enabled=precision != torch.float32):
+            result = run(inner).float()
         if model.bicubic_skip:
             result += lr_up.cut(inner)
         part = sr[4 * inner.top : 4 * inner.bottom, 4 * inner.left : 4 * inner.right]
         part[:] = from_signed(result.clamp_(-1, 1), sr.dtype)[: part.shape[0], : part.shape[1]]
         report("network", number + 1, len(tiles))
-    if reuse:
-        malloc_return()
-    return sr, matches
+    return sr
 
 
 def search_with_kernel(model: Network, kernel: int | None) -> SearchConfig:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from extracter.inference.tiling.budget import area
 from extracter.inference.tiling.features import Features
 from extracter.inference.tiling.network import cells, convolutions
 from extracter.inference.tiling.search import least_bytes, search_inner_patches
@@ -48,13 +49,10 @@ class SwapTiles:
         features, width = self.model.ups[0].conv.in_channels, self.model.dfe.width
         # At each scale: the texture twice, x beside it, and five maps of the blocks.
         maps = [
-            scale**2 * self._area(edge, margin) * (3 * multiple * width + 7 * features)
+            scale**2 * area(edge, edge, margin, self.whole) * (3 * multiple * width + 7 * features)
             for scale, multiple, margin in zip((1, 2, 4), (4, 2, 1), self.entered, strict=True)
         ]
-        return 4 * max(self._area(edge, self.start) * 6 * features, *maps)
-
-    def _area(self, edge: int, margin: int) -> int:
-        return min(edge + 2 * margin, self.whole.height) * min(edge + 2 * margin, self.whole.width)
+        return 4 * max(area(edge, edge, self.start, self.whole) * 6 * features, *maps)
 
     def begin(self, memory: float, tiles: Sequence[Window]) -> None:
         """Keep features of the references in `memory` bytes; `tiles` are those that come."""

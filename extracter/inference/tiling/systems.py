@@ -11,16 +11,10 @@ from extracter.errors import UserError
 from extracter.inference.tiling import budget
 from extracter.inference.tiling.adapt import AdaptationTiles
 from extracter.inference.tiling.aggregate import AggregationTiles
-from extracter.inference.tiling.engine import search_with_kernel
+from extracter.inference.tiling.engine import compose, search_with_kernel
 from extracter.inference.tiling.network import Network
 from extracter.inference.tiling.swap import SwapTiles
-from extracter.inference.tiling.windows import (
-    Inputs,
-    InsufficientMemoryError,
-    Picture,
-    from_signed,
-)
-from extracter.memory import MIB, malloc_trim
+from extracter.inference.tiling.windows import Inputs, InsufficientMemoryError, Picture
 from extracter.models.c2_matching import AMSA, C2Matching
 from extracter.models.masa import MASA
 from extracter.models.refsr import RefSR
@@ -39,7 +33,6 @@ _WHOLE = {
     "SSEN": "SSEN compares each pixel with all others",
     "DATSR": "DATSR's windows of attention, one behind the other, reach over hundreds of pixels",
 }
-_BESIDE = 48 * MIB  # of a tile, for scratch memory of convolutions and one part of reference features
 
 
 def search_of(network: RefSR, search: SearchName, kernel: int | None) -> SearchConfig:
@@ -79,25 +72,15 @@ def super_resolve_tiles(
     tiling = TILES[type(model)](model, lr, lr_up, refs, refs_du)
 
     def bytes_of(height: int, width: int) -> float:
-        return tiling.tile_bytes(max(height, width)) + _BESIDE
+        return tiling.tile_bytes(max(height, width)) + budget.BESIDE
 
-    needed = max(tiling.least_bytes(), (tiling.tile_bytes(tiling.step) + _BESIDE) / budget.TILE_SHARE)
+    needed = max(tiling.least_bytes(), (tiling.tile_bytes(tiling.step) + budget.BESIDE) / budget.TILE_SHARE)
     if needed > memory:
         raise InsufficientMemoryError(needed)
     matches = tiling.search(memory, lambda done, total: report("search", done, total))
     tiles, rest = budget.plan_tiles(bytes_of, lr.whole, tiling.step, memory)
     tiling.begin(rest, tiles)
-    sr = np.empty((4 * height, 4 * width, 3), inputs.lr.dtype)
-    for number, inner in enumerate(tiles):
-        if device.type == "cpu":
-            malloc_trim()
-        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            result = tiling.run(inner).float()
-        if model.bicubic_skip:
-            result += lr_up.cut(inner)
-        part = sr[4 * inner.top : 4 * inner.bottom, 4 * inner.left : 4 * inner.right]
-        part[:] = from_signed(result.clamp_(-1, 1), sr.dtype)[: part.shape[0], : part.shape[1]]
-        report("network", number + 1, len(tiles))
+    sr = compose(model, tiling.run, tiles, lr_up, inputs, precision, report)
     return sr, _of_image(matches, lr, refs, (height, width))
 
 

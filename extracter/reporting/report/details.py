@@ -11,14 +11,12 @@ from matplotlib.patches import Rectangle
 
 from extracter.data.datasets import TestImage, TestSet
 from extracter.image_tensors import to_uint8
-from extracter.metrics import luma
 from extracter.reporting.figure_comparison import read_sr
 from extracter.reporting.figures import ORANGE
 from extracter.reporting.report.chart import NARROW, Chart, new_sheet, place
 from extracter.reporting.report.pictures import chunks
+from extracter.reporting.squares import gain_crop
 from extracter.reporting.tables import METHODS, title
-
-SIDE = 96  # of a detail, in pixels
 
 
 @dataclass(frozen=True)
@@ -92,34 +90,11 @@ def _example(
     variants = [name for name in METHODS if name in scores]
     results = {variant: read_sr(sr, variant, test_set.name, inputs) for variant in variants}
     hr, ref = inputs.hr_pixels, to_uint8(inputs.ref)
-    box = choose_box(hr, results["bicubic"], results["extracter-rec"], role)
+    box = gain_crop(hr, results["bicubic"], results["extracter-rec"], role)
     return Example(
         test_set.name, test_set.stand_in, role, inputs.name, inputs.reference, hr, to_uint8(inputs.lr), ref, results,
         box, None, {variant: scores[variant][inputs.name] for variant in variants},
     )  # fmt: skip
-
-
-def choose_box(hr: np.ndarray, before: np.ndarray, after: np.ndarray, role: str) -> tuple[int, int, int]:
-    """Find the square in which the squared error of luma falls most, least, or by the median.
-
-    Args:
-        hr, before, after: uint8, (H, W, 3): original and two results; sides are multiples of 4.
-        role: begins with `largest gain`, `median`, or else the smallest gain is sought.
-
-    Returns:
-        Top, left and side in pixels, multiples of 4.
-    """
-    side = min(SIDE, *hr.shape[:2]) // 4
-    truth = luma(hr)
-    gain = (luma(before) - truth) ** 2 - (luma(after) - truth) ** 2
-    height, width = gain.shape[0] // 4, gain.shape[1] // 4
-    blocks = gain[: 4 * height, : 4 * width].reshape(height, 4, width, 4).sum((1, 3))
-    sums = np.pad(blocks, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    order = np.argsort(boxes, axis=None, kind="stable")
-    rank = {"largest gain": len(order) - 1, "median gain": (len(order) - 1) // 2}.get(role, 0)
-    top, left = np.unravel_index(order[rank], boxes.shape)
-    return 4 * int(top), 4 * int(left), 4 * side
 
 
 def details_chart(examples: list[Example]) -> Chart:

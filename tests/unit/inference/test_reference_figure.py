@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from extracter.cli import app
 from extracter.errors import UserError
-from extracter.inference.reference_figure import STEREO, best_crop, figure_reference
+from extracter.inference.reference_figure import STEREO, figure_reference
+from extracter.reporting.squares import gain_crop
 
 
 def test_each_pair_is_a_row(tmp_path, photograph):
@@ -43,7 +44,7 @@ def test_the_detail_is_where_the_reference_gains_most():
     without, guided = hr + 10, hr + 10
     guided[100:196, 52:148] = hr[100:196, 52:148]
     guided[0:96, 220:316] = hr[0:96, 220:316] - 12  # changed more, for the worse
-    assert best_crop(hr, without, guided) == (100, 52, 96)
+    assert gain_crop(hr, without, guided) == (100, 52, 96)
 
 
 def test_the_stereo_pair_is_the_default_and_each_original_needs_a_reference():

@@ -14,8 +14,9 @@ from extracter.data.datasets import TestSet
 from extracter.errors import UserError
 from extracter.metrics import luma
 from extracter.reporting import figure_comparison as module
-from extracter.reporting.figure_comparison import SHOWN, figure_comparison, worst_crop
+from extracter.reporting.figure_comparison import SHOWN, figure_comparison
 from extracter.reporting.figures import figure_kernels, figure_training
+from extracter.reporting.squares import worst_crop
 
 COLUMNS = "step,loss,rec,perc,grad,adv,critic,validation_psnr\n"
 

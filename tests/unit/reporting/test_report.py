@@ -13,11 +13,11 @@ from extracter.errors import UserError
 from extracter.files import write_csv
 from extracter.reporting.examples import choose_examples
 from extracter.reporting.report import read_tables
-from extracter.reporting.report.details import choose_box
 from extracter.reporting.report.draw_origins import choose_lines
 from extracter.reporting.report.latex import escape, write_latex
 from extracter.reporting.report.pictures import fit_into, window
 from extracter.reporting.report.report import report
+from extracter.reporting.squares import gain_crop
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
@@ -160,9 +160,9 @@ def test_details_lie_where_the_error_falls_most_and_least():
     before, after = np.full_like(hr, 40), np.full_like(hr, 40)
     after[0:96, 0:96] = 0
     after[100:196, 300:396] = 90
-    assert choose_box(hr, before, after, "largest gain") == (0, 0, 96)
-    assert choose_box(hr, before, after, "largest loss") == (100, 300, 96)
-    top, left, _ = choose_box(hr, before, after, "median gain")
+    assert gain_crop(hr, before, after, "largest gain") == (0, 0, 96)
+    assert gain_crop(hr, before, after, "largest loss") == (100, 300, 96)
+    top, left, _ = gain_crop(hr, before, after, "median gain")
     cut = np.s_[top : top + 96, left : left + 96]
     gain = (before[cut].astype(float) ** 2 - after[cut].astype(float) ** 2).sum()
     assert abs(gain) < 0.5 * 96 * 96 * 40**2 * 3
