@@ -1,10 +1,10 @@
-"""Registration: a reference brought into the geometry of the input, by matched points and optical flow.
+"""Registration: warp a reference into the geometry of the input, by matched points and optical flow.
 
-The search finds patches that look alike as they lie; it knows no turn, scale or perspective, and its matches are a grid
-of cells. Where a reference shows the input's scene, both can be found before: SIFT features and MAGSAC give a
-homography, dense optical flow what a homography cannot explain. The reference warped by both is searched beside the
-reference itself; its patches are upright, of the right size, and nearly in place. In a photograph of another scene too
-few points agree, and it is left as it is.
+The search compares patches without rotating or scaling them. If the reference shows the scene of the input, its
+geometry can be estimated first. SIFT features and MAGSAC give a homography; dense optical flow corrects what a
+homography cannot describe. The warped copy is searched together with the reference: its patches are upright, have the
+right size, and lie nearly in the right place. In photographs of another scene too few points agree, and no copy is
+made.
 
 The paper has no such step; `model.registration` turns it on.
 """
@@ -20,21 +20,21 @@ import numpy as np
 from extracter.data.matching import mutual_neighbours, root_sift
 from extracter.photos.photo import to_bytes
 
-# Sides up to which points and flow are found, in pixels. LR_up holds no more detail than LR, so features are found at
-# half of the size at which flow is.
+# Long side in pixels at which optical flow is computed. Features are computed at half of it, since LR_up has no more
+# detail than LR.
 LONG_SIDE = 1024
-# Fewest points that must agree; in photographs of other scenes (level 5 of `views`) up to 6 do by chance.
+# Minimum number of points that must agree; in photographs of other scenes (level 5 of `views`) up to 6 agree by chance.
 MIN_INLIERS = 10
 _FEATURES = 4000
 _CONTRAST = 0.01  # of a SIFT feature; low, since LR_up has little
 _THRESHOLD = 4.0  # of an inlier, in pixels
 _SMALLEST = 64  # side of an image in which anything is looked for
 _LARGEST = 2**15 - 2  # side of an image that OpenCV warps
-# Scales of the reference beyond which points agree by chance; a mirror image is none either.
+# Range of plausible scales of the reference. Outside it, or for a mirror image, the points agreed by chance.
 _SCALES = (0.2, 5.0)
-# A reference that is finer than the input by more than this is reduced first, or warping would alias.
+# A reference with a larger scale than this, relative to the input, is reduced before warping to avoid aliasing.
 _FINER = 1.25
-# A map that moves nothing by as much as this, in pixels, would only copy the reference.
+# Movement in pixels below which the warped copy would equal the reference, so none is made.
 _STILL = 0.5
 _STRIP = 256  # rows warped at once
 _FAR = 20_000  # pixels; places farther away lie beyond any reduced image
