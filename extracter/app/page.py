@@ -195,7 +195,7 @@ def _wish(
         UserError: no photograph, too many references, or a model that is not offered.
     """
     if not photograph:
-        raise UserError("no photograph; drop one into the first field")
+        raise UserError("no photograph; drop one into the first field, and wait until it is uploaded")
     if len(references or []) > MAX_REFERENCES:
         raise UserError(f"{len(references or [])} references; the page takes up to {MAX_REFERENCES}")
     if model not in (RELEASED, *settings.models):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -86,10 +87,10 @@ def pictures(tmp_path) -> Path:
 
 
 def drop(page, field: str, *files: Path) -> None:
-    """Put files into a field and wait until they are uploaded."""
+    """Put files into a field and wait until they are uploaded: names alone are shown as soon as the upload begins."""
     page.set_input_files(f"#{field} input[type=file]", list(files))
     for file in files:
-        page.locator(f"#{field}").get_by_text(file.name.split(".")[0]).first.wait_for()
+        page.locator(f"#{field} .file-preview").get_by_text(file.stem).first.wait_for()
 
 
 def choose_model(page, name: str) -> None:
@@ -137,13 +138,12 @@ def test_cancels(app, page, pictures):
 
 
 def test_leaving_cancels(app, browser, page, pictures):
-    context = browser.new_context()
-    begin_a_long_job(context.new_page(), app, pictures)
-    page.goto(app.address)
-    drop(page, "photograph", pictures / "small.png")
-    page.get_by_role("button", name="Enlarge").click()
-    page.get_by_text("Waiting: 1 photograph of other visitors first").wait_for()
-    context.close()
+    with closing(browser.new_context()) as context:
+        begin_a_long_job(context.new_page(), app, pictures)
+        page.goto(app.address)
+        drop(page, "photograph", pictures / "small.png")
+        page.get_by_role("button", name="Enlarge").click()
+        page.get_by_text("Waiting: 1 photograph of other visitors first").wait_for()
     page.get_by_text("Done: 256 x 192 pixels").wait_for(timeout=60_000)
 
 
