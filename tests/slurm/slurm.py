@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import time
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class Slurm:
         self.folder = folder
         self.environment = {
             "SLURM_CONF": str(folder / "slurm.conf"),
-            "PATH": os.pathsep.join([str(folder / "bin"), os.environ["PATH"], *SBIN]),
+            "PATH": os.pathsep.join([str(folder / "bin"), sysconfig.get_path("scripts"), os.environ["PATH"], *SBIN]),
         }
         # Jobs of Snakemake's plugin lose the variable; a cluster whose configuration stands in /etc does not need it.
         (folder / "bin").mkdir()
