@@ -99,11 +99,6 @@ class TrainingPairs:
         """Number of training pairs."""
         return len(self.rows["train"])
 
-    @property
-    def stand_in(self) -> bool:
-        """Whether the photographs are stand-ins for those of the paper."""
-        return self.manifest["stand_in"]
-
     def batches(
         self, steps: range, params: Train, seed: int, *, pin: bool, part: slice = WHOLE
     ) -> Iterator[dict[str, torch.Tensor]]:

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from extracter.data.parallel import ordered_map
+from extracter.data.view_pairs import resize_to
 from extracter.errors import UserError
 from extracter.files import write_text
 
@@ -60,10 +61,7 @@ def describe(photograph: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         positions (N, 2), in pixels of the resized photograph scaled by its long side to fractions of 800, and
         descriptors (N, 128) of unit length, both float32.
     """
-    factor = LONG_SIDE / max(photograph.size)
-    size = (max(round(photograph.width * factor), 1), max(round(photograph.height * factor), 1))
-    grey = np.asarray(photograph.resize(size, Image.Resampling.LANCZOS).convert("L"))
-    return root_sift(grey, nfeatures=FEATURES)
+    return root_sift(np.asarray(resize_to(photograph, LONG_SIDE).convert("L")), nfeatures=FEATURES)
 
 
 def root_sift(grey: np.ndarray, **settings: float) -> tuple[np.ndarray, np.ndarray]:

@@ -34,12 +34,7 @@ def reduced_side(long_side: int, largest: int) -> int:
 
 def reduce_photograph(photograph: Image.Image, largest: int) -> Image.Image:
     """Reduce a photograph to `reduced_side` by Lanczos; small ones stay as they are."""
-    long_side = max(photograph.size)
-    factor = reduced_side(long_side, largest) / long_side
-    if factor == 1:
-        return photograph
-    size = (round(photograph.width * factor), round(photograph.height * factor))
-    return photograph.resize(size, Image.Resampling.LANCZOS)
+    return resize_to(photograph, reduced_side(max(photograph.size), largest))
 
 
 def resize_to(photograph: Image.Image, side: float) -> Image.Image:

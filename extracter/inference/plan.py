@@ -82,9 +82,9 @@ def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: s
             raise UserError(f"--out {shown(out)}: names one file and there are {len(files)} images; name a folder")
         found.jobs = [Job(files[0][0], out)]
         return found
-    homes = {_resolved(file.parent) for file, _ in files}
+    homes = {os.path.realpath(file.parent) for file, _ in files}
     targets = [(file, below, out / below) for file, below in files]
-    beside = {target for _, _, target in targets if _resolved(target) in homes}
+    beside = {target for _, _, target in targets if os.path.realpath(target) in homes}
     if beside and suffix == "":
         raise UserError(f"--suffix '': results would come among the images in {shown(min(beside))}; name another --out")
     endings = {target: (suffix or f"_x{scale}") if target in beside else suffix or "" for _, _, target in targets}
@@ -227,14 +227,14 @@ def _results_among(targets: Sequence[tuple[Path, Path, Path]], beside: set[Path]
     """Images whose names are those of results of other images in their folder, at any scale and in any format."""
     endings = [f"_x{scale}" for scale in range(1, 5)] + ([suffix] if suffix else [])
     names = {
-        (_resolved(target), f"{name}{ending}{more}")
+        (os.path.realpath(target), f"{name}{ending}{more}")
         for file, _, target in targets
         if target in beside
         for name in (file.stem, file.name)
         for ending in endings
         for more in ("", ".compare")
     }
-    return {file for file, _, _ in targets if (_resolved(file.parent), file.stem) in names}
+    return {file for file, _, _ in targets if (os.path.realpath(file.parent), file.stem) in names}
 
 
 def _is_file_name(out: Path) -> bool:
@@ -254,10 +254,6 @@ def _is_file_name(out: Path) -> bool:
             "this name first"
         )
     return False
-
-
-def _resolved(folder: Path) -> str:
-    return os.path.realpath(folder)
 
 
 def named(left_out: Sequence[Path]) -> str:

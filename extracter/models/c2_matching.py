@@ -14,7 +14,7 @@ from extracter.models.deformable import DeformableConv
 from extracter.models.matcher import Matcher, correspondences, enlarge_nearest, pre_offsets
 from extracter.models.refsr import RefSR
 from extracter.models.texture_transformer import texture_channels
-from extracter.models.vgg import VGG19, initialise_vgg
+from extracter.models.vgg import VGG19
 from extracter.search.search import SearchConfig
 
 # A deformable convolution with its offsets and mask, applied to a reference's features.
@@ -61,12 +61,6 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
         self.tail = nn.Sequential(conv3x3(features, features // 2), nn.LeakyReLU(0.1), conv3x3(features // 2, 3))
         for part in (self.content, self.levels, self.ups, self.tail):
             part.apply(initialise_offsets)
-
-    def initialise(self, weights: str, seed: int) -> None:
-        """The frozen networks' weights: ImageNet's, or random ones from `seed`; see `initialise_vgg`."""
-        initialise_vgg(self.dfe, weights, seed)
-        for network in (self.matcher.query, self.matcher.key):
-            initialise_vgg(network, weights, seed, layers="vgg16")
 
     def padded(self, side: int) -> int:
         """At least one patch of the search."""
@@ -151,13 +145,7 @@ class AggregationLevel(nn.Module):
 
     def __init__(self, features: int, channels: int, blocks: int, groups: int, aligned: bool):
         super().__init__()
-        self.offsets = nn.Sequential(
-            conv3x3(features + channels, channels),
-            nn.LeakyReLU(0.1),
-            conv3x3(channels, channels),
-            nn.LeakyReLU(0.1),
-            conv3x3(channels, 27 * groups),
-        )
+        self.offsets = offset_layers(features + channels, channels, groups)
         self.aggregate = DeformableConv(channels, channels)
         self.head = conv3x3(features + channels, features)
         self.body = nn.Sequential(*_blocks(features, blocks))
@@ -192,6 +180,17 @@ class AggregationLevel(nn.Module):
         taken = F.leaky_relu(sample(self.aggregate, learned + offset.repeat(1, groups, 1, 1), mask), 0.1)
         merged = F.leaky_relu(self.head(torch.cat((x, taken.to(x.dtype)), 1)), 0.1)
         return x + self.body(merged)
+
+
+def offset_layers(inputs: int, channels: int, groups: int) -> nn.Sequential:
+    """Three convolutions from `inputs` channels to the offsets and masks of deformable convolutions, 27 a group."""
+    return nn.Sequential(
+        conv3x3(inputs, channels),
+        nn.LeakyReLU(0.1),
+        conv3x3(channels, channels),
+        nn.LeakyReLU(0.1),
+        conv3x3(channels, 27 * groups),
+    )
 
 
 def merge(found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

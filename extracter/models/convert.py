@@ -5,6 +5,7 @@ docs/checkpoints.md has tables of their keys and of the differences in structure
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,14 @@ import torch
 from torch import Tensor
 
 from extracter.errors import UserError
-from extracter.files import sha256
 from extracter.models import convert_c2, convert_datsr, convert_masa
-from extracter.models.checkpoint import save_model
-from extracter.models.convert_keys import match_keys
+from extracter.models.convert_keys import build, count_numbers, match_keys, save_converted
 from extracter.models.convert_srntt import convert_srntt
 from extracter.models.extracter import Extracter
 from extracter.models.gde import Gradient
 from extracter.models.state_files import read_state
 from extracter.models.ttsr import TTSR
+from extracter.models.vgg import MEAN, STD
 from extracter.search.search import SearchConfig
 
 # Authors' module names mapped to ours. N stands for a block index; LAST for the convolution after the last block.
@@ -92,7 +92,6 @@ _COPY = re.compile(r"LTE_copy\.")
 _SOBEL = re.compile(r"(?:.+\.)?[gG]radient\.weight_([hv])")
 _SHIFT = re.compile(r"(?:FE|LTE)\.sub_mean\.(weight|bias)")
 _HORIZONTAL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-_MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
 def convert(
@@ -134,20 +133,9 @@ def convert(
         config |= {"kernel": search.kernel, "stride": search.stride, "padding": search.padding}
     if gradient is not None and network is Extracter:
         config["gradient"] = gradient
-    try:
-        model = network(**config)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{source}: no network has these shapes ({error}); is it another model's file?") from None
-    tensors = translate(theirs, model, source)
-    model.load_state_dict(tensors)
-    family = network.__name__.lower()
-    provenance = {
-        "family": family,
-        "phase": "converted",
-        "source": {"file": Path(source).name, "sha256": sha256(source)},
-    }
-    save_model(model, model.state_dict(), out, {**provenance, "model": config})
-    return {"architecture": network.__name__, **config}
+    model: Any = build(network, config, source)
+    model.load_state_dict(translate(theirs, model, source))
+    return save_converted(model, network.__name__.lower(), config, [source], out)
 
 
 def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | type[TTSR], dict[str, Any]]:
@@ -163,10 +151,7 @@ def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | ty
         UserError: the state dict is neither of EXTRACTER nor of TTSR.
     """
     names = {_strip(name): tensor for name, tensor in theirs.items()}
-
-    def blocks(name: str) -> int:
-        return len({key.split(".")[name.count(".") + 1] for key in names if key.startswith(f"{name}.")})
-
+    blocks = partial(count_numbers, list(names))
     head = names.get("SFE.conv_head.weight")
     first = next((x for key, x in theirs.items() if re.fullmatch(r"(?:FE|LTE)\.slice1\.0\.weight", key)), None)
     if head is None or first is None:
@@ -275,7 +260,8 @@ def _is_constant(name: str, tensor: Tensor, source: Path) -> bool:
         expected = (_HORIZONTAL if sobel[1] == "h" else _HORIZONTAL.mT).reshape(-1)
         same = value.shape == expected.shape and (torch.equal(value, expected) or torch.equal(value, -expected))
     elif shift:
-        expected = torch.diag(1 / _STD).view(3, 3, 1, 1) if shift[1] == "weight" else -_MEAN / _STD
+        mean, std = torch.tensor(MEAN), torch.tensor(STD)
+        expected = torch.diag(1 / std).view(3, 3, 1, 1) if shift[1] == "weight" else -mean / std
         same = tensor.shape == expected.shape and torch.allclose(tensor.float(), expected, atol=1e-5)
     else:
         return False

@@ -12,7 +12,7 @@ from extracter.errors import UserError
 from extracter.files import sha256
 from extracter.models.checkpoint import save_model
 from extracter.models.refsr import RefSR
-from extracter.models.vgg import initialise_vgg
+from extracter.models.vgg import MEAN, STD, initialise_vgg
 
 # Layers of VGG16 by their places in torchvision's `features`.
 _LAYERS = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10}
@@ -106,7 +106,7 @@ def _without_constants(tensors: Mapping[str, Tensor], path: Path) -> dict[str, T
     Raises:
         UserError: they have other values, so that our network would compute something else.
     """
-    expected = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    expected = {"mean": MEAN, "std": STD}
     kept = {}
     for name, tensor in tensors.items():
         found = _CONSTANT.fullmatch(name)

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from torchvision.models.swin_transformer import ShiftedWindowAttention, SwinTransformerBlock
 
 from extracter.models.blocks import ResidualBlock, conv3x3
-from extracter.models.c2_matching import crop_or_pad, initialise_offsets, merge, surround
+from extracter.models.c2_matching import crop_or_pad, initialise_offsets, merge, offset_layers, surround
 from extracter.models.deformable import DeformableConv
 from extracter.models.matcher import Matcher, correspondences, enlarge_nearest, pre_offsets
 from extracter.models.refsr import RefSR
-from extracter.models.vgg import VGG19, initialise_vgg
+from extracter.models.vgg import VGG19
 from extracter.search.search import SearchConfig
 
 _WINDOW = 8  # side of a window of attention
@@ -63,12 +63,6 @@ class DATSR(RefSR, PyTorchModelHubMixin, license="mit"):
         self.ups = nn.ModuleList(conv3x3(width, 4 * width) for _ in range(2))
         self.tail = nn.Sequential(conv3x3(width, features), nn.LeakyReLU(0.1), conv3x3(features, 3))
         self.apply(initialise_offsets)
-
-    def initialise(self, weights: str, seed: int) -> None:
-        """The frozen networks' weights: ImageNet's, or random ones from `seed`; see `initialise_vgg`."""
-        initialise_vgg(self.dfe, weights, seed)
-        for network in (self.matcher.query, self.matcher.key):
-            initialise_vgg(network, weights, seed, layers="vgg16")
 
     def padded(self, side: int) -> int:
         """The least multiple of 8: windows of attention cover LR without remainder."""
@@ -137,13 +131,7 @@ class AttentionLevel(nn.Module):
 
     def __init__(self, width: int, channels: int, depth: int, groups: int):
         super().__init__()
-        self.offsets = nn.Sequential(
-            conv3x3(width + 2 * channels, channels),
-            nn.LeakyReLU(0.1),
-            conv3x3(channels, channels),
-            nn.LeakyReLU(0.1),
-            conv3x3(channels, 27 * groups),
-        )
+        self.offsets = offset_layers(width + 2 * channels, channels, groups)
         self.aggregate = DeformableConv(channels, channels)
         self.head = conv3x3(width + channels, width)
         self.body = SwinBody(width, depth)

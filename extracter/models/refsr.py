@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from extracter.models.vgg import initialise_vgg
 from extracter.search.search import SearchConfig
 
 
@@ -87,7 +88,13 @@ class RefSR(nn.Module, ABC):
         """
 
     def initialise(self, weights: str, seed: int) -> None:
-        """Fill the parts that begin as a VGG with ImageNet's weights or random ones; see `initialise_vgg`."""
+        """Fill DFE and matcher, where there are any, with ImageNet's weights or random ones; see `initialise_vgg`."""
+        parts = dict(self.named_children())
+        if "dfe" in parts:
+            initialise_vgg(parts["dfe"], weights, seed)
+        if "matcher" in parts:
+            for network in parts["matcher"].children():
+                initialise_vgg(network, weights, seed, layers="vgg16")
 
     def padded(self, side: int) -> int:
         """The least side of at least `side` LR pixels that the network can take."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from extracter.models.refsr import RefSR
-from extracter.models.vgg import VGG19, initialise_vgg
+from extracter.models.vgg import VGG19
 from extracter.search.search import Matches, SearchConfig
 from extracter.search.stm import SearchTransfer
 
@@ -47,10 +47,6 @@ class TextureTransformer(RefSR):
     @search.setter
     def search(self, config: SearchConfig) -> None:
         self.stm.config = config
-
-    def initialise(self, weights: str, seed: int) -> None:
-        """The DFE's first weights: ImageNet's, or random ones from `seed`."""
-        initialise_vgg(self.dfe, weights, seed)
 
     def padded(self, side: int) -> int:
         """The least side of at least `side` LR pixels that patches cover without remainder."""

@@ -10,7 +10,7 @@ from extracter.errors import UserError
 
 # Output channels of VGG19's convolutions, in multiples of those of the first; 0 is a max-pooling.
 _LAYERS = (1, 1, 0, 2, 2, 0, 4, 4, 4, 4, 0, 8, 8, 8, 8, 0, 8, 8, 8, 8)
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (123.68, 116.779, 103.939)
 
 
@@ -46,8 +46,8 @@ class VGG19(nn.Module):
             layers.pop()
         # The indices equal those of torchvision's `features`, so that its weights can be loaded by name.
         self.features = nn.Sequential(*layers)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def take_bytes_(self) -> None:
         """Normalise images for Caffe's weights: values from 0 to 255 minus the mean of ImageNet, not divided."""

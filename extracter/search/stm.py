@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from extracter.search.align import align
 from extracter.search.search import Matches, SearchConfig, search
-from extracter.search.transfer import transfer
+from extracter.search.transfer import coverage, transfer
 
 
 class SearchTransfer(nn.Module):
@@ -96,12 +96,3 @@ def with_repeats(matches: Matches) -> Matches:
     ranks = torch.arange(indices.shape[1], device=indices.device).view(1, 1, -1, 1)
     source = (last.unsqueeze(2) <= ranks).sum(1).clamp(max=indices.shape[1] - 1)  # N, u, Q
     return Matches(indices.gather(1, source), scores.gather(1, source), matches.keys)
-
-
-def coverage(rows: int, columns: int, device: torch.device) -> Tensor:
-    """How many of rows x columns patches of 3 x 3 blocks meet in each block: 9 inside, 6 at edges, 4 in corners."""
-    sides = []
-    for n in (rows, columns):
-        position = torch.arange(n, device=device)
-        sides.append(1 + (position > 0).long() + (position < n - 1).long())
-    return sides[0].view(-1, 1) * sides[1].view(1, -1)

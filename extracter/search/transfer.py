@@ -74,7 +74,7 @@ def _transfer_blocks(
     block = scale * config.stride
     rows, columns = (side // config.stride for side in size)
     grids = [grid_of(value, block) for value in values]
-    weights = 1 / _coverage(rows, columns, values[0])
+    weights = 1 / coverage(rows, columns, values[0].device).to(values[0].dtype)
     neighbours = neighbour_index(grids, indices.device)  # 9, keys: block at each offset from a key
     sources = block_sources(neighbours, indices, rows, columns)
     pixels = [value.permute(0, 2, 3, 1) for value in values]
@@ -98,7 +98,7 @@ def _transfer_pixels(
     table = torch.cat([value.permute(0, 2, 3, 1).flatten(1, 2) for value in values], 1)
     table = F.pad(table, (0, 0, 0, 1))  # the last row stands for everything outside
     sources = pixel_sources([(v.shape[-2], v.shape[-1]) for v in values], indices, moves, rows, columns, block)
-    weights = (1 / _coverage(rows, columns, values[0])).view(1, rows, columns, 1, 1)
+    weights = 1 / coverage(rows, columns, table.device).to(table.dtype).view(1, rows, columns, 1, 1)
     weights = weights.expand(batch, -1, -1, block, block).reshape(-1, 1).expand(-1, 9).contiguous()
     offset = torch.arange(batch, device=table.device).view(-1, 1, 1, 1, 1, 1) * table.shape[1]
     textures = []
@@ -210,10 +210,10 @@ def _lay_out(values: Sequence[Tensor], grids: Sequence[tuple[int, int]], block: 
     return table
 
 
-def _coverage(rows: int, columns: int, like: Tensor) -> Tensor:
-    """How many of the rows x columns queries cover each block: 9 inside, 6 at edges, 4 in corners."""
+def coverage(rows: int, columns: int, device: torch.device) -> Tensor:
+    """How many of rows x columns patches of 3 x 3 blocks meet in each block: 9 inside, 6 at edges, 4 in corners."""
     sides = []
     for n in (rows, columns):
-        position = torch.arange(n, device=like.device)
-        sides.append((1 + (position > 0).long() + (position < n - 1).long()).to(like.dtype))
+        position = torch.arange(n, device=device)
+        sides.append(1 + (position > 0).long() + (position < n - 1).long())
     return sides[0].view(-1, 1) * sides[1].view(1, -1)

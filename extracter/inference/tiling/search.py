@@ -13,6 +13,7 @@ from torch import Tensor
 from extracter.inference.tiling.features import Features, bytes_at_once
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window
 from extracter.memory import MIB
+from extracter.search.batched import merge_topk
 from extracter.search.block_grid import inverse_norms
 from extracter.search.block_search import SPARE, filter_candidates, rescore_candidates
 from extracter.search.correlation import block_correlation_topk
@@ -132,7 +133,7 @@ class Search:
                     inner.of(x[0].movedim(2, 0), around, 1).movedim(0, 2)
                     for x in block_correlation_topk(query, [features], u, self.stride, self.tile_bytes, mask)
                 )
-                best[place], indices[place] = _merged(best[place], indices[place], found, where + first)
+                best[place], indices[place] = merge_topk(best[place], indices[place], found, where + first)
                 self._step()
         return best, indices, norms
 
@@ -155,7 +156,7 @@ class Search:
                 found, where = rescore_candidates(
                     query[0], [features], self.stride, self.tile_bytes, own_allowed, chosen, self.u
                 )
-                merged = _merged(values[place][wanting], indices[place][wanting], found, where + first)
+                merged = merge_topk(values[place][wanting], indices[place][wanting], found, where + first)
                 values[place][wanting], indices[place][wanting] = merged
 
     def _query(self, tile: Window) -> tuple[Tensor, Window, Window]:
@@ -169,13 +170,6 @@ class Search:
     def _step(self) -> None:
         self.done += 1
         self.report(self.done, self.total)
-
-
-def _merged(best: Tensor, indices: Tensor, found: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """The best of two rankings along the last side, of which the second has the higher indices."""
-    u = best.shape[-1]
-    values, order = torch.cat((best, found), -1).sort(dim=-1, descending=True, stable=True)
-    return values[..., :u], torch.cat((indices, where), -1).gather(-1, order)[..., :u]
 
 
 def search_inner_patches(
