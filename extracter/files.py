@@ -177,6 +177,24 @@ def read_csv(
     return table
 
 
+def read_rows(path: Path, remedy: str = _REMEDY) -> list[dict[str, str]]:
+    """Read the rows of a CSV file with a header as text.
+
+    Args:
+        path: the file.
+        remedy: what a user can do if the file is missing.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise UserError(f"{path}: {reason}; {remedy}") from None
+
+
 def read_json(path: Path) -> Any:
     """Read JSON that this package wrote.
 

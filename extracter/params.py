@@ -554,23 +554,6 @@ def _is_unsupplied(values: dict[str, Any], name: str) -> bool:
     return name.startswith("data.local.") and name.removeprefix("data.local.") not in values["data"]["local"]
 
 
-def load_blocks(source: str, preset: str | None, *names: str) -> list[Any]:
-    """Load blocks of a preset, typed and validated, from a parameter file or from the JSON of `dump_blocks`.
-
-    Args:
-        source: path of a parameter file, or JSON that begins with `{`.
-        preset: name of the preset in a file; None for the one that the file selects.
-        names: dotted paths below the preset.
-
-    Returns:
-        One value for each name.
-
-    Raises:
-        UserError: a value is missing or not allowed; the message names it.
-    """
-    return list(_load(source, preset, names).values())
-
-
 def load_keys(source: str, preset: str | None, *names: str) -> Preset:
     """Load a preset that holds the named blocks and keys alone: reading any other key raises AttributeError.
 

@@ -122,7 +122,8 @@ class _Clock:
 
 def run(job: dict) -> None:
     """Measure one setting and report it to the parent."""
-    seed, model, search, weights, train = params.load_blocks(job["blocks"], None, *NAMES)
+    blocks = params.load_keys(job["blocks"], None, *NAMES)
+    seed, model, search, weights, train = (getattr(blocks, name) for name in NAMES)
     reference = job["setting"] == "reference"
     train = train.model_copy(update=SETTINGS[job["setting"]])
     device = torch.device(job["device"])

@@ -47,13 +47,11 @@ def figure_training(
 def figure_kernels(
     results: Annotated[list[Path], typer.Argument(help="JSON files that `kernel-sweep` wrote.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    timings: Annotated[Path | None, typer.Option(help="Folder that `kernel-sweep --timings` wrote into.")] = None,
-    measured: Annotated[Path | None, typer.Option(help="PNG to write, with peak memory, too.")] = None,
 ) -> None:
-    """Draw PSNR by kernel size; and peak memory by kernel size in another figure."""
+    """Draw PSNR by kernel size."""
     from extracter.reporting.figures import figure_kernels
 
-    figure_kernels(results, out, timings=timings, measured=measured)
+    figure_kernels(results, out)
 
 
 def figure_reference(

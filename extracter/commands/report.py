@@ -24,9 +24,7 @@ def report(
     from extracter.commands.params import describe
     from extracter.reporting.report.report import report
 
-    names = list(params.Preset.model_fields)
-    blocks = dict(zip(names, params.load_blocks(file, preset, *names), strict=True))
-    parameters = list(describe(params.Preset.model_construct(**blocks)))
+    parameters = list(describe(params.load_keys(file, preset, *params.Preset.model_fields)))
     page = report(
         results, data, tables, out or results / "report", preset=preset or results.name, parameters=parameters
     )

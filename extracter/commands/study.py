@@ -34,7 +34,7 @@ def study_references(
     from extracter.studies.reference_study import study_references
 
     if not levels_of(images):
-        (seed,) = params.load_blocks(file, preset, "seed")
+        seed = params.load_keys(file, preset, "seed").seed
         study_references(model, images, out, seed=seed, device=device)
         return
     target = choose_device(device)
@@ -61,5 +61,8 @@ def ablate(
     """
     from extracter.studies.ablations import ablate
 
-    first, *blocks = params.load_blocks(file, preset, "seed", "model", "search", "loss", "train")
-    ablate(pairs, work, out, list(range(first, first + seeds)), steps, *blocks, device=device)
+    blocks = params.load_keys(file, preset, "seed", "model", "search", "loss", "train")
+    ablate(
+        pairs, work, out, list(range(blocks.seed, blocks.seed + seeds)), steps, blocks.model, blocks.search,
+        blocks.loss, blocks.train, device=device,
+    )  # fmt: skip

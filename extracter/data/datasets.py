@@ -1,6 +1,5 @@
 """Read prepared sets as tensors: training batches that depend only on (seed, step), and test sets image by image."""
 
-import csv
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from extracter.data.pair_arrays import ARRAYS, PREFIXES
 from extracter.data.pairs import extend
 from extracter.data.references import GRADED, choose, is_published
 from extracter.errors import UserError
+from extracter.files import read_rows
 from extracter.image_tensors import to_planes, to_tensor, to_uint8
 from extracter.params import Train
 
@@ -39,8 +39,7 @@ def _read_listed(folder: Path, name: str, content: dict[str, Any]) -> list[dict[
         raise UserError(
             f"{folder / name}: missing or altered; delete {folder / manifest.NAME} and run the workflow again"
         )
-    with (folder / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_rows(folder / name)
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:

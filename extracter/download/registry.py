@@ -95,15 +95,12 @@ class Source:
 
     `images` is the number of inputs, without references. `megabytes` is the rounded size of the download. `folders`,
     `listing` or `drive` is its location, and `git` an additional one; `listing` names a table in listings/, for sets
-    from many repositories.
+    from many repositories. docs/workflow.md says under which terms the sets are published.
     """
 
-    title: str
     layout: Layout
     images: int
     megabytes: int
-    terms: str
-    citation: str
     folders: tuple[PinnedFolder, ...] = ()
     listing: str | None = None
     git: GitFolder | None = None
@@ -150,61 +147,43 @@ def listed(name: str) -> list[PinnedFile]:
 
 TEST_SOURCES = {
     "cufed5": Source(
-        title="CUFED5, 126 inputs with five references each",
         layout="cufed5",
         images=126,
         megabytes=244,
-        terms="photographs from Flickr under Creative Commons licences; for research",
-        citation="Zhang, Wang, Lin, Qi: Image Super-Resolution by Neural Texture Transfer, CVPR 2019",
         git=GitFolder("ZZUTK/SRNTT", "032b3c7b4614e52ecbed6feef5173956975e5779", "dataset/CUFED5"),
         drive=(DriveFile("1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph", "CUFED5", 233),),
     ),
     "sun80": Source(
-        title="Sun-Hays 80, ground truth; the scene matches can be supplied with data.local.sun80",
         layout="photographs",
         images=80,
         megabytes=81,
-        terms="none stated; for research",
-        citation="Sun, Hays: Super-resolution from Internet-scale Scene Matching, ICCP 2012",
         folders=(PinnedFolder(*SELFEXSR, "data/Sun-Hays80/image_SRF_8"),),
     ),
     "urban100": Source(
-        title="Urban100",
         layout="photographs",
         images=100,
         megabytes=134,
-        terms="photographs from Flickr under Creative Commons licences",
-        citation="Huang, Singh, Ahuja: Single Image Super-Resolution from Transformed Self-Exemplars, CVPR 2015",
         folders=(PinnedFolder(*SELFEXSR, "data/Urban100/image_SRF_4"),),
     ),
     "set14": Source(
-        title="Set14",
         layout="photographs",
         images=14,
         megabytes=5,
-        terms="none stated; for research",
-        citation="Zeyde, Elad, Protter: On Single Image Scale-Up Using Sparse-Representations, 2010",
         folders=(PinnedFolder(*SELFEXSR, "data/Set14/image_SRF_4"),),
     ),
     "views": Source(
-        title="views, 47 photographs of 22 scenes with references of five levels",
         layout="views",
         images=47,
         megabytes=84,
-        terms="most repositories are silent on their photographs; for research, committed nowhere",
-        citation="the repositories that extracter/download/listings/views.csv names",
         listing="views",
     ),
 }
 
 TRAIN_SOURCES = {
     "bsd200_yang91": Source(
-        title="BSD200 and yang91, the 291 training images of single-image super-resolution",
         layout="photographs",
         images=291,
         megabytes=68,
-        terms="BSD: non-commercial research and education; yang91: none stated",
-        citation="Martin, Fowlkes, Tal, Malik, ICCV 2001; Yang, Wright, Huang, Ma, TIP 2010",
         folders=(
             PinnedFolder(*DCSCN, "data/bsd200", into="bsd200"),
             PinnedFolder(*DCSCN, "data/yang91", into="yang91"),
@@ -213,22 +192,15 @@ TRAIN_SOURCES = {
     # Without the validation images of BSDS500, which are the test set BSD100, and without castle-P30's photographs 0011
     # to 0018, which show the fountain of `views`. Scenes in validation/ are never trained on.
     "photographs_and_views": Source(
-        title="single photographs, and photographs of the same scenes, of public repositories",
         layout="photographs",
         images=905,
         megabytes=570,
-        terms="BSD: non-commercial research and education; wallpapers: CC0, public domain and Unsplash; Kodak: "
-        "unrestricted; most photographs of scenes: none stated",
-        citation="the repositories that extracter/download/listings/photographs_and_views.csv names",
         listing="photographs_and_views",
     ),
     "cufed": Source(
-        title="CUFED, 11,871 pairs of input and reference",
         layout="pairs",
         images=11871,
         megabytes=1211,
-        terms="photographs from Flickr under Creative Commons licences; for research",
-        citation="Wang, Lin, Shen, Mech, Miller, Cottrell, CVPR 2016; Zhang et al., CVPR 2019",
         drive=(
             DriveFile("1gN5IPZgPNkjdeXdTySe1Urog5OG8mrLc", "CUFED input", 567, into="input"),
             DriveFile("13BX-UY4jUZu9S--X2Cd6yZ-3nH77nqo_", "CUFED ref", 588, into="ref"),

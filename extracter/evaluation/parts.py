@@ -3,7 +3,6 @@
 Part 2 of 8 has every eighth image from the second on, so that parts take about equally long whatever the order.
 """
 
-import csv
 import re
 import shutil
 from pathlib import Path
@@ -11,11 +10,12 @@ from statistics import mean
 from typing import Any
 
 from extracter.errors import UserError
-from extracter.files import atomic_path, read_json, write_csv, write_json
+from extracter.files import atomic_path, read_json, read_rows, write_csv, write_json
 
 MEASURES = ("psnr_y", "ssim_y")
 COLUMNS = ["image", "reference", *MEASURES]
 TIMINGS = ["image", "seconds", "peak_memory_mib"]
+_REMEDY = "evaluate this part again"
 
 
 def parse_part(text: str) -> slice:
@@ -60,24 +60,16 @@ def merge(parts: list[Path], out: Path, summary: Path, sr: Path, timings: Path |
                 raise UserError(
                     f"{part}: of {key} {about[key]}, but {parts[0]} is of {abouts[0][key]}; merge one of them"
                 )
-    rows = _interleave([_read_rows(part / "images.csv") for part in parts])
+    rows = _interleave([read_rows(part / "images.csv", _REMEDY) for part in parts])
     for part in parts:
         for image in sorted((part / "sr").glob("*.png")):
             with atomic_path(sr / image.name) as temporary:
                 shutil.copyfile(image, temporary)
     write_csv(out, rows, COLUMNS)
     if timings is not None:
-        costs = _interleave([_read_rows(part / "timings.csv") for part in parts])
+        costs = _interleave([read_rows(part / "timings.csv", _REMEDY) for part in parts])
         write_csv(timings, costs, TIMINGS)
     write_json(summary, summarise(rows, abouts[0]))
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); evaluate this part again") from error
 
 
 def _interleave(parts: list[list[dict[str, str]]]) -> list[dict[str, str]]:

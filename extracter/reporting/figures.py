@@ -1,10 +1,10 @@
-"""Figures of the results: training curves, and PSNR and memory by kernel size.
+"""Figures of the results: training curves, and PSNR by kernel size.
 
 The same inputs give the same bytes: the figures need no window system, contain no dates, and use Matplotlib's fonts.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,40 +70,27 @@ _METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def figure_kernels(
-    results: list[Path], out: Path, *, timings: Path | None = None, measured: Path | None = None
-) -> None:
-    """Draw PSNR by kernel size; and with peak memory, which differs from run to run, in another figure.
+def figure_kernels(results: list[Path], out: Path) -> None:
+    """Draw PSNR by kernel size. Runs that did not fit are crosses at the lower edge.
 
     Args:
         results: JSON files that `extracter kernel-sweep --out` wrote.
-        out: PNG to write. Runs that did not fit are crosses at the lower edge.
-        timings: folder of the JSON files that `extracter kernel-sweep --timings` wrote.
-        measured: PNG to write with peak memory, too. Runs that did not fit are crosses at the budget. None: no figure.
+        out: PNG to write.
     """
-    _draw_kernels(read_kernels(results), out, memory=False)
-    if timings is not None and measured is not None:
-        _draw_kernels(read_kernels(results, timings), measured, memory=True)
-
-
-def _draw_kernels(found: list[dict], out: Path, *, memory: bool) -> None:
+    found = read_kernels(results)
     sets = list(dict.fromkeys(result["set"] for result in found))
     colours = dict(zip(sets, [BLUE, ORANGE, GREEN, PURPLE, *[GREY] * len(sets)], strict=False))
-    figure = Figure(figsize=(10 if memory else 6.4, 4.2), layout="constrained")
-    panels = [("psnr_y", "PSNR on Y (dB)"), *([("peak_memory_mib", "peak memory (MiB)")] if memory else [])]
-    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
     kernels = sorted({result["kernel"] for result in found})
+    axes.set_xticks(range(len(kernels)), [f"{kernel}x{kernel}" for kernel in kernels])
+    axes.set(xlabel="kernel", ylabel="PSNR on Y (dB)", xlim=(-0.4, len(kernels) - 0.6))
     series = [(name, method) for name in sets for method in _METHODS]
-    for axes, (key, label) in zip(all_axes, panels, strict=True):
-        axes.set_xticks(range(len(kernels)), [f"{kernel}x{kernel}" for kernel in kernels])
-        axes.set(xlabel="kernel", ylabel=label, xlim=(-0.4, len(kernels) - 0.6))
-        for rank, (name, method) in enumerate(series):
-            cells = [result for result in found if (result["set"], result["method"]) == (name, method)]
-            shift = 0.06 * (rank - (len(series) - 1) / 2)  # so that no series hides another
-            _draw_series(axes, cells, key, kernels, shift, colours[name])
-    if memory:
-        _draw_budgets(all_axes[-1], found)
-    tidy(*all_axes)
+    for rank, (name, method) in enumerate(series):
+        cells = [result for result in found if (result["set"], result["method"]) == (name, method)]
+        shift = 0.06 * (rank - (len(series) - 1) / 2)  # so that no series hides another
+        _draw_series(axes, cells, kernels, shift, colours[name])
+    tidy(axes)
     stand_in = {result["set"]: " (stand-in)" if result["stand_in"] else "" for result in found}
     keys = [Line2D([], [], color=colours[name], linewidth=3, label=title(name) + stand_in[name]) for name in sets]
     for method, style in _METHODS.items():
@@ -115,30 +102,19 @@ def _draw_kernels(found: list[dict], out: Path, *, memory: bool) -> None:
     save(figure, out)
 
 
-def _draw_series(axes: Axes, cells: list[dict], key: str, kernels: list[int], shift: float, colour: str) -> None:
+def _draw_series(axes: Axes, cells: list[dict], kernels: list[int], shift: float, colour: str) -> None:
     """Draw one search on one set: a line through the runs that fit, crosses for the others."""
-    measured = [cell for cell in cells if cell["fits"] and cell[key] is not None]
-    style: dict[str, Any] = {"color": colour, "linewidth": 1.8, **_METHODS[cells[0]["method"]]} if cells else {}
+    measured = [cell for cell in cells if cell["fits"]]
     if measured:
+        style: dict[str, Any] = {"color": colour, "linewidth": 1.8, **_METHODS[cells[0]["method"]]}
         style["markerfacecolor"] = colour if cells[0]["method"] == "dense" else "white"
-        axes.plot(
-            [kernels.index(cell["kernel"]) + shift for cell in measured], [cell[key] for cell in measured], **style
-        )
+        places = [kernels.index(cell["kernel"]) + shift for cell in measured]
+        axes.plot(places, [cell["psnr_y"] for cell in measured], **style)
+    crosses: dict[str, Any] = {"color": colour, "marker": "X", "markersize": 9, "clip_on": False, "zorder": 3}
     for cell in cells:
         if not cell["fits"]:
-            place = kernels.index(cell["kernel"])
-            crosses: dict[str, Any] = {"color": colour, "marker": "X", "markersize": 9, "clip_on": False, "zorder": 3}
-            if key == "peak_memory_mib":
-                axes.plot(place, cell["memory_budget_gib"] * 1024, **crosses)
-            else:
-                axes.plot(place + shift, 0, transform=axes.get_xaxis_transform(), **crosses)
-
-
-def _draw_budgets(axes: Axes, found: list[dict]) -> None:
-    for budget in sorted({result["memory_budget_gib"] * 1024 for result in found}):
-        axes.axhline(budget, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
-        axes.text(1, budget, "budget ", color=GREY, ha="right", va="bottom", transform=axes.get_yaxis_transform())
-    axes.set(ylim=(0, None))
+            place = kernels.index(cell["kernel"]) + shift
+            axes.plot(place, 0, transform=axes.get_xaxis_transform(), **crosses)
 
 
 def save(figure: Figure, out: Path) -> None:
@@ -158,11 +134,11 @@ def show_image(axes: Axes, pixels: np.ndarray, label: str) -> None:
     axes.set_xlabel(label, fontsize=10, labelpad=3)
 
 
-def tidy(*all_axes: Axes) -> None:
+def tidy(*all_axes: Axes, axis: Literal["both", "x", "y"] = "y", colour: str = "#dddddd", width: float = 0.6) -> None:
     """Give axes the style of all figures: no frame at the top and right, and a light grid."""
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.grid(axis=axis, color=colour, linewidth=width)
         axes.set_axisbelow(True)
 
 

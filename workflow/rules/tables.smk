@@ -171,12 +171,9 @@ rule figure_kernels:
         "../envs/extracter.yaml"
     threads: 1
     params:
-        timings=f"results/{PRESET}/timings/kernels",
-        measured=f"results/{PRESET}/measured/kernels.png",
         version=get_version("figure_kernels"),
     shell:
-        "extracter figure-kernels {input.results} --out {output.figure} --timings {params.timings} "
-        "--measured {params.measured} > {log} 2>&1"
+        "extracter figure-kernels {input.results} --out {output.figure} > {log} 2>&1"
 
 
 rule map_origins:

@@ -4,8 +4,9 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,12 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from extracter.files import atomic_path
+from extracter.reporting import figures
 from extracter.reporting.report.table import Table
 
 # Widths of a column and of a page of a journal, in millimetres.
 NARROW, WIDE = 84, 174
 # Colours that the page replaces by those of its light or dark scheme.
 INK, GRID = "#010203", "#d0d1d2"
+tidy = partial(figures.tidy, colour=GRID, width=0.5)
 _STYLE: Any = {
     "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6.5, "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5, "lines.linewidth": 1.2, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
@@ -111,11 +114,3 @@ def place(axes: Axes, pixels: np.ndarray, left: float, top: float, width: float,
     extent = (left, left + width, top + height, top)
     axes.imshow(pixels, interpolation="nearest", extent=extent, aspect="auto")
     axes.text(left, top + height + 0.6, label, va="top", fontsize=4.6, linespacing=1.1)
-
-
-def tidy(*all_axes: Axes, axis: Literal["both", "x", "y"] = "y") -> None:
-    """No frame at the top and right, and a light grid."""
-    for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis=axis, color=GRID, linewidth=0.5)
-        axes.set_axisbelow(True)

@@ -24,6 +24,7 @@ def detail_views(examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]
     views: dict[str, list[dict[str, Any]]] = {}
     for example in examples:
         where = f"of image {example.name} of {title(example.test_set)}"
+        (height, width), (top, left, side) = example.hr.shape[:2], example.box
         panels = [
             {
                 "label": label,
@@ -36,21 +37,11 @@ def detail_views(examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]
         whole = {
             "uri": as_uri(encode(shrink(example.hr), lossless=False)),
             "alt": f"Original {where}, with a frame around the detail",
-            "frame": [100 * part / length for part, length in zip(_frame(example), _lengths(example), strict=True)],
+            "frame": [100 * left / width, 100 * top / height, 100 * side / width, 100 * side / height],
         }
         view = {"example": example, "panels": panels, "whole": whole, "about": describe(example)}
         views.setdefault(example.test_set, []).append(view)
     return views
-
-
-def _frame(example: Example) -> tuple[int, int, int, int]:
-    top, left, side = example.box
-    return left, top, side, side
-
-
-def _lengths(example: Example) -> tuple[int, int, int, int]:
-    height, width = example.hr.shape[:2]
-    return width, height, width, height
 
 
 def shrink(pixels: np.ndarray, longest: int = _LONGEST) -> np.ndarray:

@@ -1,10 +1,10 @@
 """The tables of a run, read from the CSV files that the workflow wrote."""
 
-import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from extracter.errors import UserError
+from extracter.files import read_rows
 from extracter.reporting.published import DOUBTFUL
 from extracter.reporting.report.table import Cell, Row, Table, number_cell, plain_table, score_cell, text_cell
 from extracter.reporting.table_metrics import best_two
@@ -21,11 +21,7 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         UserError: it is missing or empty.
     """
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            records = list(csv.DictReader(file))
-    except OSError:
-        raise UserError(f"{path}: no such file; {_REMEDY}") from None
+    records = read_rows(path, _REMEDY)
     if not records:
         raise UserError(f"{path}: has no rows; delete it, and {_REMEDY}")
     return records

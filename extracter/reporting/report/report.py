@@ -39,7 +39,6 @@ class Section:
 
     key: str
     heading: str
-    about: str
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
 
@@ -176,23 +175,23 @@ def _sections(
     kernels = results / "measured" / "table3_kernels.csv"
     kernels = kernels if kernels.is_file() else tables / "table3_kernels.csv"
     found = [
-        Section("run", "What was run", "", [*about, run.parameters_table(parameters)]),
-        Section("quality", "Quality", "", [metrics], [gains_chart(psnr)]),
-        Section("details", "Details", ""),
-        Section("images", "Image by image", "", (), [scatter_chart(psnr, rival, SYSTEM)]),
-        Section("parameters", "Parameters", "", *_if_there(tables, "table2_parameters", "table2_modules")),
-        Section("kernels", "Kernel size and search", "", [read_tables.read_kernels(kernels)], [kernels_chart(kernels)]),
+        Section("run", "What was run", [*about, run.parameters_table(parameters)]),
+        Section("quality", "Quality", [metrics], [gains_chart(psnr)]),
+        Section("details", "Details"),
+        Section("images", "Image by image", (), [scatter_chart(psnr, rival, SYSTEM)]),
+        Section("parameters", "Parameters", *_if_there(tables, "table2_parameters", "table2_modules")),
+        Section("kernels", "Kernel size and search", [read_tables.read_kernels(kernels)], [kernels_chart(kernels)]),
     ]
     levels = tables / "table4_references.csv"
     if levels.is_file():
-        found.append(Section("levels", "References", "", [read_tables.read_references(levels)], [levels_chart(levels)]))
+        found.append(Section("levels", "References", [read_tables.read_references(levels)], [levels_chart(levels)]))
     logs = sorted((results / "checkpoints").glob("*/train_log.csv"))
     times = read_times(results / "benchmarks")
-    found.append(Section("origins", "Where textures come from", ""))
+    found.append(Section("origins", "Where textures come from"))
     if logs:
-        found.append(Section("training", "Training", "", (), [training_chart(logs)]))
+        found.append(Section("training", "Training", (), [training_chart(logs)]))
     if times:
-        found.append(Section("times", "Run times", "", (), [times_chart(times)]))
+        found.append(Section("times", "Run times", (), [times_chart(times)]))
     return found
 
 

@@ -137,8 +137,3 @@ def test_kernels_are_reproducible_and_show_what_did_not_fit(tmp_path):
     whole = same_twice(lambda out: figure_kernels([*dense, *fitting], out), tmp_path / "k.png")
     part = same_twice(lambda out: figure_kernels(fitting, out), tmp_path / "k.png")
     assert (whole != part).any()
-    costs = {"timings": tmp_path / "timings", "measured": tmp_path / "measured.png"}
-    same_twice(
-        lambda out: figure_kernels([*dense, *fitting], tmp_path / "k.png", **costs | {"measured": out}),
-        costs["measured"],
-    )
