@@ -55,9 +55,10 @@ class Saboteur(threading.Thread):
         if self.killed is None and job["state"] == "RUNNING" and job["rule"].startswith("rule_evaluate"):
             self.killed = job["rule"]
             self.slurm.run("scancel", "--signal=KILL", "--full", job["id"])
-        # Slurm lets a preempted job wait for two minutes.
+        # Slurm lets a preempted job wait for two minutes. It may have begun since it was listed.
         if job["restarts"] != "0" and job["state"] == "PENDING":
-            self.slurm.run("scontrol", "update", f"JobId={job['id']}", "StartTime=now")
+            with contextlib.suppress(AssertionError):
+                self.slurm.run("scontrol", "update", f"JobId={job['id']}", "StartTime=now")
 
 
 @pytest.fixture
