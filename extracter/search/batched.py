@@ -83,7 +83,7 @@ def fits_one_tile(query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes
 
 
 def topk_in_one_tile(
-    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, two_stage: bool
+    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, two_stage: bool, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The best u keys where one tile holds all scores: both stages of Eq. 5 then take one pass.
 
@@ -93,18 +93,19 @@ def topk_in_one_tile(
         u: keys for each query.
         stride: s, side of a block.
         two_stage: restrict them to the keys that are some query's best.
+        allowed: as for `batched_topk`.
 
     Returns:
         Scores (without the query's norm, -inf where there are fewer keys) and indices, N, Q, u.
     """
     blocks = _bordered_blocks(query, stride)
-    prepared = _prepared(keys, stride, None)
+    prepared = _prepared(keys, stride, allowed)
     parts = [_scores(blocks, key, 0, key.weights.shape[1]).flatten(1, 2) for key in prepared]
     scores = torch.cat(parts, 2) if len(parts) > 1 else parts[0]  # N, Q, K
     if two_stage:
-        allowed = torch.zeros(len(scores), scores.shape[2], dtype=torch.bool, device=scores.device)
-        allowed.scatter_(1, scores.argmax(2), True)
-        scores.masked_fill_(~allowed.unsqueeze(1), -torch.inf)
+        best = torch.zeros(len(scores), scores.shape[2], dtype=torch.bool, device=scores.device)
+        best.scatter_(1, scores.argmax(2), True)
+        scores.masked_fill_(~best.unsqueeze(1), -torch.inf)
     values, indices = stable_topk(scores, u)
     missing = u - values.shape[2]
     if missing:

@@ -77,17 +77,37 @@ def locate(indices: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, T
     return number, within.div(across, rounding_mode="floor"), within % across
 
 
-def block_sources(neighbours: Tensor, indices: Tensor, rows: int, columns: int) -> Tensor:
+def to_inner(indices: Tensor, grids: Sequence[tuple[int, int]]) -> Tensor:
+    """Count keys over the inside of each grid, without its outer ring, instead of over the whole; keys lie inside."""
+    inside = [(rows - 2, columns - 2) for rows, columns in grids]
+    return _recount(indices, grids, inside, -1)
+
+
+def to_outer(indices: Tensor, grids: Sequence[tuple[int, int]]) -> Tensor:
+    """The inverse of `to_inner`."""
+    inside = [(rows - 2, columns - 2) for rows, columns in grids]
+    return _recount(indices, inside, grids, 1)
+
+
+def _recount(indices: Tensor, old: Sequence[tuple[int, int]], new: Sequence[tuple[int, int]], move: int) -> Tensor:
+    number, row, column = locate(indices, old)
+    counts = constants(tuple(rows * columns for rows, columns in new), indices.device)
+    across = constants(tuple(columns for _, columns in new), indices.device)
+    return (counts.cumsum(0) - counts)[number] + (row + move) * across[number] + column + move
+
+
+def block_sources(neighbours: Tensor, indices: Tensor, rows: int, columns: int, ring: int = 0) -> Tensor:
     """The nine blocks that meet in each output block, N, u, rows, columns, 9; the number of blocks where outside.
 
     Args:
         neighbours: as `neighbour_index` gives them.
         indices: N, u, Q: the matches of each query.
-        rows: of queries.
-        columns: of queries.
+        rows: of output blocks.
+        columns: of output blocks.
+        ring: output blocks at each edge that are the middle of no query.
     """
-    picked = neighbours[:, indices].unflatten(3, (rows, columns))
-    padded = F.pad(picked, (1, 1, 1, 1), value=neighbours.shape[1])
+    picked = neighbours[:, indices].unflatten(3, (rows - 2 * ring, columns - 2 * ring))
+    padded = F.pad(picked, (1 + ring,) * 4, value=neighbours.shape[1])
     # A query at b - d lends its block d to output block b: shift each offset's map by d.
     shifts = [(2 - d // 3, 2 - d % 3) for d in range(9)]
     return torch.stack(

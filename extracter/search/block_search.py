@@ -24,7 +24,13 @@ SPARE = 5
 
 
 def search_blocks(
-    query: Tensor, keys: Sequence[Tensor], u: int, stride: int, tile_bytes: float, two_stage: bool
+    query: Tensor,
+    keys: Sequence[Tensor],
+    u: int,
+    stride: int,
+    tile_bytes: float,
+    two_stage: bool,
+    inner: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Scores and indices of the best `u` keys of each query, N, u, Q; -inf where there are fewer keys.
 
@@ -39,15 +45,18 @@ def search_blocks(
         stride: s, side of a block.
         tile_bytes: memory of one tile of float32 scores, of which five exist at once on the CPU and three elsewhere.
         two_stage: restrict the top u to the keys that are some query's best.
+        inner: leave out the keys at the edges of the references, whose patches reach over them; not in two stages.
+            All are still counted.
     """
     two_stage = two_stage and u > 1
+    inside = _inner_keys(keys, stride) if inner else None
     inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
     if not is_fused(query) and fits_one_tile(query, keys, stride, tile_bytes):
-        values, indices = topk_in_one_tile(query, keys, u, stride, two_stage)
+        values, indices = topk_in_one_tile(query, keys, u, stride, two_stage, inside)
         return (values * inverse).mT, indices.mT
     wanted = u + SPARE if two_stage else u
     values, indices = (
-        x.flatten(1, 2) for x in block_correlation_topk(query, keys, wanted, stride, tile_bytes, None)
+        x.flatten(1, 2) for x in block_correlation_topk(query, keys, wanted, stride, tile_bytes, inside)
     )  # N, Q, wanted
     if wanted > u:
         allowed = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
@@ -63,6 +72,16 @@ def search_blocks(
 
 def _count(images: Sequence[Tensor], stride: int) -> int:
     return sum(rows * columns for rows, columns in (grid_of(image, stride) for image in images))
+
+
+def _inner_keys(keys: Sequence[Tensor], stride: int) -> Tensor:
+    """Which keys are not at an edge of their reference: bool, N, keys."""
+    marks = []
+    for key in keys:
+        rows, columns = grid_of(key, stride)
+        inner = torch.ones(rows - 2, columns - 2, dtype=torch.bool, device=key.device)
+        marks.append(torch.nn.functional.pad(inner, (1, 1, 1, 1)).flatten())
+    return torch.cat(marks).expand(keys[0].shape[0], -1)
 
 
 def filter_candidates(values: Tensor, indices: Tensor, allowed: Tensor, u: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from extracter.errors import UserError
 from extracter.search.approximate import search_approximate
+from extracter.search.block_grid import grid_of, to_inner
 from extracter.search.block_search import block_scores, search_blocks
 from extracter.search.matched_scores import attach_gradient
 
@@ -29,8 +30,9 @@ class SearchConfig:
             takes the top u among all keys (Eq. 4).
         method: `dense` holds the whole correlation at once and transfers by unfold and fold, as the method is usually
             written; `chunked` holds as many rows of the correlation as `memory` allows; `blocks` takes the block
-            search, which gives the same answer faster, wherever k = 3s and p = s; `approximate` misses the best key
-            now and then, at a cost that grows with the pixels and not with their square (k = 3s and p = s too).
+            search, which gives the same answer faster and never lays out patches, wherever k = 3s and p = s, and for
+            one stage where k = 3s and p = 0; `approximate` misses the best key now and then, at a cost that grows with
+            the pixels and not with their square (k = 3s and p = s).
         memory: MiB for correlation scores; None is 1024.
     """
 
@@ -60,6 +62,11 @@ class SearchConfig:
     def has_blocks(self) -> bool:
         """Whether a patch is a 3 x 3 neighbourhood of s x s blocks."""
         return self.kernel == 3 * self.stride and self.padding == self.stride
+
+    @property
+    def has_inner_blocks(self) -> bool:
+        """Whether a patch is such a neighbourhood and lies inside the features as a whole."""
+        return self.kernel == 3 * self.stride and self.padding == 0
 
     def padded(self, size: int) -> int:
         """The least side of at least `size` feature pixels that patches cover without remainder."""
@@ -110,33 +117,55 @@ def search(query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig) 
     if query.dtype in (torch.bfloat16, torch.float16):
         query, keys = query.float(), [key.float() for key in keys]  # products of the same numbers, faster and finer
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (query, *keys))
-    if config.method in ("blocks", "approximate") and config.has_blocks:
-        memory, two_stage, on_cpu = _memory(config.memory), config.strategy == "two_stage", _on_cpu(query)
-        with torch.no_grad():
-            if config.method == "approximate":
-                found, indices = search_approximate(query, keys, u, config.stride, memory, two_stage)
-            else:
-                tile_bytes = min(memory / 16, _CPU_TILE) if on_cpu else memory / 4
-                found, indices = search_blocks(query, keys, u, config.stride, tile_bytes, two_stage)
-        if differentiable and on_cpu:
-            found = torch.where(found.isfinite(), block_scores(query, keys, indices, config.stride), found)
-        elif differentiable:
-            found = attach_gradient(found, query, keys, indices, config.stride)
+    one_stage = config.strategy == "direct" or u == 1
+    if config.method in ("blocks", "approximate") and (config.has_blocks or (config.has_inner_blocks and one_stage)):
+        found, indices = _search_blocks(query, keys, u, config, differentiable)
     else:
-        queries = _patches(query, config)  # N, C k k, Q
-        candidates = torch.cat([_patches(key, config) for key in keys], dim=2)  # N, C k k, K
-        if config.method == "dense":
-            scores = queries.mT @ candidates  # N, Q, K
-            allowed = _chosen(scores.argmax(2), scores.shape[2]) if config.strategy == "two_stage" else None
-            found, indices = _top(scores, u, allowed)
-        else:
-            with torch.no_grad():
-                found, indices = _search_chunked(queries, candidates, u, config)
-            if differentiable:
-                found = torch.where(found.isfinite(), _scores_at(queries, candidates, indices), found)
+        found, indices = _search_patches(query, keys, u, config, differentiable)
     missing = found.isneginf()
     indices = torch.where(missing, indices[:, :1], indices)
     return Matches(indices, found.masked_fill(missing, 0), sum(config.patches(key) for key in keys))
+
+
+def _search_blocks(
+    query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig, differentiable: bool
+) -> tuple[Tensor, Tensor]:
+    """Scores, -inf where there are fewer keys than u, and indices, N, u, Q, where patches are 3 x 3 blocks."""
+    memory, two_stage, on_cpu = _memory(config.memory), config.strategy == "two_stage", _on_cpu(query)
+    with torch.no_grad():
+        if config.method == "approximate" and config.has_blocks:
+            found, indices = search_approximate(query, keys, u, config.stride, memory, two_stage)
+        else:
+            tile_bytes = min(memory / 16, _CPU_TILE) if on_cpu else memory / 4
+            found, indices = search_blocks(
+                query, keys, u, config.stride, tile_bytes, two_stage, inner=config.has_inner_blocks
+            )
+    if differentiable and on_cpu:
+        found = torch.where(found.isfinite(), block_scores(query, keys, indices, config.stride), found)
+    elif differentiable:
+        found = attach_gradient(found, query, keys, indices, config.stride)
+    if config.has_inner_blocks:
+        rows, columns = grid_of(query, config.stride)
+        found, indices = (x.unflatten(2, (rows, columns))[..., 1:-1, 1:-1].flatten(2) for x in (found, indices))
+        indices = to_inner(indices, [grid_of(key, config.stride) for key in keys])
+    return found, indices
+
+
+def _search_patches(
+    query: Tensor, keys: Sequence[Tensor], u: int, config: SearchConfig, differentiable: bool
+) -> tuple[Tensor, Tensor]:
+    """As `_search_blocks`, with patches laid out: any kernel, stride and padding."""
+    queries = _patches(query, config)  # N, C k k, Q
+    candidates = torch.cat([_patches(key, config) for key in keys], dim=2)  # N, C k k, K
+    if config.method == "dense":
+        scores = queries.mT @ candidates  # N, Q, K
+        allowed = _chosen(scores.argmax(2), scores.shape[2]) if config.strategy == "two_stage" else None
+        return _top(scores, u, allowed)
+    with torch.no_grad():
+        found, indices = _search_chunked(queries, candidates, u, config)
+    if differentiable:
+        found = torch.where(found.isfinite(), _scores_at(queries, candidates, indices), found)
+    return found, indices
 
 
 def _on_cpu(x: Tensor) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extracter.search.block_grid import block_sources, constants, grid_of, locate, neighbour_index
+from extracter.search.block_grid import block_sources, constants, grid_of, locate, neighbour_index, to_outer
 from extracter.search.numba_loops import gather_row
 from extracter.search.search import SearchConfig
 
@@ -41,7 +41,7 @@ def transfer(
         moves = (offsets * (scale / 4)).round().long()
         queries = (config.count(size[0]), config.count(size[1]))
         return _transfer_pixels(values, indices, moves, queries, scale * config.stride)
-    if config.has_blocks and config.method != "dense":
+    if (config.has_blocks or config.has_inner_blocks) and config.method != "dense":
         return _transfer_blocks(values, indices, size, scale, config)
     return [transfer_patches(values, chosen, size, scale, config) for chosen in indices.unbind(1)]
 
@@ -65,7 +65,7 @@ def transfer_patches(
 def _transfer_blocks(
     values: Sequence[Tensor], indices: Tensor, size: tuple[int, int], scale: int, config: SearchConfig
 ) -> list[Tensor]:
-    """`transfer` for k = 3s, p = s, where a patch is a 3 x 3 neighbourhood of s x s blocks.
+    """`transfer` for k = 3s and p = s or 0, where a patch is a 3 x 3 neighbourhood of s x s blocks.
 
     Each output block is the mean of up to nine blocks of V, found from the matches of the neighbouring queries: a
     gather-sum without the nine-fold copies of unfold and fold. The results are channels-last in memory; on the CPU they
@@ -74,9 +74,12 @@ def _transfer_blocks(
     block = scale * config.stride
     rows, columns = (side // config.stride for side in size)
     grids = [grid_of(value, block) for value in values]
-    weights = 1 / coverage(rows, columns, values[0].device).to(values[0].dtype)
+    ring = int(config.has_inner_blocks)
+    if ring:
+        indices = to_outer(indices, grids)
+    weights = 1 / coverage(rows, columns, values[0].device, ring).to(values[0].dtype)
     neighbours = neighbour_index(grids, indices.device)  # 9, keys: block at each offset from a key
-    sources = block_sources(neighbours, indices, rows, columns)
+    sources = block_sources(neighbours, indices, rows, columns, ring)
     pixels = [value.permute(0, 2, 3, 1) for value in values]
     if gather_row is not None and all(map(_plain, pixels)):
         gather = partial(_gather_pixels, [x.flatten(2).numpy() for x in pixels], grids, block, weights.numpy())
@@ -210,10 +213,19 @@ def _lay_out(values: Sequence[Tensor], grids: Sequence[tuple[int, int]], block: 
     return table
 
 
-def coverage(rows: int, columns: int, device: torch.device) -> Tensor:
-    """How many of rows x columns patches of 3 x 3 blocks meet in each block: 9 inside, 6 at edges, 4 in corners."""
+def coverage(rows: int, columns: int, device: torch.device, ring: int = 0) -> Tensor:
+    """How many patches of 3 x 3 blocks meet in each of rows x columns blocks.
+
+    Args:
+        rows: of blocks.
+        columns: of blocks.
+        device: of the result.
+        ring: blocks at each edge that are the middle of no patch. Without, 9 patches meet inside, 6 at edges, 4 in
+            corners.
+    """
     sides = []
     for n in (rows, columns):
         position = torch.arange(n, device=device)
-        sides.append(1 + (position > 0).long() + (position < n - 1).long())
+        first, last = (position - 1).clamp(min=ring), (position + 1).clamp(max=n - 1 - ring)
+        sides.append(last - first + 1)
     return sides[0].view(-1, 1) * sides[1].view(1, -1)

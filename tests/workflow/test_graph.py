@@ -60,8 +60,9 @@ def test_paper_graph_is_complete(project):
         assert f"data/prepared/paper/{name}/manifest.json" in text
 
 
-def test_a_set_without_source_is_left_out(project):
-    planned = project.planned("--config", "preset=open")
+@pytest.mark.parametrize("preset", ["small", "open"])
+def test_a_set_without_source_is_left_out(project, preset):
+    planned = project.planned("--config", f"preset={preset}")
     assert planned == {**RULES, "download": 5, "prepare": 5, "evaluate": 16 * 4, "absent": 2}
 
 
@@ -71,7 +72,7 @@ def test_a_set_without_source_is_left_out(project):
         ("rec_steps: 12", "rec_stepz: 12", r"params\.yaml: .*rec_stepz.*allowed are .*rec_steps.*"),
         ("rec_steps: 12", "rec_steps: four", r"params\.yaml: .*rec_steps.*four.*"),
         ("rec_steps: 12", "rec_steps: 0", r"params\.yaml: .*rec_steps.*"),
-        ("preset: tiny", "preset: tinny", r"params\.yaml: .*tinny.*allowed are tiny, demo, open, paper"),
+        ("preset: tiny", "preset: tinny", r"params\.yaml: .*tinny.*allowed are tiny, demo, small, open, paper"),
     ],
 )
 def test_wrong_parameters_give_one_sentence(project, old, new, sentence):

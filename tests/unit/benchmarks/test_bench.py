@@ -133,3 +133,12 @@ def test_the_search_of_each_system(tmp_path):
     with pytest.raises(UserError, match="--system vgg: allowed are srntt, ttsr"):
         bench_systems(["vgg"], 64, out, device="cpu")
     assert make_search("ttsr", 64, torch.device("cpu"))().keys == 256
+
+
+def test_patches_without_padding_are_not_laid_out(tmp_path):
+    """C2-Matching's patches of 384 pixels take 78 MiB for each of the two images, when they are laid out."""
+    out = tmp_path / "systems.csv"
+    bench_systems(["c2"], 384, out, device="cpu")
+    with out.open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["peak_memory_mib"]) < 78

@@ -22,7 +22,7 @@ def leaves(value, path=""):
             yield f"{path}{key}"
 
 
-@pytest.mark.parametrize("preset", ["demo", "open", "paper"])
+@pytest.mark.parametrize("preset", ["demo", "small", "open", "paper"])
 def test_every_key_is_named_once_with_its_value(preset):
     block = read(PARAMS).presets[preset]
     rows = list(describe(block))
@@ -47,7 +47,7 @@ def test_descriptions_of_the_models_are_shown(capsys):
 
 
 def test_a_preset_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match=r"`preset: papr` does not exist: allowed are demo, open, paper"):
+    with pytest.raises(UserError, match=r"`preset: papr` does not exist: allowed are demo, small, open, paper"):
         params(str(PARAMS), "papr")
 
 
