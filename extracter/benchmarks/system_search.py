@@ -74,7 +74,7 @@ def make_search(name: str, size: int, device: torch.device) -> Callable[[], obje
     )
     if isinstance(network, TextureTransformer):
         return lambda: search(query, [key], network.stm.u, network.search)
-    return lambda: correspondences(query, key, network.search.memory)
+    return lambda: correspondences(query, key, network.search)
 
 
 @torch.inference_mode()

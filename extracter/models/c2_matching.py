@@ -82,7 +82,7 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
         # In float32 whatever the precision is, so that matches do not depend on it.
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             query, key = self.matcher(lr_up.float(), ref.float())
-            flow, scores = correspondences(query, key, self.search.memory)
+            flow, scores = correspondences(query, key, self.search)
             offsets = pre_offsets(flow)
             scores = enlarge_nearest(surround(scores), 4)
             values = self.dfe(ref)

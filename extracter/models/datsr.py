@@ -78,7 +78,7 @@ class DATSR(RefSR, PyTorchModelHubMixin, license="mit"):
     def _restore(self, head: Tensor, lr_up: Tensor, ref: Tensor) -> tuple[Tensor, Tensor]:
         """Features at full size with one reference, and its score there, N, 1, 4h, 4w."""
         with torch.no_grad(), torch.autocast(head.device.type, enabled=False):
-            found = Found.of(self.matcher, self.dfe, lr_up.float(), ref.float(), self.search.memory)
+            found = Found.of(self.matcher, self.dfe, lr_up.float(), ref.float(), self.search)
         down_large, down_medium, up_small, up_medium, up_large = self.levels
         half = self.downs[0](down_large(head, head, found, 0))
         quarter = self.downs[1](down_medium(half, half, found, 1))
@@ -113,10 +113,10 @@ class Found:
         self.warped = [displace(x, f) for x, f in zip(values, flows, strict=True)]
 
     @classmethod
-    def of(cls, matcher: Matcher, dfe: VGG19, lr_up: Tensor, ref: Tensor, memory: float | None) -> "Found":
+    def of(cls, matcher: Matcher, dfe: VGG19, lr_up: Tensor, ref: Tensor, config: SearchConfig) -> "Found":
         """Match `lr_up` with `ref`."""
         query, key = matcher(lr_up, ref)
-        return cls(dfe(ref), *correspondences(query, key, memory))
+        return cls(dfe(ref), *correspondences(query, key, config))
 
 
 class AttentionLevel(nn.Module):

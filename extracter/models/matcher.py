@@ -49,19 +49,19 @@ class Matcher(nn.Module, PyTorchModelHubMixin, license="mit"):
         return F.normalize(network.features(x), dim=1)
 
 
-def correspondences(query: Tensor, key: Tensor, memory: float | None) -> tuple[Tensor, Tensor]:
+def correspondences(query: Tensor, key: Tensor, config: SearchConfig) -> tuple[Tensor, Tensor]:
     """Where the patch around each feature pixel of the query lies in the reference.
 
     Args:
         query: N, C, h, w; 3 or more each way.
         key: N, C, h_ref, w_ref.
-        memory: MiB for correlation scores.
+        config: of the search; 3 x 3 patches at every pixel, without padding.
 
     Returns:
         The displacement (y, x) from each patch's first pixel to that of its match, N, 2, h - 2, w - 2; and the cosine
         of the two, N, 1, h - 2, w - 2.
     """
-    matches = search(query, [key], 1, SearchConfig(3, 1, 0, "direct", memory=memory))
+    matches = search(query, [key], 1, config)
     rows, columns = query.shape[-2] - 2, query.shape[-1] - 2
     found = matches.indices.view(-1, rows, columns)
     across = key.shape[-1] - 2

@@ -13,6 +13,7 @@ from extracter.models.matcher import Matcher, correspondences, pre_offsets
 from extracter.models.refsr import count_parameters
 from extracter.models.srntt import SRNTT, ContentExtractor
 from extracter.models.ssen import SSEN, OffsetEstimator, fit
+from extracter.search.search import SearchConfig
 
 TINY = {
     "DPFSR": lambda: DPFSR(8, 4, (2, 1, 1, 1)),
@@ -181,7 +182,7 @@ def test_correspondences_find_a_shifted_copy():
     generator = torch.Generator().manual_seed(0)
     key = torch.randn(1, 8, 9, 11, generator=generator)
     query = key[:, :, 2:8, 3:10]
-    flow, scores = correspondences(query, key, None)
+    flow, scores = correspondences(query, key, SearchConfig(3, 1, 0, "direct"))
     assert torch.equal(flow, torch.tensor([2.0, 3.0]).view(1, 2, 1, 1).expand_as(flow))
     torch.testing.assert_close(scores, torch.ones_like(scores))
 
