@@ -107,7 +107,7 @@ app.add_typer(bench_app, name="bench", rich_help_panel="Training and studies")
 
 def main() -> None:
     """Run the command. An error that the user can fix prints one line to stderr and exits with code 1."""
-    # Closed by the caller, they are None.
+    # They are None if the caller closed them.
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         # Rich takes any file for a terminal where this is set; a log wants no control codes.

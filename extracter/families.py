@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Losses:
-    """Weights of the losses behind the reconstruction phase; all images in [-1, 1], VGG's input normalised.
+    """Weights of the losses after the reconstruction phase; all images in [-1, 1], VGG's input normalised.
 
     Attributes:
         rec: mean absolute difference.

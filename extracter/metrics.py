@@ -13,7 +13,7 @@ from extracter.image_tensors import round_to_pixels
 
 WINDOW = 11
 DATA_RANGE = 255.0
-# PSNR of equal images is infinite, which no mean survives and JSON does not know: this, usual, value stands for it.
+# PSNR of equal images is infinite, which no mean survives and JSON cannot hold. It is capped at this customary value.
 CAP = 100.0
 _LUMA = (65.738, 129.057, 25.064)
 

@@ -5,7 +5,7 @@ missing here ends the command with an AttributeError instead of being used unnot
 no projection: `data.mirror` says where the same bytes are fetched, `train.checkpoint_every` how much work a killed
 training loses, `train.devices`, `train.nodes` and `evaluation.parts` who does it. Snakemake's rules, DVC's stages, the
 state of a training and the check of a checkpoint all read this table. What the networks of each family are made from
-stands in `extracter.families`.
+is in `extracter.families`.
 """
 
 from collections.abc import Iterable
@@ -81,7 +81,7 @@ _EVALUATION = (
     "evaluation.compile",
     "evaluation.reuse_memory",
 )
-# How pairs are cut; from where the photographs come is what a download depends on.
+# How pairs are cropped. Where the photographs come from is what a download depends on.
 _TRAIN_PAIRS = tuple(key for key in TrainData.model_fields if key != "folder")
 
 

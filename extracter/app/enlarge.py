@@ -32,7 +32,7 @@ class Settings:
     """What the page's owner decides.
 
     Attributes:
-        models: to choose from beside the released one; each as for `model_folder`.
+        models: to choose from besides the released one; each as for `model_folder`.
         memory, device: as of `Upscaler`.
     """
 

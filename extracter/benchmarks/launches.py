@@ -13,7 +13,7 @@ _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
 _READS = frozenset(
     ("_local_scalar_dense", "nonzero", "is_nonzero", "_unique2", "unique_consecutive", "masked_select", "equal")
 )
-# Those that start no kernel, beside views.
+# Those that start no kernel, besides views.
 _FREE = frozenset(
     ("promote_types", "scalar_tensor", "detach", "empty", "new_empty", "empty_like", "empty_strided", "_unsafe_view")
 )

@@ -54,7 +54,7 @@ def compare_searches(
         limit: CPU seconds; an exact search that is predicted to take longer is left out.
 
     Yields:
-        method, kernel, seconds, cpu_seconds and psnr_y; for `fast`, behind `exact`, recall and loss too.
+        method, kernel, seconds, cpu_seconds and psnr_y; for `fast`, after `exact`, recall and loss too.
     """
     original, small = np.asarray(photo), to_photo(downscale(photo))[0]
     exact = None

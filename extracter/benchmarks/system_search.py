@@ -28,7 +28,7 @@ COLUMNS = ["system", "size", "seconds", "peak_memory_mib", "threads"]
 def bench_systems(systems: Sequence[str], size: int, out: Path, *, device: str) -> None:
     """Measure the search of each system for an image and a reference of `size` x `size` pixels.
 
-    Memory is what exists beside the features of both; of MASA it includes the textures, which are copied block by
+    Memory is what exists besides the features of both; of MASA it includes the textures, which are copied block by
     block. SSEN has no search and gets no row.
 
     Args:

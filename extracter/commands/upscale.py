@@ -33,7 +33,7 @@ class Search(StrEnum):
 
 
 class Precision(StrEnum):
-    """Precision of the network behind the search."""
+    """Precision of the network after the search."""
 
     auto = "auto"
     full = "32"

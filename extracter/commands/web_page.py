@@ -12,7 +12,7 @@ def app(
         list[str] | None,
         typer.Option(
             "--model",
-            help="Checkpoint folder or Hugging Face hub id to choose from beside the released model; repeatable.",
+            help="Checkpoint folder or Hugging Face hub id to choose from besides the released model; repeatable.",
         ),
     ] = None,
     memory: Annotated[

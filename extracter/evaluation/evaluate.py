@@ -30,7 +30,7 @@ from extracter.progress import track
 from extracter.projection import network_keys, pick
 from extracter.search.choose import SearchName, choose_search
 
-# What `training.json` says of the checkpoint behind each variant.
+# What `training.json` says of the checkpoint of each variant.
 VARIANTS = {
     "bicubic": None,
     **{f"{family}-rec": (family, "rec") for family in FAMILIES},

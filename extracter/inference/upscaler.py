@@ -76,7 +76,7 @@ def upscale(
         memory: limit in bytes, or text such as "4GiB", for the memory of the computation beyond the interpreter; on a
             GPU, for GPU memory. None for half of the free memory, three quarters on a GPU.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: 32, bf16 or 16, for the network behind the search; auto is bf16 on processors that support it, which
+        precision: 32, bf16 or 16, for the network after the search; auto is bf16 on processors that support it, which
             takes three fifths of the time and changes results by 0.03 grey levels on average, and 32 on a GPU.
         threads: number of CPU cores, for the whole process; None for PyTorch's default.
 

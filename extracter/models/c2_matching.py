@@ -24,7 +24,7 @@ _SHARPNESS = 10.0
 
 
 class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
-    """Contrastive matching and dynamic aggregation; the defaults have 8,865,547 weights beside the frozen networks.
+    """Contrastive matching and dynamic aggregation; the defaults have 8,865,547 weights besides the frozen networks.
 
     Args:
         features: channels of the content and of the three levels' bodies.

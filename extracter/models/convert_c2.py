@@ -35,7 +35,7 @@ def convert_c2(
         out: checkpoint folder.
 
     Returns:
-        The configuration that was told from the names and shapes.
+        The configuration that was inferred from the names and shapes.
 
     Raises:
         UserError: a file is missing, or holds other names or shapes.

@@ -118,7 +118,7 @@ def _without_constants(tensors: Mapping[str, Tensor], path: Path) -> dict[str, T
 
 
 def build(network: type[RefSR], config: dict[str, Any], source: Path) -> RefSR:
-    """A network whose configuration was told from a file.
+    """A network whose configuration was inferred from a file.
 
     Raises:
         UserError: there is no such network.
@@ -132,7 +132,7 @@ def build(network: type[RefSR], config: dict[str, Any], source: Path) -> RefSR:
 def save_converted(
     model: RefSR, family: str, config: dict[str, Any], sources: Sequence[Path], out: Path
 ) -> dict[str, Any]:
-    """Write the checkpoint folder and say what was told from the files."""
+    """Write the checkpoint folder and say what was inferred from the files."""
     files = [{"file": path.name, "sha256": sha256(path)} for path in sources]
     provenance = {"family": family, "phase": "converted", "source": files[0], "beside": files[1:], "model": config}
     save_model(model, model.state_dict(), out, provenance)

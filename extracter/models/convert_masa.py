@@ -36,7 +36,7 @@ def convert_masa(theirs: dict[str, Tensor], source: Path, out: Path) -> dict[str
     """Write a checkpoint folder from `masa.pth` or `masa_rec.pth`.
 
     Returns:
-        The configuration that was told from the names and shapes.
+        The configuration that was inferred from the names and shapes.
 
     Raises:
         UserError: the file holds other names or shapes.

@@ -68,7 +68,7 @@ def convert_srntt(source: Path, beside: list[Path], read: Any, out: Path) -> dic
         out: checkpoint folder.
 
     Returns:
-        The configuration that was told from the shapes.
+        The configuration that was inferred from the shapes.
 
     Raises:
         UserError: a file is missing or does not fit.
@@ -81,7 +81,7 @@ def convert_srntt(source: Path, beside: list[Path], read: Any, out: Path) -> dic
             "upscale.npz and a state dict of Caffe's VGG19 with --with"
         )
     arrays, content = read_arrays(source), read_arrays(upscale)
-    # Small, medium and large scale have n, n / 2 and n / 4 blocks of ten arrays, and 29 arrays beside them.
+    # Small, medium and large scale have n, n / 2 and n / 4 blocks of ten arrays, and 29 arrays besides them.
     blocks, rest = divmod(2 * (len(arrays) - 29), 35)
     features = arrays[0].shape[-1]
     config = {"features": features, "dfe_width": (arrays[0].shape[2] - features) // 4, "blocks": blocks, "caffe": True}
@@ -98,7 +98,7 @@ def convert_srntt(source: Path, beside: list[Path], read: Any, out: Path) -> dic
 
 
 _OF_NORM = ("bias", "weight", "running_mean", "running_var")
-# A layer by its name, the module, and whether pixels are shuffled behind it.
+# A layer by its name, the module, and whether pixels are shuffled after it.
 _Layer = tuple[str, nn.Module, bool]
 
 

@@ -127,8 +127,8 @@ class CSFI(nn.Module):
         """
         scales: list[Tensor] = []
         for stage, fusion in enumerate(self.fusions):
-            fresh = self.ups[stage - 1](scales[-1]) if stage else x
-            scales.append(fusion(fresh, textures[stage], soft))
+            incoming = self.ups[stage - 1](scales[-1]) if stage else x
+            scales.append(fusion(incoming, textures[stage], soft))
             mixed = self.exchanges[stage - 1](scales) if stage else scales
             residuals = (branch(m) for branch, m in zip(self.stages[stage], mixed, strict=True))
             scales = [add_reusing_(x, residual) for x, residual in zip(scales, residuals, strict=True)]

@@ -23,7 +23,7 @@ _REACH = 10.0  # pixels by which learned offsets move at most
 
 
 class DATSR(RefSR, PyTorchModelHubMixin, license="mit"):
-    """Deformable attention; the defaults have 18,026,971 weights beside the frozen networks.
+    """Deformable attention; the defaults have 18,026,971 weights besides the frozen networks.
 
     Its content extractor is in its released weights and in that number, but nothing is computed with it. Stochastic
     depth is left out, so that a training step follows from seed and number alone.

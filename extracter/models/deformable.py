@@ -100,7 +100,7 @@ def _sample(table: Tensor, positions: Tensor, shares: Tensor | None, shape: torc
         weights = weights * shares.unsqueeze(-1)
     image = torch.arange(batch, device=table.device).view(-1, 1, 1, 1, 1, 1) * (height * width)
     group = torch.arange(groups, device=table.device).view(-1, 1)
-    # A bag is a weighted sum of rows: the four neighbours are never laid out beside one another.
+    # A bag is a weighted sum of rows: the four neighbours are never laid out side by side.
     sampled = F.embedding_bag(
         ((image + rows * width + columns) * groups + group).flatten(0, -2),
         table,

@@ -8,7 +8,7 @@ from extracter.models.blocks import conv3x3
 from extracter.search.align import EVIDENCE
 from extracter.search.search import Matches, SearchConfig
 
-# Channels beside each match's evidence: LR itself and its local contrast.
+# Channels besides each match's evidence: LR itself and its local contrast.
 _IMAGE = 4
 
 

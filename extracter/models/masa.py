@@ -20,7 +20,7 @@ class MASA(RefSR, PyTorchModelHubMixin, license="mit"):
 
     Args:
         features: channels throughout.
-        blocks: residual blocks of the encoder's levels, of the decoder's on the way up, and behind the textures at 1x,
+        blocks: residual blocks of the encoder's levels, of the decoder's on the way up, and after the textures at 1x,
             2x and 4x.
 
     Example:
@@ -114,7 +114,7 @@ class Statistics(NamedTuple):
 
 
 class SpatialAdaptation(nn.Module):
-    """SAM: gives the reference's features the mean and deviation of the LR's, and what it learns beside them."""
+    """SAM: gives the reference's features the mean and deviation of the LR's, and what it learns besides."""
 
     def __init__(self, features: int):
         super().__init__()

@@ -28,7 +28,7 @@ class Matcher(nn.Module, PyTorchModelHubMixin, license="mit"):
         # Up to this layer VGG16 and VGG19 are built alike.
         self.query, self.key = VGG19(depth=3, width=width), VGG19(depth=3, width=width)
         for network in (self.query, self.key):
-            del network.features[-1]  # the ReLU behind conv3_1
+            del network.features[-1]  # the ReLU after conv3_1
 
     def forward(self, lr_up: Tensor, ref: Tensor) -> tuple[Tensor, Tensor]:
         """Features with the direction of each pixel's vector alone, its length being 1.

@@ -23,7 +23,7 @@ class RefSR(nn.Module, ABC):
     uncompiled: frozenset[str] = frozenset()
     # Patches and memory of the search; None where a network does not search with them.
     search: SearchConfig | None = None
-    # Whether a copy of each reference, registered to the input, is to be searched beside it; see
+    # Whether a copy of each reference, registered to the input, is to be searched, too; see
     # `extracter.data.registration`. Whoever runs the network on images of a file adds the copies.
     registration = False
     # Beginnings of the names of weights that training leaves as they are.

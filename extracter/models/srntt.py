@@ -12,7 +12,7 @@ from extracter.search.search import Matches, SearchConfig
 
 
 class SRNTT(TextureTransformer, PyTorchModelHubMixin, license="mit"):
-    """Swaps textures of a frozen VGG19 into an SRGAN generator; the defaults have 4,087,875 weights beside VGG19's.
+    """Swaps textures of a frozen VGG19 into an SRGAN generator; the defaults have 4,087,875 weights besides VGG19's.
 
     Args:
         features: channels throughout.

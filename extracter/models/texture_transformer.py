@@ -75,7 +75,7 @@ class TextureTransformer(RefSR):
 
     @abstractmethod
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
-        """The part behind the search, by each network: N, 3, 4h, 4w, not yet clamped."""
+        """The part after the search, by each network: N, 3, 4h, 4w, not yet clamped."""
 
 
 def texture_channels(dfe_width: int) -> tuple[int, int, int]:

@@ -45,7 +45,7 @@ def origin_map(
         config: patches of the search, for instance `Result.search`; k = 3s and p = s.
 
     Returns:
-        uint8, (rows, columns, 3): a pixel for each query, which stands for 4s x 4s pixels of SR; `spread` enlarges it.
+        uint8, (rows, columns, 3): a pixel for each query, which covers 4s x 4s pixels of SR; `spread` enlarges it.
 
     Raises:
         ValueError: the matches are not of images of these sizes.

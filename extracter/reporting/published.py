@@ -46,7 +46,7 @@ ELSEWHERE: dict[tuple[str, str], Scores] = {
     ("DATSR-rec", "its paper"): _scores((28.72, 0.856), (30.52, 0.824), (26.52, 0.798)),
 }
 
-# References on CUFED5 and pixels cut from the border behind each system's published figures, as far as is known.
+# References on CUFED5 and pixels cropped from the border in each system's published figures, as far as is known.
 PROTOCOLS = {
     "SRNTT": "five references pooled (said by users); border not stated",
     "TTSR": "five references stitched in its paper, the most similar one in its code; no border cut",
@@ -67,7 +67,7 @@ REMARKS = (
     "C2-Matching's row in the paper is its model with all losses, between the -rec rows of others.",
     "† equals TTSR's figures in both digits, probably a copying error.",
     "SSEN's figures are of Shim et al. (CVPR 2020), not of the work that the paper cites for them.",
-    "Column `protocol` of the CSV says what is known of the references and the border behind each row. Figures of "
+    "Column `protocol` of the CSV says what is known of the references and the border of each row. Figures of "
     "different protocols do not compare: on CUFED5 TTSR's network has 27.09 dB with five references and 26.99 dB with "
     "the most similar one, both by its authors.",
 )

@@ -84,7 +84,7 @@ def _about(name: str, summaries: list[dict]) -> str:
 
 
 def _protocol(summaries: list[dict]) -> str:
-    """References, border and padding behind a row that was measured here."""
+    """References, border and padding of a row that was measured here."""
     if not summaries:
         return ""
     several = next((summary["several"] for summary in summaries if summary.get("several")), None)

@@ -26,7 +26,7 @@ def table_references(summaries: list[Path], out: Path) -> None:
 
     Args:
         summaries: JSON of `extracter evaluate-levels` or `study-references` on sets with levels.
-        out: CSV; the Markdown table stands beside it.
+        out: CSV; the Markdown table is written beside it.
 
     Raises:
         UserError: a summary is missing or is something else.

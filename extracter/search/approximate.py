@@ -275,7 +275,7 @@ def plan(query: Blocks, keys: Sequence[Blocks], length: int, memory: float) -> t
 
 
 def query_row_bytes(query: Blocks, length: int) -> int:
-    """Memory of a row of queries: blocks, norms, projections, and lists before and behind a step."""
+    """Memory of a row of queries: blocks, norms, projections, and lists before and after a step."""
     return (query.columns + 2) * (4 * query.depth + 4 + 4 * DIM + 2 * 9 * length)
 
 

@@ -168,7 +168,7 @@ class _Search:
         keys: 1, C, h, w of each reference.
         stride: s.
         u: matches for each query.
-        memory: bytes beside the laid-out features and the lists.
+        memory: bytes besides the laid-out features and the lists.
     """
 
     def __init__(self, keys: Sequence[Tensor], stride: int, u: int, memory: float):
@@ -258,7 +258,7 @@ class _Search:
             if old is not None:
                 known = (cells.unsqueeze(2) == old[1].unsqueeze(1)).any(2)
                 cells = cells.masked_fill(known, 0)
-            cells = cells.sort(1).values  # the same key twice then stands side by side
+            cells = cells.sort(1).values  # the same key twice is then side by side
             cells[:, 1:] = cells[:, 1:].masked_fill(cells[:, 1:] == cells[:, :-1], 0)
             cells = self._promising(queries.points[inside], cells, _TRIED)
             scores = self._exact(queries, inside, cells)

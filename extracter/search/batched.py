@@ -190,7 +190,7 @@ def _scores(query: Tensor, key: _Keys, top: int, bottom: int) -> Tensor:
         query: N, rows + 2, columns + 2, D: the rows with one above and one below.
         key: the reference.
         top: first row of keys.
-        bottom: the row behind the last.
+        bottom: the row after the last.
 
     Returns:
         N, rows, columns, keys.

@@ -34,9 +34,9 @@ def search_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Scores and indices of the best `u` keys of each query, N, u, Q; -inf where there are fewer keys.
 
-    Two stages take one pass as a rule. It keeps more than u keys for each query; those among them that are some query's
-    best are, in their order, the first that the second stage would find. Queries that are left with fewer than u are
-    scored against the allowed keys alone, patch by patch.
+    Two stages usually need one pass. It keeps u + 5 candidates for each query; those that are some query's best are, in
+    their order, the second stage's top matches. Queries left with fewer than u are scored again, against all such keys
+    alone, patch by patch.
 
     Args:
         query: N, C, h, w; sides are multiples of `stride`.

@@ -20,9 +20,9 @@ from extracter.search.batched import batched_topk
 from extracter.search.block_grid import grid_of, im2row, inverse_norms
 from extracter.search.numba_loops import merge_row
 
-# Bytes of a tile of a thread at most, of which three are summed: small ones are lost in the time that a call takes.
+# Upper bound in bytes for a thread's tile of scores, of which three are summed. In smaller ones calls take most time.
 _THREAD_TILE = 2**19
-# Bytes of the blocks that a product of a thread has for its second factor; more would take memory and gain nothing.
+# Upper bound in bytes for the key blocks in one thread's matrix product; larger products are no faster.
 _THREAD_BLOCKS = 2**21
 # Rows of blocks in the key for each thread; with fewer, laying them out would take longer than multiplying them.
 _ROWS_OF_A_THREAD = 8
@@ -87,7 +87,7 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
     # What the threads lay out takes no more memory than the key's features.
     height = min(int(tile_bytes / (4 * columns * key_columns)), key_rows // (2 * threads), _THREAD_BLOCKS // row_bytes)
     height = max(1, height)
-    # Taken once: of what threads take and free themselves, the C library keeps a share for each of them.
+    # Allocated once, here: memory that a thread frees stays in that thread's malloc arena.
     buffers = [_Buffers.of(query, keys, stride, height) for _ in range(threads)]
     with _single_threaded_workers(threads) as workers:
         for n, first in itertools.product(range(batch), range(1 - rows, key_rows, height)):
@@ -101,7 +101,7 @@ def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, bes
 
 @contextmanager
 def _single_threaded_workers(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose own operations are not shared among further threads."""
+    """A thread pool in which each worker runs PyTorch single-threaded."""
     before = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
         try:

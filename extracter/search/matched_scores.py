@@ -18,7 +18,7 @@ def attach_gradient(scores: Tensor, query: Tensor, keys: Sequence[Tensor], indic
             gradient.
         query: N, C, h, w.
         keys: N, C, any sides, for each reference.
-        indices: N, u, Q: the key behind each score.
+        indices: N, u, Q: the key of each score.
         stride: s, side of a block.
     """
     return _MatchedScores.apply(scores, indices, stride, query, *keys)

@@ -92,7 +92,7 @@ def _merge_row(
                 score = scores[j]
                 if score > least:
                     rank = ranks - 1
-                    # Behind its equals, which have lower indices.
+                    # After its equals, which have lower indices.
                     while rank > 0 and best[column, rank - 1] < score:
                         best[column, rank] = best[column, rank - 1]
                         where[column, rank] = where[column, rank - 1]

@@ -175,7 +175,7 @@ def _propagate(
     new_cells: np.ndarray,
     new_is_new: np.ndarray,
 ) -> int:
-    """One step of propagation for one row of queries, from the lists before it to those behind it.
+    """One step of propagation for one row of queries, from the lists before it to those after it.
 
     Neighbouring queries tend to match neighbouring keys. Candidates are the new entries among the first `top` of each
     of the four neighbours, shifted to this query, and the four neighbours on the key grid of the query's own new
@@ -234,7 +234,7 @@ def _propagate(
             scored += 1
             rank = insert(list_scores, list_cells, score, cell)
             if rank >= 0:
-                # The flags of the entries behind it move down with them.
+                # The flags of the entries after it move down with them.
                 for k in range(length - 1, rank, -1):
                     list_is_new[k] = list_is_new[k - 1]
                 list_is_new[rank] = 1

@@ -84,10 +84,10 @@ class SearchTransfer(nn.Module):
 
 
 def with_repeats(matches: Matches) -> Matches:
-    """The matches of a stage two that searches the list of what stage one found for each query, repetitions and all.
+    """Emulate a second stage that searches the first one's results without removing duplicates.
 
-    A key that is the best of m queries stands m times in that list, and m times among the ranks of a query that takes
-    it. In rank 0 of both stages stands the same key, so that rank tells how often each was found.
+    A key that was the best of m queries then fills m ranks of each query that takes it. Rank 0 is the same in both
+    stages, so it says how often each key was found.
     """
     indices, scores = matches.indices, matches.scores
     times = torch.zeros(indices.shape[0], matches.keys, dtype=torch.long, device=indices.device)

@@ -99,7 +99,7 @@ def _transfer_pixels(
     batch, channels = values[0].shape[:2]
     rows, columns = queries
     table = torch.cat([value.permute(0, 2, 3, 1).flatten(1, 2) for value in values], 1)
-    table = F.pad(table, (0, 0, 0, 1))  # the last row stands for everything outside
+    table = F.pad(table, (0, 0, 0, 1))  # the last row is for everything outside
     sources = pixel_sources([(v.shape[-2], v.shape[-1]) for v in values], indices, moves, rows, columns, block)
     weights = 1 / coverage(rows, columns, table.device).to(table.dtype).view(1, rows, columns, 1, 1)
     weights = weights.expand(batch, -1, -1, block, block).reshape(-1, 1).expand(-1, 9).contiguous()

@@ -1,8 +1,8 @@
 """Training by several processes, a device each: what one process would compute with the whole batch.
 
 `train.batch` is the batch of all processes together. Each takes an equal part of it, and the gradients are averaged, so
-that the weights do not depend on the number of devices, but for rounding. One process needs nothing of this: every
-function then returns what it was given.
+that the weights do not depend on the number of devices, but for rounding. With one process every function returns what
+it was given.
 """
 
 import os

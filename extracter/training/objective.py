@@ -11,7 +11,7 @@ from extracter.models.vgg import VGG19, initialise_vgg
 from extracter.params import Loss
 from extracter.training import losses
 
-# The terms beside the reconstruction loss, by the names that the training log has.
+# The terms besides the reconstruction loss, by the names that the training log has.
 TERMS = ("perc", "grad", "transferal", "texture", "adv")
 
 

@@ -1,4 +1,4 @@
-"""One network in training and what a step does to it (sections 3.5 and 3.6)."""
+"""The training step: forward pass, losses, critic, optimiser, moving average (sections 3.5 and 3.6)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ Clock = Callable[[str], AbstractContextManager]
 
 
 def untimed(part: str) -> AbstractContextManager:
-    """The clock of a step whose parts nobody times."""
+    """A timer that does nothing."""
     return nullcontext()
 
 

@@ -324,16 +324,16 @@ class _Stop:
 
 @contextmanager
 def _stop_between_steps() -> Iterator[_Stop]:
-    """Turn the first SIGINT or SIGTERM into a wish, so that no step is cut in two; the second one acts at once."""
+    """Turn the first SIGINT or SIGTERM into a request, granted between two steps; the second one acts at once."""
     stop = _Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def wish(number: int, frame: Any) -> None:
+    def request(number: int, frame: Any) -> None:
         stop.wanted = True
         signal.signal(number, signal.default_int_handler)
 
     for number in before:
-        signal.signal(number, wish)
+        signal.signal(number, request)
     try:
         yield stop
     finally:

@@ -67,7 +67,7 @@ if "DVC_STAGE" in os.environ and not STAGED:
 def check_folders():
     """End the run if a folder of outputs cannot be written to or is a symbolic link.
 
-    Snakemake would end with a traceback in a folder that is read-only. DVC records nothing behind a link, and says so at
+    Snakemake would end with a traceback in a folder that is read-only. DVC records nothing through a link, and says so at
     the end.
     """
     for name in (".", ".snakemake", ".dvc", "data", "results", "logs"):

@@ -99,7 +99,7 @@ class AdaptationTiles:
         """What goes into the adaptation at 1x, 2x or 4x, with the margin that is needed.
 
         Returns:
-            Features as they are and, behind the first stage, enlarged by 2; and the texture.
+            Features as they are and, after the first stage, enlarged by 2; and the texture.
         """
         start = inner.grow(self.start, self.whole, 4)
         below = Patch(self.model.integrate(self.content.levels(start)), start, 1).crop(self._window(inner, 0))

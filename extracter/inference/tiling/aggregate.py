@@ -187,7 +187,7 @@ class AggregationTiles:
             offset = self._offsets(number, window, x.scale)
             x = x._replace(x=level.aggregate_from(x.x, sampler.beside(window, fineness), sample, offset))
             if place < len(self.model.ups):
-                # What lies further out is spoilt by the level's convolutions; a pixel more is for the next one.
+                # What lies further out is wrong after the level's convolutions; a pixel more is for the next one.
                 x = x.crop(inner.grow(self.entered[place + 1] + 1, self.whole))
                 enlarged = F.leaky_relu(F.pixel_shuffle(self.model.ups[place](x.x), 2), 0.1)
                 x = Patch(enlarged, x.window, 2 * x.scale)

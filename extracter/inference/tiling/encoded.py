@@ -204,7 +204,7 @@ def pixel_matches(matches: BlockMatches, keys: Sequence[Window], whole: Window) 
     first = 0
     for number, key in enumerate(keys):
         mine = (matches.reference == number).unsqueeze(1)
-        across = size_of(key, whole)[1] - 2  # patches beside one another in a region
+        across = size_of(key, whole)[1] - 2  # patches in a row of a region
         row = matches.top.unsqueeze(1) + matches.chosen // across + 1
         column = matches.left.unsqueeze(1) + matches.chosen % across + 1
         found = torch.where(mine, first + row * key.width + column, found)

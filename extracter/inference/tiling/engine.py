@@ -45,7 +45,7 @@ def super_resolve(
         model: in evaluation mode, on the device where it is to run; its search has blocks (k = 3s, p = s).
         inputs: the images.
         memory: bytes on that device, beyond the weights and, on the CPU, the images themselves.
-        precision: of the network behind the search, which itself stays in float32.
+        precision: of the network after the search, which itself stays in float32.
         reuse: on the CPU let layers use freed memory again where there is enough of it, a third less time; a setting
             of the whole process while the network runs.
         report: called with (phase, done, total).

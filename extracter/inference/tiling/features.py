@@ -56,8 +56,9 @@ class Features:
 
     def _compute(self, window: Window, level: int) -> Tensor:
         outer = window.grow(REACH, self.whole)
-        # Zeros surround the picture's own edges, as in the whole; what they spoil elsewhere lies in the margin.
-        # The network behind the search may run in less precision; what is searched and copied may not.
+        # At the picture's own edges zero padding is what the whole has, too. Elsewhere it corrupts only the margin,
+        # which is cropped.
+        # The network after the search may run in less precision; what is searched and copied may not.
         with torch.autocast(self.picture.device.type, enabled=False):
             levels = self.dfe(self.picture.cut(outer), levels=level + 1)
         return window.of(levels[level], outer, LEVELS[level][1])

@@ -1,7 +1,7 @@
-"""The network behind the search, on one tile: as `reconstruct` of Extracter and TTSR, and exact inside the tile.
+"""The network after the search, on one tile: as `reconstruct` of Extracter and TTSR, and exact inside the tile.
 
 What lies beyond a tile's edge is unknown to the convolutions, so a tile begins with a margin. Each stage crops the maps
-to what the stages behind it still need: full-size maps are only as large as the last stages ask for.
+to what the stages after it still need: full-size maps are only as large as the last stages ask for.
 
 IFE and the first stage of CSFI work at the size of LR, with most of the network's layers in sequence and hence most of
 the margin. They run first, in larger tiles of their own (`first_stage`), and their result is held for the whole image.
@@ -30,13 +30,13 @@ _MERGE = (4, 3, 2)  # cells for the merge of CSFI, a pixel before the tail, and 
 
 @dataclass(frozen=True)
 class Margins:
-    """Cells that each part must give beyond the tile, so that the parts behind it are right inside the tile.
+    """Cells that each part must give beyond the tile, so that the parts after it are right inside the tile.
 
     Attributes:
         inputs: of what goes into GDE's levels, coarsest first; empty for TTSR.
         levels: of what comes out of them.
         synthesised: of T_3, T_2, T_1, what CSFI gives.
-        mixed: of the branches of CSFI's stages two and three, behind the exchange.
+        mixed: of the branches of CSFI's stages two and three, after the exchange.
         entered: of all maps that go into stage one, two and three; of stage one beyond its own tiles.
         gradient: of the gradient density.
         lr: of LR, beyond the tiles of stage one.
@@ -59,7 +59,7 @@ class Margins:
         A 3 x 3 convolution reaches one pixel, a bicubic enlargement two, an exchange three cells at most: two for the
         bicubic and less than one for its convolutions.
         """
-        fusion = 2 if isinstance(model, DPFSR) else 1  # convolutions one behind the other
+        fusion = 2 if isinstance(model, DPFSR) else 1  # convolutions in sequence
         synthesised = list(_MERGE)
         inputs, levels = [], []
         if model.gde is not None:
@@ -87,7 +87,7 @@ class Margins:
 
 
 def convolutions(part: torch.nn.Module) -> int:
-    """3 x 3 convolutions one behind the other in a part of the network."""
+    """3 x 3 convolutions in sequence in a part of the network."""
     return sum(isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3) for module in part.modules())
 
 
@@ -176,7 +176,7 @@ class Tile:
         return self.model.ife(lr) if self.means is None else self.model.ife(lr, self.means)
 
     def _behind(self, stage: int) -> list[Window]:
-        """Windows that are needed of each branch behind a stage."""
+        """Windows that are needed of each branch after a stage."""
         if stage == 2:
             return [self._grown(cells) for cells in self.margins.synthesised]
         return [self._grown(self.margins.entered[stage + 1] + self.margins.fusion + 1)] * (stage + 1)

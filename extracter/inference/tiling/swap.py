@@ -70,7 +70,7 @@ class SwapTiles:
             (texture,) = self.textures.cut(x.window, 2 - number)
             x = x._replace(x=scale(x.x, texture))
             if number < len(self.model.ups):
-                # What lies further out is spoilt by the scale's convolutions; a pixel more is for the next one.
+                # What lies further out is wrong after the scale's convolutions; a pixel more is for the next one.
                 x = x.crop(inner.grow(self.entered[number + 1] + 1, self.whole))
                 x = Patch(self.model.ups[number](x.x), x.window, 2 * x.scale)
         return inner.of(self.model.tail(x.x).tanh(), x.window, 4)

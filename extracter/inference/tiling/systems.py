@@ -31,7 +31,7 @@ TILES: dict[type[RefSR], Callable[..., Any]] = {
 # Why a system takes whole images alone.
 _WHOLE = {
     "SSEN": "SSEN compares each pixel with all others",
-    "DATSR": "DATSR's windows of attention, one behind the other, reach over hundreds of pixels",
+    "DATSR": "DATSR's windows of attention, in sequence, reach over hundreds of pixels",
 }
 
 

@@ -39,11 +39,11 @@ class InsufficientMemoryError(UserError):
     """The least strips or tiles do not fit the memory.
 
     Attributes:
-        needed: bytes that they need, beside what the caller holds.
+        needed: bytes that they need, besides what the caller holds.
     """
 
     def __init__(self, needed: float):
-        super().__init__(f"--memory: too little; {needed / MIB + 1:,.0f} MiB are needed beside images and weights")
+        super().__init__(f"--memory: too little; {needed / MIB + 1:,.0f} MiB are needed besides images and weights")
         self.needed = needed
 
 

@@ -66,7 +66,7 @@ def fit_into(
 
 
 def enlarge(pixels: np.ndarray, times: int) -> np.ndarray:
-    """Repeat each pixel, so that LR stands beside its enlargements at their size.
+    """Repeat each pixel, so that LR has the size of its enlargements.
 
     Args:
         pixels: uint8, (H, W, 3).

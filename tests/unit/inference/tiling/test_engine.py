@@ -228,7 +228,7 @@ def test_reduced_precision_stays_near():
 def test_too_little_memory_says_how_much_is_wanted():
     model = network()
     inputs = images(5, (40, 40), [(160, 160)])
-    with pytest.raises(InsufficientMemoryError, match=r"MiB are needed beside") as error:
+    with pytest.raises(InsufficientMemoryError, match=r"MiB are needed besides") as error:
         engine.super_resolve(model, inputs, memory=10e6)
     engine.super_resolve(model, inputs, memory=error.value.needed)
     with pytest.raises(InsufficientMemoryError):
