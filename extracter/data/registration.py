@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from extracter.data.matching import mutual_neighbours, root_sift
+from extracter.data.sift import mutual_neighbours, root_sift
 from extracter.photos.photo import to_bytes
 
 # Long side in pixels at which optical flow is computed. Features are computed at half of it, since LR_up has no more

@@ -185,6 +185,21 @@ def test_importing_the_package_is_cheap_and_knows_its_names():
         extracter.nothing  # noqa: B018
 
 
+def test_the_command_loads_no_library_that_it_does_not_use(photograph, tmp_path):
+    """Start-up counts: each of these takes a tenth of a second or more."""
+    photograph(1, 32, 32).save(tmp_path / "small.png")
+    photograph(1, 96, 96).save(tmp_path / "sharp.png")
+    code = "import sys; from typer.testing import CliRunner; from extracter.cli import app; "
+    code += "assert CliRunner().invoke(app, sys.argv[1:]).exit_code == 0; "
+    code += "loaded = {'torch', 'cv2', 'pandas', 'torchvision', 'lightning_fabric', 'skimage', 'matplotlib'}; "
+    code += "print(*sorted(loaded & set(sys.modules)))"
+    words = ["upscale", "small.png", "--ref", "sharp.png"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["cv2", "torch"]
+
+
 def test_pretrained_round_trip(model, tmp_path):
     model.save_pretrained(tmp_path)
     again = extracter.Extracter.from_pretrained(tmp_path)
