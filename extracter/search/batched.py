@@ -74,12 +74,12 @@ def batched_topk(
     return best, indices
 
 
-def fits_one_tile(query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes: float) -> bool:
-    """Whether all scores of all queries are one tile, for `topk_in_one_tile`."""
+def images_in_one_tile(query: Tensor, keys: Sequence[Tensor], stride: int, tile_bytes: float) -> int:
+    """Images of a batch whose scores are one tile, for `topk_in_one_tile`; 0 where not even those of one image are."""
     sides = [grid_of(x, stride) for x in (query, *keys)]
     queries, *counts = ((rows + 2) * (columns + 2) for rows, columns in sides)
     size = torch.promote_types(query.dtype, torch.float32).itemsize
-    return query.shape[0] * queries * sum(counts) * size <= tile_bytes
+    return min(len(query), int(tile_bytes / (queries * sum(counts) * size)))
 
 
 def topk_in_one_tile(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from extracter.search.batched import fits_one_tile, merge_topk, stable_topk, topk_in_one_tile
+from extracter.search.batched import images_in_one_tile, merge_topk, stable_topk, topk_in_one_tile
 from extracter.search.block_grid import grid_of, inverse_norms, neighbour_index, to_blocks
 from extracter.search.correlation import block_correlation_topk, is_fused
 
@@ -51,8 +51,12 @@ def search_blocks(
     two_stage = two_stage and u > 1
     inside = _inner_keys(keys, stride) if inner else None
     inverse = inverse_norms(query, stride).flatten(1).unsqueeze(2)
-    if not is_fused(query) and fits_one_tile(query, keys, stride, tile_bytes):
-        values, indices = topk_in_one_tile(query, keys, u, stride, two_stage, inside)
+    if not is_fused(query) and (images := images_in_one_tile(query, keys, stride, tile_bytes)):
+        found = [
+            topk_in_one_tile(part, of_keys, u, stride, two_stage, None if inside is None else inside[: len(part)])
+            for part, *of_keys in zip(*(x.split(images) for x in (query, *keys)), strict=True)
+        ]
+        values, indices = (torch.cat(x) if len(x) > 1 else x[0] for x in zip(*found, strict=True))
         return (values * inverse).mT, indices.mT
     wanted = u + SPARE if two_stage else u
     values, indices = (

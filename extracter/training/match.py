@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, configure_torch
-from extracter.errors import UserError
 from extracter.files import sha256, write_csv, write_json
 from extracter.image_tensors import to_signed
 from extracter.memory import malloc_reuse
@@ -27,7 +26,7 @@ from extracter.models.vgg import initialise_vgg
 from extracter.params import Match, Model, Train
 from extracter.progress import track
 from extracter.training.distributed import launch
-from extracter.training.train import load_state, save_state
+from extracter.training.train import load_state, read_losses, save_state
 
 COLUMNS = ["step", "loss", "triplet", "distillation"]
 _CORNER = 1 / 16  # largest shift of a corner in sides: 10 of 160 pixels
@@ -94,6 +93,7 @@ def train_match(
     }  # fmt: skip
     draw = params.model_copy(update={"batch": match.batch, "swap": 0.0, "self_reference": 0.0, "other_reference": 0.0})
     started = time.perf_counter() - progress["seconds"]
+    unread: list[Tensor] = []  # losses of each step, left on the device
     batches = pairs.batches(range(progress["step"], steps), draw, seed, pin=False)
     for batch in track(batches, "match", steps, progress["step"]):
         number = progress["step"]
@@ -107,18 +107,18 @@ def train_match(
         optimiser.zero_grad()
         fabric.backward(measured["loss"])
         optimiser.step()
+        unread.append(torch.stack([value.detach() for value in measured.values()]))
         progress["step"] += 1
-        progress["seconds"] = time.perf_counter() - started
-        # The matcher is small: reading each step's losses costs little.
-        for key, value in measured.items():
-            progress["sums"].setdefault(key, []).append(value.item())
-        if not math.isfinite(progress["sums"]["loss"][-1]):
-            raise UserError(f"match: the loss is not finite at step {progress['step']}; lower `match.lr`")
-        if progress["step"] % params.validate_every == 0 or progress["step"] in (match.teacher_steps, steps):
+        log = progress["step"] % params.validate_every == 0 or progress["step"] in (match.teacher_steps, steps)
+        save = progress["step"] % params.checkpoint_every == 0 or progress["step"] == steps
+        if log or save:
+            read_losses(unread, list(measured), progress, "match", "lower `match.lr`")
+            progress["seconds"] = time.perf_counter() - started
+        if log:
             means = {key: sum(values) / len(values) for key, values in progress["sums"].items()}
             progress["log"].append({"step": progress["step"], **means})
             progress["sums"] = {}
-        if progress["step"] % params.checkpoint_every == 0 or progress["step"] == steps:
+        if save:
             save_state(state_path, run, parts, progress)
     training |= {"vgg_weights": model_params.vgg_weights, "torch": torch.__version__}
     write_csv(out / "train_log.csv", progress["log"], COLUMNS)

@@ -1,9 +1,8 @@
 """The training step: forward pass, losses, critic, optimiser, moving average (sections 3.5 and 3.6)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -64,7 +63,7 @@ class Learner:
         self.model, self.optimiser = fabric.setup(network, _adam(network, params, _fused(fabric)))
         self.average = None
         if params.ema > 0:
-            self.average = AveragedModel(network, multi_avg_fn=partial(_move_average, params.ema))
+            self.average = AveragedModel(network)
         # The first phase has no perceptual loss, and its parameters no width for one.
         width = 0 if size is None else model_params.dfe_width
         self.objective = Objective(weights, network, model_params.vgg_weights, width, seed)
@@ -134,7 +133,7 @@ class Learner:
                 )
             self.optimiser.step()
             if self.average is not None:
-                self.average.update_parameters(self.network)
+                _move_average(self.average, self.network, self.params.ema)
         return {key: value.detach() for key, value in measured.items()}
 
     def _set_rate(self, number: int) -> None:
@@ -162,10 +161,21 @@ class Learner:
         return loss
 
 
-def _move_average(decay: float, average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor) -> None:
-    """Move the average towards the weights; at first faster, so that those of the beginning are soon forgotten."""
-    done = int(updates)  # a counter on the CPU, on every device
-    get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(average, weights, updates)
+@torch.no_grad()
+def _move_average(average: AveragedModel, network: nn.Module, decay: float) -> None:
+    """Move the average towards the weights; at first faster, so that those of the beginning are soon forgotten.
+
+    `average.update_parameters` would copy its counter, which is on the CPU, to the device and wait for it.
+    """
+    done = int(average.n_averaged)
+    averages, weights = list(average.module.parameters()), list(network.parameters())
+    if done:
+        get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(averages, weights, average.n_averaged)
+    else:
+        torch._foreach_copy_(averages, weights)
+    for kept, buffer in zip(average.module.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
+    average.n_averaged += 1
 
 
 def freeze(network: RefSR, params: Train) -> None:
@@ -176,8 +186,12 @@ def freeze(network: RefSR, params: Train) -> None:
 
 
 def _fused(fabric: Fabric) -> bool | None:
-    """Whether Adam is one operation for all weights: where each operation has a cost of its own."""
-    return True if fabric.device.type == "cuda" else None
+    """Whether Adam is one operation for all weights: where each operation has a cost of its own.
+
+    Not in float16: a fused optimiser divides the gradients by the losses' scale itself, so that Fabric cannot clip them.
+    """
+    scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+    return True if fabric.device.type == "cuda" and not scaled else None
 
 
 def _adam(network: RefSR, params: Train, fused: bool | None) -> torch.optim.Adam:

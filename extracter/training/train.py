@@ -142,7 +142,7 @@ def train(
             validate, stopped = _is_due(progress, params, steps), distributed.any_process(bool(stop))
             save = progress["step"] % params.checkpoint_every == 0 or stopped
             if validate or save:
-                _read_losses(unread, list(measured), progress, name)
+                read_losses(unread, list(measured), progress, name, "lower `train.lr` or the loss weights")
                 progress["seconds"] = time.perf_counter() - started
             if validate:
                 label = f"{name} {progress['step']}/{steps}"
@@ -180,8 +180,15 @@ def _continue_from(start: Path, network: nn.Module, family: str, model_params: M
     network.load_state_dict(load_model(start).state_dict())
 
 
-def _read_losses(unread: list[Tensor], names: list[str], progress: dict[str, Any], label: str) -> None:
+def read_losses(unread: list[Tensor], names: list[str], progress: dict[str, Any], label: str, remedy: str) -> None:
     """Move the losses of the last steps from the device to `progress`.
+
+    Args:
+        unread: losses of each step, in the order of `names`; emptied.
+        names: of the losses.
+        progress: of the training; its `step` is the last one of them.
+        label: of the training, for messages.
+        remedy: what to do about a loss that is not finite.
 
     Raises:
         UserError: one of them is not finite.
@@ -192,7 +199,7 @@ def _read_losses(unread: list[Tensor], names: list[str], progress: dict[str, Any
         for key, value in zip(names, row, strict=True):
             progress["sums"].setdefault(key, []).append(value)
         if not math.isfinite(row[names.index("loss")]):
-            raise UserError(f"{label}: the loss is not finite at step {step}; lower `train.lr` or the loss weights")
+            raise UserError(f"{label}: the loss is not finite at step {step}; {remedy}")
 
 
 def _take_matcher(folder: Path, network: nn.Module, model_params: Model) -> None:

@@ -93,17 +93,24 @@ class Search:
     def _count(self, whole: Window) -> int:
         return (whole.height // self.stride) * (whole.width // self.stride)
 
-    def _parts(self) -> Iterator[tuple[Features, Window, int, Tensor]]:
-        """Each strip of each reference with its margin: features, window, its first key, and which keys are its own."""
+    def _parts(self) -> Iterator[tuple[Features, Window, int, Tensor | None]]:
+        """Each strip of each reference with its margin: features, window, its first key, and which keys are its own.
+
+        None stands for all.
+        """
         start = 0
         for key, strips in zip(self.keys, self.strips, strict=True):
             columns = key.whole.width // self.stride
             for strip in strips:
                 outer = strip.grow(self.stride, key.whole)
+                first_key = start + outer.top // self.stride * columns
+                if outer == strip and not self.ring:
+                    yield key, outer, first_key, None
+                    continue
                 own = torch.zeros(outer.height // self.stride, columns, dtype=torch.bool, device=self.device)
                 own[(strip.top - outer.top) // self.stride :][: strip.height // self.stride] = True
                 self._bar_ring(own, outer, key.whole)
-                yield key, outer, start + outer.top // self.stride * columns, own.flatten()
+                yield key, outer, first_key, own.flatten()
             start += self._count(key.whole)
 
     def _bar_ring(self, own: Tensor, outer: Window, whole: Window) -> None:
@@ -124,7 +131,7 @@ class Search:
         norms = torch.zeros((*shape, 1), device=self.device)
         for key, outer, first, own in self._parts():
             features = key.cut(outer, 2)
-            mask = None if own.all() else own.unsqueeze(0)
+            mask = None if own is None else own.unsqueeze(0)
             for tile in self.tiles:
                 query, inner, around = self._query(tile)
                 place = inner.slices
@@ -140,7 +147,8 @@ class Search:
     def _complete(self, allowed: Tensor, incomplete: Tensor, values: Tensor, indices: Tensor) -> None:
         """Search the allowed keys for the incomplete queries, into values and indices, rows, columns, u."""
         for key, outer, first, own in self._parts():
-            own_allowed = own & allowed[first : first + len(own)]
+            part = allowed[first : first + outer.height * outer.width // self.stride**2]
+            own_allowed = part if own is None else own & part
             features = key.cut(outer, 2)[0] if incomplete.any() and own_allowed.any() else None
             for tile in self.tiles:
                 self._step()

@@ -8,7 +8,7 @@ import torch
 from extracter.benchmarks.launches import count_launches
 from extracter.search import batched, correlation
 from extracter.search import search as search_module
-from extracter.search.batched import fits_one_tile, stable_topk
+from extracter.search.batched import images_in_one_tile, stable_topk
 from extracter.search.block_search import block_scores, search_blocks
 from extracter.search.matched_scores import attach_gradient
 from extracter.search.search import SearchConfig, search
@@ -114,6 +114,20 @@ def test_a_training_batch_takes_few_operations_and_waits_for_none(kernel, on_acc
     assert forward.waits == copying.waits == backward.waits == 0
 
 
+def test_a_batch_in_parts_gives_the_same_and_waits_for_nothing(on_accelerator):
+    """As on CUDA with large references: a tile holds the scores of some images of a batch, but not of all."""
+    query, key = features(1, 5, 3, 20, 18), features(2, 5, 3, 36, 30)
+    one = 22 * 20 * 38 * 32 * 4
+    found = {}
+    for images in (2, 5):
+        config = SearchConfig(3, 1, 1, memory=4 * images * one / 2**20)  # a tile has a quarter of it
+        assert images_in_one_tile(query, [key], 1, images * one) == images
+        counts = count_launches(lambda i=images, c=config: found.update({i: search(query, [key], 3, c)}), CPU)
+        assert counts.waits == 0
+    assert torch.equal(found[2].indices, found[5].indices)
+    torch.testing.assert_close(found[2].scores, found[5].scores, atol=1e-6, rtol=0)
+
+
 def test_waits_are_counted():
     x = torch.ones(4)
     assert count_launches(lambda: x.sum().item(), CPU) == (2, 1)
@@ -125,6 +139,7 @@ def test_waits_are_counted():
 def test_one_tile_is_what_fits():
     query = torch.zeros(2, 4, 6, 6)
     exactly = 2 * 8 * 8 * 8 * 8 * 4
-    assert fits_one_tile(query, [query], 1, exactly)
-    assert not fits_one_tile(query, [query], 1, exactly - 1)
+    assert images_in_one_tile(query, [query], 1, exactly) == images_in_one_tile(query, [query], 1, 9 * exactly) == 2
+    assert images_in_one_tile(query, [query], 1, exactly - 1) == images_in_one_tile(query, [query], 1, exactly / 2) == 1
+    assert images_in_one_tile(query, [query], 1, exactly / 2 - 1) == 0
     assert batched._tile_shape(torch.zeros(1, 8, 8, 1), torch.zeros(1, 8, 8, 1), 4 * 64)[0] == 1

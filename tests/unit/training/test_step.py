@@ -1,10 +1,13 @@
 """One training step: nothing that a GPU would be waited for, precision where it is due, and float16's scale."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from extracter.benchmarks.launches import count_launches
 from extracter.data.datasets import TrainingPairs
@@ -12,6 +15,7 @@ from extracter.image_tensors import to_signed
 from extracter.models.checkpoint import build_model
 from extracter.search import correlation, transfer
 from extracter.search import search as search_module
+from extracter.training import step
 from extracter.training.distributed import launch
 from extracter.training.objective import losses_of
 from extracter.training.step import Learner
@@ -36,20 +40,29 @@ def test_a_step_waits_for_nothing(tiny_preset, tiny_pairs, monkeypatch):
     # Adam reads its step counter, which is on the CPU whatever the device.
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)
     pairs = TrainingPairs(tiny_pairs)
-    learner = make_learner(tiny_preset, pairs, launch(CPU, 1, 1, "32-true"), clip=1.0, ema=0.0)
+    learner = make_learner(tiny_preset, pairs, launch(CPU, 1, 1, "32-true"), clip=1.0, ema=0.9)
     batch = pairs.batch(0, tiny_preset.train, 1)
     assert all(images.dtype == torch.uint8 for images in batch.values())
     learner.step(0, batch)
     counts = count_launches(lambda: learner.step(1, batch), CPU)
-    assert counts.waits == 0
+    # The average's counter is read, which is on the CPU, whatever the device.
+    assert counts.waits == 1
+    assert learner.average.n_averaged.device == CPU
     assert counts.launches > 500
 
 
-def test_the_average_counts_on_the_cpu(tiny_preset, tiny_pairs):
-    """`_move_average` reads that counter in each step."""
+def test_the_average_of_the_weights(tiny_preset, tiny_pairs):
+    """As PyTorch's own moving average with the decay of each step."""
     pairs = TrainingPairs(tiny_pairs)
-    learner = make_learner(tiny_preset, pairs, launch(CPU, 1, 1, "32-true"), phase="rec", ema=0.9)
-    assert learner.average.n_averaged.device.type == "cpu"
+    learner = make_learner(tiny_preset, pairs, launch(CPU, 1, 1, "32-true"), phase="rec", ema=0.5)
+    wanted = AveragedModel(learner.network)
+    for number in range(4):
+        learner.step(number, pairs.batch(number, tiny_preset.train, 1))
+        wanted.multi_avg_fn = get_ema_multi_avg_fn(min(0.5, (1 + number) / (10 + number)))
+        wanted.update_parameters(learner.network)
+    assert learner.average.n_averaged == 4
+    for found, right in zip(learner.average.parameters(), wanted.parameters(), strict=True):
+        assert torch.equal(found, right)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -65,7 +78,13 @@ def test_the_first_loss_is_that_of_bicubic_in_every_precision(tiny_preset, tiny_
     assert all(value.dtype == torch.float32 for value in measured.values())
 
 
-def test_float16_survives_overflow_and_resumes_with_its_scale(tiny_preset, tiny_pairs):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_float16_survives_overflow_and_resumes_with_its_scale(device, tiny_preset, tiny_pairs, monkeypatch):
+    """With the optimiser of either device."""
+    chosen = step._fused
+    monkeypatch.setattr(
+        step, "_fused", lambda fabric: chosen(SimpleNamespace(device=torch.device(device), strategy=fabric.strategy))
+    )
     pairs = TrainingPairs(tiny_pairs)
     batch = pairs.batch(0, tiny_preset.train, 1)
 
