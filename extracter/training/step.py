@@ -188,7 +188,7 @@ def freeze(network: RefSR, params: Train) -> None:
 def _fused(fabric: Fabric) -> bool | None:
     """Whether Adam is one operation for all weights: where each operation has a cost of its own.
 
-    Not in float16: a fused optimiser divides the gradients by the losses' scale itself, so that Fabric cannot clip them.
+    Not in float16: a fused optimiser divides gradients by the losses' scale itself, so that Fabric cannot clip them.
     """
     scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
     return True if fabric.device.type == "cuda" and not scaled else None
