@@ -2,6 +2,7 @@
 
 import csv
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 
 from extracter import params
 from extracter.data import manifest, pair_arrays
+from extracter.models.blocks import _bicubic_matrix
 from extracter.params import TestData, TrainData
+from extracter.search.block_grid import constants
 
 # A shell starts background jobs with SIGINT ignored, and so would be the commands that the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -22,6 +25,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def device() -> str:
     """Where the tests compute: the environment variable EXTRACTER_TEST_DEVICE, by default the CPU."""
     return DEVICE
+
+
+@pytest.fixture
+def no_kept_tensors() -> Iterator[None]:
+    """Fake tensors of one test must not be kept for the next, nor for real ones."""
+
+    def forget() -> None:
+        constants.cache_clear()
+        _bicubic_matrix.cache_clear()
+
+    forget()
+    yield
+    forget()
 
 
 @pytest.fixture(scope="session")

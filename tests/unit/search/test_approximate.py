@@ -177,8 +177,9 @@ def test_gradient_of_scores_is_that_of_the_chosen_pairs():
 
 def test_on_cuda_nothing_waits_for_the_device():
     """Fake tensors of a GPU: a result that the host would have to know, or a tensor elsewhere, is an error."""
-    with FakeTensorMode(), torch.device("cuda:0"), torch.no_grad():
-        query, keys = torch.rand(2, 8, 40, 36), [torch.rand(2, 8, 60, 50), torch.rand(2, 8, 9, 3)]
+    with FakeTensorMode(), torch.no_grad():
+        with torch.device("cuda:0"):
+            query, keys = torch.rand(2, 8, 40, 36), [torch.rand(2, 8, 60, 50), torch.rand(2, 8, 9, 3)]
         for strategy in ("two_stage", "direct"):
             found = search(query, keys, 3, replace(CONFIG, strategy=strategy, memory=16))
             assert found.indices.shape == found.scores.shape == (2, 3, 40 * 36)
