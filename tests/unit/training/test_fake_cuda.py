@@ -24,15 +24,17 @@ pytestmark = pytest.mark.usefixtures("no_kept_tensors")
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_forward_and_losses(family, precision, tiny_preset, monkeypatch):
+@pytest.mark.parametrize(("family", "trust"), [*((family, False) for family in FAMILIES), ("extracter", True)])
+def test_forward_and_losses(family, trust, precision, tiny_preset, monkeypatch):
+    """Extracter with alignment and gate, too."""
     # Otherwise there is no autocast where there is no GPU.
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     autocast = partial(torch.autocast, "cuda", torch.float16, enabled=precision == "float16")
     weights = losses_of(family, "full", tiny_preset.loss)
+    model = tiny_preset.model.model_copy(update={"align": trust, "gate": trust})
     with FakeTensorMode():
         with CUDA:
-            network = build_model(family, tiny_preset.model, tiny_preset.search).train()
+            network = build_model(family, model, tiny_preset.search).train()
             objective = Objective(replace(weights, perc=0.0), network, "random", 4, 0)
             # Without its first weights, which need numbers.
             objective.vgg = VGG19(depth=5, width=4, whole_stage=weights.perc_layer == "conv5_4")
