@@ -44,6 +44,7 @@ def test_everything_is_made_and_recorded(finished):
 
 def test_every_plot_has_points_to_draw(finished, tmp_path):
     """What stands where numbers belong is not drawn, or drawn as 0."""
+    assert finished.run("git", "check-ignore", "dvc_plots/index.html"), "where `make plots` writes"
     finished.dvc("plots", "diff", "--out", str(tmp_path))
     page = tmp_path / "index.html"
     specifications = re.findall(r"var spec = (\{.*\});", page.read_text(encoding="utf-8"))
@@ -84,7 +85,11 @@ def test_the_report_is_made_of_the_run(copy):
 
 def test_a_killed_training_goes_on_to_the_same_weights(copy):
     folder = "results/tiny/checkpoints/extracter-rec"
-    weights = (copy.folder / folder / "model.safetensors").read_bytes()
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (copy.folder / folder).iterdir()}
+
+    before = files()
     copy.run("rm", "-r", folder)
     state = copy.folder / STATE
     target = f"{folder}/model.safetensors"
@@ -94,7 +99,17 @@ def test_a_killed_training_goes_on_to_the_same_weights(copy):
     copy.run("snakemake", "--unlock", "--cores", "1")
     copy.snakemake("--", target)
     assert "resuming after step" in copy.read("logs/tiny/train_rec/extracter.log")
-    assert (copy.folder / target).read_bytes() == weights
+    assert files() == before, "log and provenance, too"
+
+
+def test_a_second_run_leaves_the_working_tree_clean(copy):
+    """Of the same files: what a training writes is compared above."""
+    copy.commit("first")
+    copy.run("rm", "-r", "results/tiny/evaluation/released", "results/tiny/images/released", "results/metrics.json")
+    copy.run("rm", "-r", "results/tiny/kernels/set14", "results/tables", "results/plots", "results/figures")
+    copy.snakemake()
+    assert copy.run("git", "status", "--porcelain") == ""
+    copy.assert_settled()
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_one_sentence(copy):

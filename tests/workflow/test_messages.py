@@ -101,6 +101,22 @@ def test_a_folder_of_another_user_is_named_with_the_command_that_allows_it(proje
     assert said == f"after `git config --global --add safe.directory {project.folder}`"
 
 
+def test_what_dvc_says_is_shown_where_it_cannot_record(project):
+    bin_folder, results = project.folder / "bin", project.folder / "results/tiny"
+    bin_folder.mkdir()
+    results.mkdir(parents=True)
+    (bin_folder / "dvc").write_text("#!/bin/sh\necho 'ERROR: the cache is full' >&2\nexit 255\n")
+    (bin_folder / "dvc").chmod(0o755)
+    script = "import sys; sys.path[:0] = ['workflow/scripts']; import sources; print(sources.digest(sources.SOURCES))"
+    version = project.run("python", "-c", script).strip()
+    record = ["python", "workflow/scripts/record.py", "--objection=", "--version", version]
+    path = f"{bin_folder}:{project.environment['PATH']}"
+    said = project.run(*record, "--stamp", str(results / "recorded"), "params.yaml", PATH=path, fails=True)
+    assert said.startswith(
+        "ERROR: the cache is full\nrecord: the results are complete, but `dvc commit` could not record"
+    )
+
+
 def test_restoring_while_snakemake_has_its_lock(shared):
     lock = shared.folder / ".snakemake/locks/0.input.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What runs again, and only that, with the stand-in for the real work."""
 
+import json
 import subprocess
 from collections import Counter
 
@@ -78,6 +79,25 @@ def test_an_edit_redoes_what_runs_the_file(shared, paths, jobs):
         edit(shared, path)
     assert planned(shared) == jobs
     shared.run("git", "checkout", "--quiet", *paths)
+
+
+def test_after_an_edit_of_help_texts_and_pages_there_is_nothing_to_do(shared):
+    paths = ["extracter/commands/train.py", "extracter/cli.py", "extracter/inference/upscaler.py"]
+    for path in paths:
+        edit(shared, path)
+    (shared.folder / "docs").mkdir()
+    shared.write("docs/workflow.md", "# edited\n")
+    assert shared.planned() == {}
+    shared.run("rm", "-r", "docs")
+    shared.run("git", "checkout", "--quiet", *paths)
+
+
+def test_dvc_notices_an_edited_rule(shared):
+    edit(shared, "workflow/rules/train.smk")
+    changed = {name for name, changes in json.loads(shared.dvc("status", "--json")).items() if changes}
+    assert {"train_rec_extracter", "train_full_ttsr"} <= changed
+    assert not {"prepare_set14", "evaluate_fixed@set14", "tables"} & changed
+    shared.run("git", "checkout", "--quiet", "workflow/rules/train.smk")
 
 
 # Each key of params.yaml, by what a change of it makes run again in the preset `tiny`.

@@ -46,6 +46,13 @@ def stages(project):
         }
 
 
+@cache
+def rule_files():
+    """Texts of the files of rules by path."""
+    files = (ROOT / "workflow/rules").glob("*.smk")
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
+
+
 def within(path, folders):
     """The one of `folders` that `path` is or lies in."""
     return next((folder for folder in folders if path == folder or path.startswith(f"{folder}/")), None)
@@ -81,6 +88,9 @@ def test_every_stage_is_its_rules(project, preset):
             sources = {path for path in stage["deps"] if path.startswith(("extracter/", "requirements"))}
             sources -= {"extracter/download/checksums", *(f"extracter/released/extracter-rec/{n}" for n in CHECKPOINT)}
             assert sources == set(SOURCES["list_sources"](rules & set(TABLE) or TABLE)), name
+        files = {path for path, text in rule_files().items() if re.search(rf"(?m)^ *rule ({'|'.join(rules)}):", text)}
+        assert files
+        assert all(within(path, stage["deps"]) for path in files), f"{name}: an edit of its rules would go unnoticed"
         blocks = {f"presets.{preset}.{block}" for job in mine for block in job["blocks"]}
         extra = {f"presets.{preset}.evaluation.kernels"} if name.startswith("kernels") else set()
         # The seed matters where references are random, which an experiment may change.
