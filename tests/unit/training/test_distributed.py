@@ -89,22 +89,36 @@ def test_weights_and_log_are_those_of_one_process(preset_file, tiny_pairs, tmp_p
     assert not {"devices", "nodes"} & set(described["train"]), "they change no result"
 
 
+def start_and_kill(words: list[str], state: Path, second: bool) -> tuple[int, str]:
+    """Start a training of two processes, kill one as soon as a state is saved; how the first one ended, and stderr.
+
+    Both write to it, so what is returned is complete once both have ended.
+    """
+    before = state.stat().st_mtime_ns if state.exists() else 0
+    process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not state.exists() or state.stat().st_mtime_ns == before:
+        assert process.poll() is None
+        time.sleep(0.005)
+    (child,) = psutil.Process(process.pid).children()
+    (child if second else process).kill()
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
+
+
 def test_a_killed_process_ends_the_training_which_resumes_bit_for_bit(preset_file, tiny_pairs, tmp_path):
     changes = {"precision": "bf16-mixed", "ema": 0.9, "rec_steps": 16, "validate_every": 8, "checkpoint_every": 1}
     train(tiny_pairs, preset_file, tmp_path / "whole", 2, **changes)
     cut = tmp_path / "cut"
     words = command(tiny_pairs, preset_file, cut, 2, **changes)
-    process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
-    while not cut.with_suffix(".state").exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    (second,) = psutil.Process(process.pid).children()
-    second.kill()
-    _, said = process.communicate(timeout=300)
-    # The first process notices at its next exchange; Fabric ends it where it comes to none within five seconds.
+    # The other process notices at its next exchange; Fabric ends it where it comes to none within five seconds.
     noticed = "lost another one, which was killed or has failed; run the same command again"
     ended = "terminated with code -9. Forcefully terminating all other processes"
-    assert {1: noticed, -9: ended}[process.returncode] in said
+    code, said = start_and_kill(words, cut.with_suffix(".state"), second=True)
+    assert {1: noticed, -9: ended}[code] in said
+    assert "Traceback" not in said
+    code, said = start_and_kill(words, cut.with_suffix(".state"), second=False)
+    assert code == -9
+    assert noticed in said
     assert "Traceback" not in said
     shutil.copy(cut.with_suffix(".state"), tmp_path / "alone.state")
     assert "resuming after step" in train(tiny_pairs, preset_file, cut, 2, **changes)
