@@ -51,7 +51,7 @@ def draw(result: Result, out: Path) -> None:
     show_image(axes[1, 1], bicubic[detail], "bicubic")
     show_image(axes[1, 2], sr[detail], "result")
     middle = (top + side // 2, left + side // 2)
-    show_image(axes[1, 3], _source(refs, result, middle, side), "best match of its middle")
+    show_image(axes[1, 3], _source(refs, result, middle, side), "reference, at its best match")
     save(figure, out)
 
 
