@@ -51,11 +51,17 @@ def ablate(
     out: Annotated[Path, typer.Option(help="CSV to write; a table gets the same name with .md.")],
     steps: Annotated[int, typer.Option(min=1, help="Number of steps of each training.")] = 400,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counting up from the preset's.")] = 3,
+    other_pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another mixture of training pairs with the same validation pairs, to train as the preset, too."
+        ),
+    ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Train with one part of the method changed at a time: u, GDE, search strategy, kernel. Resumes if interrupted.
+    """Train with one part of the method changed at a time: u, GDE, gate, depth, kernel, ... Resumes if interrupted.
 
     Example: `extracter ablate --pairs data/prepared/demo/train --work ablations --out ablations.csv`
     """
@@ -64,5 +70,5 @@ def ablate(
     blocks = params.load_keys(file, preset, "seed", "model", "search", "loss", "train")
     ablate(
         pairs, work, out, list(range(blocks.seed, blocks.seed + seeds)), steps, blocks.model, blocks.search,
-        blocks.loss, blocks.train, device=device,
+        blocks.loss, blocks.train, other_pairs=other_pairs, device=device,
     )  # fmt: skip

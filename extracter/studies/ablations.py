@@ -1,28 +1,88 @@
 """Ablations: the same short training with one part of the method changed at a time, for several seeds."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
-from extracter.files import read_json, write_csv
+import torch
+
+from extracter.data import manifest
+from extracter.data.datasets import TrainingPairs
+from extracter.data.pair_arrays import ARRAYS, PREFIXES
+from extracter.device import choose_device
+from extracter.errors import UserError
+from extracter.files import read_json, write_csv, write_json
+from extracter.image_tensors import to_signed
+from extracter.metrics import psnr_of, squared_error_y
+from extracter.models.checkpoint import load_model
 from extracter.params import Loss, Model, Search, Train
 from extracter.projection import pick, train_keys
 from extracter.reporting.tables import write_markdown
 from extracter.training.train import train
 
-# Name, changes of `model`, changes of `search`. The first is the baseline of the others.
-ABLATIONS: list[tuple[str, dict, dict]] = [
-    ("as the preset", {}, {}),
-    ("u = 1", {"textures": 1}, {}),
-    ("u = 2", {"textures": 2}, {}),
-    ("u = 3", {"textures": 3}, {}),
-    ("without GDE", {"gde_blocks": []}, {}),
-    ("direct search", {}, {"strategy": "direct"}),
-    ("two-stage search", {}, {"strategy": "two_stage"}),
-    ("kernel 3", {}, {"kernel": 3, "stride": 1, "padding": 1}),
-    ("kernel 6", {}, {"kernel": 6, "stride": 2, "padding": 2}),
-    ("kernel 12", {}, {"kernel": 12, "stride": 4, "padding": 4}),
+
+@dataclass(frozen=True)
+class Ablation:
+    """One change of the preset.
+
+    Attributes:
+        name: in tables.
+        model, search, train: new values of these blocks.
+        at_lr, elsewhere: factors of the numbers of residual blocks at LR's size and at other sizes; at least one block
+            is left.
+    """
+
+    name: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    at_lr: float = 1
+    elsewhere: float = 1
+
+    def change(self, model: Model, search: Search, train: Train) -> tuple[Model, Search, Train]:
+        """The blocks of the preset with the changes."""
+        blocks = {"ife_blocks": _scale(model.ife_blocks, self.at_lr)}
+        for key in ("csfi_blocks", "gde_blocks"):
+            numbers = getattr(model, key)
+            blocks[key] = [_scale(n, self.elsewhere if place else self.at_lr) for place, n in enumerate(numbers)]
+        return (
+            model.model_copy(update=blocks | dict(self.model)),
+            search.model_copy(update=dict(self.search)),
+            train.model_copy(update=dict(self.train)),
+        )
+
+
+def _scale(blocks: int, factor: float) -> int:
+    return blocks if factor == 1 else max(1, round(factor * blocks))
+
+
+# The first is the baseline of the others.
+ABLATIONS = [
+    Ablation("as the preset"),
+    Ablation("u = 1", model={"textures": 1}),
+    Ablation("u = 2", model={"textures": 2}),
+    Ablation("u = 3", model={"textures": 3}),
+    Ablation("without GDE", model={"gde_blocks": []}),
+    Ablation("without gate", model={"gate": False}),
+    Ablation("without alignment and gate", model={"align": False, "gate": False}),
+    Ablation("with alignment", model={"align": True}),
+    Ablation("with alignment and gate", model={"align": True, "gate": True}),
+    Ablation("4 times the blocks at LR's size", at_lr=4),
+    Ablation("4 times the blocks elsewhere", elsewhere=4),
+    Ablation("features stay random", train={"dfe_lr": 0.0}),
+    Ablation("no unrelated references", train={"other_reference": 0.0}),
+    Ablation("no bicubic references", train={"self_reference": 0.0}),
+    Ablation("direct search", search={"strategy": "direct"}),
+    Ablation("two-stage search", search={"strategy": "two_stage"}),
+    Ablation("kernel 3", search={"kernel": 3, "stride": 1, "padding": 1}),
+    Ablation("kernel 6", search={"kernel": 6, "stride": 2, "padding": 2}),
+    Ablation("kernel 12", search={"kernel": 12, "stride": 4, "padding": 4}),
 ]
 COLUMNS = ["ablation", "seed", "steps", "validation_psnr", "best_step"]
+# Each training of the table: name, pairs, blocks.
+Run = tuple[str, Path, tuple[Model, Search, Train]]
 
 
 def ablate(
@@ -36,9 +96,10 @@ def ablate(
     loss: Loss,
     params: Train,
     *,
+    other_pairs: Path | None = None,
     device: str,
 ) -> None:
-    """Train Extracter-rec for each ablation and seed, and write a table of validation PSNR.
+    """Train Extracter-rec for each ablation and seed, and write a table of validation PSNR and gains by references.
 
     Finished trainings are not repeated, and interrupted ones resume. Ablations that equal the preset are left out.
 
@@ -49,52 +110,116 @@ def ablate(
         seeds: seeds of weights and batches.
         steps: number of steps of each training.
         model, search, loss, params: blocks of the preset, which the ablations change.
+        other_pairs: another mixture of pairs with the same validation pairs, as one more ablation, named by its folder.
         device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        UserError: `other_pairs` has other validation pairs.
     """
     params = params.model_copy(update={"rec_steps": steps, "validate_every": min(params.validate_every, steps)})
+    kinds = list(dict.fromkeys(row["kind"] for row in TrainingPairs(pairs).rows["validation"]))
     rows: list[dict] = []
-    for name, of_model, of_search in ABLATIONS:
-        changed = (model.model_copy(update=of_model), search.model_copy(update=of_search))
-        if changed == (model, search) and name != ABLATIONS[0][0]:
-            continue
+    for name, data, blocks in _runs(pairs, other_pairs, model, search, params):
         for seed in seeds:
             folder = work / f"{name.replace(' ', '-').replace('=', 'is')}_seed{seed}_{steps}"
             keys = train_keys("extracter", "rec")
-            wanted = {"seed": seed, **pick(keys, model=changed[0], search=changed[1], train=params)}
+            of_model, of_search, of_train = blocks
+            wanted = {"seed": seed, **pick(keys, model=of_model, search=of_search, train=of_train)}
             if not _is_done(folder, wanted):
                 state = folder.with_suffix(".state")
-                blocks = (seed, *changed, loss, params)
-                train("extracter", pairs, folder, state, *blocks, phase="rec", start=None, device=device)
+                settings = (seed, of_model, of_search, loss, of_train)
+                train("extracter", data, folder, state, *settings, phase="rec", start=None, device=device)
+                write_json(folder / "gains.json", gains_by_kind(folder, TrainingPairs(pairs), device))
                 state.unlink(missing_ok=True)
             training = read_json(folder / "training.json")
             row = {"ablation": name, "seed": seed, "steps": steps}
-            rows.append({**row, **{key: training[key] for key in ("validation_psnr", "best_step")}})
-            write_csv(out, rows, COLUMNS)
-    _write_table(rows, model, search, steps, out)
+            row |= {"validation_psnr": round(training["validation_psnr"], 4), "best_step": training["best_step"]}
+            rows.append(row | read_json(folder / "gains.json"))
+            write_csv(out, rows, [*COLUMNS, *kinds])
+    _write_table(rows, kinds, model, search, steps, out)
+
+
+def _runs(pairs: Path, other_pairs: Path | None, model: Model, search: Search, params: Train) -> list[Run]:
+    """All trainings of a seed, the preset's first."""
+    preset = (model, search, params)
+    changed = [(ablation.name, pairs, ablation.change(*preset)) for ablation in ABLATIONS]
+    runs = [run for run in changed if run[2] != preset or run is changed[0]]
+    if other_pairs is not None:
+        if _validation_digests(pairs) != _validation_digests(other_pairs):
+            raise UserError(
+                f"{other_pairs}: its validation pairs are not those of {pairs}; prepare it with the same seed"
+            )
+        runs.append((f"pairs of {other_pairs.name}", other_pairs, preset))
+    return runs
+
+
+def _validation_digests(pairs: Path) -> list[str]:
+    files = {entry["path"]: entry["sha256"] for entry in manifest.read(pairs)["files"]}
+    return [files[f"{PREFIXES['validation']}{name}.npy"] for name in ARRAYS]
+
+
+@torch.inference_mode()
+def gains_by_kind(checkpoint: Path, pairs: TrainingPairs, device: str) -> dict[str, float]:
+    """PSNR with the references of each kind of validation pair less PSNR without reference, over all their pixels.
+
+    "Without" means with the input's own bicubic enlargement as reference.
+
+    Args:
+        checkpoint: folder of the network.
+        pairs: whose validation pairs are taken.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Returns:
+        dB by kind, in the order of the pairs.
+    """
+    network = load_model(checkpoint).to(choose_device(device))
+    where = next(network.parameters()).device
+    errors: dict[str, list[float]] = {}
+    for row, planes in zip(pairs.rows["validation"], pairs.validation(), strict=True):
+        images = {key: to_signed(image.to(where)) for key, image in planes.items() if key != "hr"}
+        alone = images | {"ref": images["lr_up"], "ref_du": images["lr_up"]}
+        found = [float(squared_error_y(planes["hr"].to(where), network(**given))) for given in (images, alone)]
+        sums = errors.setdefault(row["kind"], [0.0, 0.0])
+        errors[row["kind"]] = [total + error for total, error in zip(sums, found, strict=True)]
+    return {
+        kind: round(psnr_of(with_reference) - psnr_of(alone), 4) for kind, (with_reference, alone) in errors.items()
+    }
 
 
 def _is_done(folder: Path, wanted: dict) -> bool:
     """Return whether `folder` has the result of a training with these parameters."""
     where = folder / "training.json"
-    return where.exists() and {key: read_json(where).get(key) for key in wanted} == wanted
+    if not where.exists() or not (folder / "gains.json").exists():
+        return False
+    return {key: read_json(where).get(key) for key in wanted} == wanted
 
 
-def _write_table(rows: list[dict], model: Model, search: Search, steps: int, out: Path) -> None:
-    figures: dict[str, list[float]] = {}
+def _write_table(rows: list[dict], kinds: list[str], model: Model, search: Search, steps: int, out: Path) -> None:
+    by_name: dict[str, list[dict]] = {}
     for row in rows:
-        figures.setdefault(row["ablation"], []).append(row["validation_psnr"])
-    base = figures[ABLATIONS[0][0]]
+        by_name.setdefault(row["ablation"], []).append(row)
+    base = by_name[ABLATIONS[0].name]
     cells = []
-    for name, found in figures.items():
-        differences = [value - other for value, other in zip(found, base, strict=True)]
-        spread = f" ± {stdev(found):.3f}" if len(found) > 1 else ""
-        change = "" if found is base else f"{mean(differences):+.3f}"
-        if change and len(found) > 1:
-            change += f" ± {stdev(differences):.3f}"
-        cells.append([name, f"{mean(found):.3f}{spread}", change])
-    preset = f"u = {model.textures}, kernel {search.kernel}, {search.strategy.replace('_', '-')} search, with GDE"
+    for name, found in by_name.items():
+        figures = [row["validation_psnr"] for row in found]
+        differences = [
+            row["validation_psnr"] - other["validation_psnr"] for row, other in zip(found, base, strict=True)
+        ]
+        gains = [_with_spread([row[kind] for row in found], "+.3f") for kind in kinds]
+        change = "" if found is base else _with_spread(differences, "+.3f")
+        cells.append([name, _with_spread(figures, ".3f"), change, *gains])
+    parts = [name for name, on in (("GDE", model.gde_blocks), ("alignment", model.align), ("gate", model.gate)) if on]
+    preset = f"u = {model.textures}, kernel {search.kernel}, {search.strategy.replace('_', '-')} search"
     caption = (
         f"PSNR on Y (dB) of the validation pairs after {steps:,} steps, mean and standard deviation over {len(base)} "
-        f"seeds. The preset has {preset}. Differences are to the preset with the same seed."
+        f"seeds. The preset has {preset}, {', '.join(parts) or 'no GDE'}. Differences are to the preset with the same "
+        "seed. Gain: PSNR with the pairs' references less PSNR with the input's own bicubic as reference."
     )
-    write_markdown(out, "Ablations", caption, ["what differs", "validation PSNR", "difference"], cells)
+    header = ["what differs", "validation PSNR", "difference", *(f"gain, {kind.replace('_', ' ')}" for kind in kinds)]
+    write_markdown(out, "Ablations", caption, header, cells)
+
+
+def _with_spread(figures: list[float], form: str) -> str:
+    """Mean and, of several figures, standard deviation."""
+    spread = f" ± {stdev(figures):.3f}" if len(figures) > 1 else ""
+    return f"{mean(figures):{form}}{spread}"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -74,6 +75,7 @@ def test_ablations_are_trained_once_for_each_seed(tmp_path, tiny_pairs, tiny_pre
     rows = rows_of(out)
     # u = 3 is what the preset has.
     names = ["as the preset", "u = 1", "without GDE"]
+    assert {row["best_step"] for row in rows} <= {"1", "2"}
     assert [(row["ablation"], row["seed"]) for row in rows] == [(name, seed) for name in names for seed in "56"]
     table = out.with_suffix(".md").read_text().splitlines()
     assert [line.split("|")[1].strip() for line in table[-3:]] == names
@@ -88,6 +90,34 @@ def test_ablations_are_trained_once_for_each_seed(tmp_path, tiny_pairs, tiny_pre
     other = tiny_preset.train.model_copy(update={"lr": 0.1})
     with pytest.raises(ZeroDivisionError):
         ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks[:3], other, device="cpu")
+
+
+def test_ablations_change_what_they_say(tiny_preset):
+    model = tiny_preset.model.model_copy(update={"ife_blocks": 2, "csfi_blocks": [4, 2, 1], "gde_blocks": []})
+    blocks = (model, tiny_preset.search, tiny_preset.train)
+    by_name = {ablation.name: ablation.change(*blocks) for ablation in ablations.ABLATIONS}
+    assert by_name["as the preset"] == blocks
+    deeper, *_ = by_name["4 times the blocks at LR's size"]
+    assert (deeper.ife_blocks, deeper.csfi_blocks, deeper.gde_blocks) == (8, [16, 2, 1], [])
+    assert by_name["4 times the blocks elsewhere"][0].csfi_blocks == [4, 8, 4]
+    assert by_name["features stay random"][2].dfe_lr == 0
+    assert by_name["kernel 12"][1].stride == 4
+
+
+def test_ablation_of_the_pairs_needs_the_same_validation_pairs(tmp_path, tiny_pairs, tiny_preset, monkeypatch):
+    monkeypatch.setattr(ablations, "ABLATIONS", ablations.ABLATIONS[:1])
+    blocks = (tiny_preset.model, tiny_preset.search, tiny_preset.loss, tiny_preset.train)
+    other = tmp_path / "same"
+    shutil.copytree(tiny_pairs, other)
+    ablate(tiny_pairs, tmp_path / "work", tmp_path / "a.csv", [5], 1, *blocks, other_pairs=other, device="cpu")
+    preset, same = rows_of(tmp_path / "a.csv")
+    assert same["ablation"] == "pairs of same"
+    assert preset["warped"] == same["warped"] != ""  # the same pairs under another name
+    content = json.loads((other / "manifest.json").read_text())
+    next(entry for entry in content["files"] if entry["path"] == "validation_hr.npy")["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="its validation pairs are not those of"):
+        ablate(tiny_pairs, tmp_path / "work", tmp_path / "a.csv", [5], 1, *blocks, other_pairs=other, device="cpu")
 
 
 @pytest.fixture
