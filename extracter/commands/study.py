@@ -57,6 +57,9 @@ def ablate(
             help="Another mixture of training pairs with the same validation pairs, to train as the preset, too."
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help='Ablation to train beside the preset, such as "without gate"; repeatable.')
+    ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
     device: Device = "auto",
@@ -70,5 +73,5 @@ def ablate(
     blocks = params.load_keys(file, preset, "seed", "model", "search", "loss", "train")
     ablate(
         pairs, work, out, list(range(blocks.seed, blocks.seed + seeds)), steps, blocks.model, blocks.search,
-        blocks.loss, blocks.train, other_pairs=other_pairs, device=device,
+        blocks.loss, blocks.train, other_pairs=other_pairs, only=only, device=device,
     )  # fmt: skip

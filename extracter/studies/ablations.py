@@ -43,7 +43,7 @@ class Ablation:
 
     def change(self, model: Model, search: Search, train: Train) -> tuple[Model, Search, Train]:
         """The blocks of the preset with the changes."""
-        blocks = {"ife_blocks": _scale(model.ife_blocks, self.at_lr)}
+        blocks: dict[str, Any] = {"ife_blocks": _scale(model.ife_blocks, self.at_lr)}
         for key in ("csfi_blocks", "gde_blocks"):
             numbers = getattr(model, key)
             blocks[key] = [_scale(n, self.elsewhere if place else self.at_lr) for place, n in enumerate(numbers)]
@@ -97,6 +97,7 @@ def ablate(
     params: Train,
     *,
     other_pairs: Path | None = None,
+    only: list[str] | None = None,
     device: str,
 ) -> None:
     """Train Extracter-rec for each ablation and seed, and write a table of validation PSNR and gains by references.
@@ -111,15 +112,17 @@ def ablate(
         steps: number of steps of each training.
         model, search, loss, params: blocks of the preset, which the ablations change.
         other_pairs: another mixture of pairs with the same validation pairs, as one more ablation, named by its folder.
+        only: names of ablations to train beside the preset; None: all.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        UserError: `other_pairs` has other validation pairs.
+        UserError: `other_pairs` has other validation pairs, or `only` names no ablation of this preset.
     """
     params = params.model_copy(update={"rec_steps": steps, "validate_every": min(params.validate_every, steps)})
+    runs = _chosen(_runs(pairs, other_pairs, model, search, params), only)
     kinds = list(dict.fromkeys(row["kind"] for row in TrainingPairs(pairs).rows["validation"]))
     rows: list[dict] = []
-    for name, data, blocks in _runs(pairs, other_pairs, model, search, params):
+    for name, data, blocks in runs:
         for seed in seeds:
             folder = work / f"{name.replace(' ', '-').replace('=', 'is')}_seed{seed}_{steps}"
             keys = train_keys("extracter", "rec")
@@ -151,6 +154,15 @@ def _runs(pairs: Path, other_pairs: Path | None, model: Model, search: Search, p
             )
         runs.append((f"pairs of {other_pairs.name}", other_pairs, preset))
     return runs
+
+
+def _chosen(runs: list[Run], only: list[str] | None) -> list[Run]:
+    """The preset and the named ablations."""
+    names = [run[0] for run in runs]
+    unknown = sorted(set(only or ()) - set(names))
+    if unknown:
+        raise UserError(f"--only {unknown[0]}: allowed are {', '.join(names[1:])}")
+    return runs if only is None else [run for run in runs if run[0] in (names[0], *only)]
 
 
 def _validation_digests(pairs: Path) -> list[str]:

@@ -86,8 +86,12 @@ def test_ablations_are_trained_once_for_each_seed(tmp_path, tiny_pairs, tiny_pre
     monkeypatch.setattr(ablations, "train", lambda *args, **kwargs: pytest.fail("trained again"))
     ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks, device="cpu")
     assert out.read_bytes() == first
+    ablate(tiny_pairs, tmp_path / "work", tmp_path / "few.csv", [5], 2, *blocks, only=["without GDE"], device="cpu")
+    assert [row["ablation"] for row in rows_of(tmp_path / "few.csv")] == ["as the preset", "without GDE"]
     monkeypatch.setattr(ablations, "train", lambda *args, **kwargs: 1 / 0)
     other = tiny_preset.train.model_copy(update={"lr": 0.1})
+    with pytest.raises(UserError, match="--only u = 3: allowed are u = 1, without GDE"):
+        ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks, only=["u = 3"], device="cpu")
     with pytest.raises(ZeroDivisionError):
         ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks[:3], other, device="cpu")
 
