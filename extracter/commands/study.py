@@ -54,11 +54,13 @@ def ablate(
     other_pairs: Annotated[
         Path | None,
         typer.Option(
-            help="Another mixture of training pairs with the same validation pairs, to train as the preset, too."
+            help="Training pairs of another mixture with the same validation pairs: one more ablation, else as the "
+            "preset."
         ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help='Ablation to train beside the preset, such as "without gate"; repeatable.')
+        list[str] | None,
+        typer.Option(help='Train the preset and this ablation alone, such as "without gate"; repeatable.'),
     ] = None,
     file: Params = "params.yaml",
     preset: PresetName = None,
