@@ -193,8 +193,10 @@ class TestImage:
 
     `lr` is (1, 3, h, w); `lr_up` and `hr` are (1, 3, 4h, 4w). `ref` and `ref_du` belong to the first reference and have
     the same size, which may differ from that of `hr`; so do the pairs in `more`, of further references. All of them are
-    float32 in [-1, 1]. `hr_pixels` is hr as uint8 (4h, 4w, 3). `name` and `reference` are file names without folder and
-    suffix. `inliers` is the number of matched points in image and first reference, if known.
+    float32 in [-1, 1]. `places` says of each reference that is a registered copy where in `lr` it begins, row and
+    column, and None of the others; it is empty where there is no copy. `hr_pixels` is hr as uint8 (4h, 4w, 3). `name`
+    and `reference` are file names without folder and suffix. `inliers` is the number of matched points in image and
+    first reference, if known.
     """
 
     __test__ = False  # pytest would collect it because of its name
@@ -208,6 +210,7 @@ class TestImage:
     hr: torch.Tensor
     hr_pixels: np.ndarray
     more: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+    places: tuple[tuple[int, int] | None, ...] = ()
     inliers: int | None = None
 
 
@@ -215,17 +218,20 @@ def with_reference(image: TestImage, reference: Image.Image) -> TestImage:
     """The same input with another reference, whose sides are multiples of 4."""
     du = upscale(downscale(reference))
     ref, ref_du = (to_tensor(np.asarray(pixels)[None]) for pixels in (reference, du))
-    return replace(image, ref=ref, ref_du=ref_du, more=())
+    return replace(image, ref=ref, ref_du=ref_du, more=(), places=())
 
 
 def with_registered(image: TestImage) -> TestImage:
     """The input with a copy of each reference that can be registered to it, after the references themselves."""
-    from extracter.data.registration import register  # OpenCV takes memory, which few need
+    from extracter.data.registration import register_copy  # OpenCV takes memory, which few need
 
     lr_up = to_uint8(image.lr_up)
-    found = [register(lr_up, to_uint8(ref), to_uint8(du)) for ref, du in ((image.ref, image.ref_du), *image.more)]
-    copies = [with_reference(image, Image.fromarray(copy)) for copy in found if copy is not None]
-    return replace(image, more=(*image.more, *((copy.ref, copy.ref_du) for copy in copies)))
+    references = ((image.ref, image.ref_du), *image.more)
+    found = [register_copy(lr_up, to_uint8(ref), to_uint8(du)) for ref, du in references]
+    copies = [copy for copy in found if copy is not None]
+    images = [with_reference(image, Image.fromarray(copy.pixels)) for copy in copies]
+    places = (*(None for _ in references), *(copy.place for copy in copies))
+    return replace(image, more=(*image.more, *((copy.ref, copy.ref_du) for copy in images)), places=places)
 
 
 class TestSet:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -57,7 +58,25 @@ class _View:
         return cls(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (size[0] / width, size[1] / height))
 
 
+class Copy(NamedTuple):
+    """A registered copy of a reference.
+
+    Attributes:
+        pixels: see `register`.
+        place: row and column of LR, a quarter of those of LR_up, at which the copy begins.
+    """
+
+    pixels: np.ndarray
+    place: tuple[int, int]
+
+
 def register(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> np.ndarray | None:
+    """The pixels of `register_copy`, None where there is no copy."""
+    copy = register_copy(lr_up, ref, ref_du)
+    return None if copy is None else copy.pixels
+
+
+def register_copy(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> Copy | None:
     """Warp a reference into the geometry of the input.
 
     Args:
@@ -71,7 +90,7 @@ def register(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> np.ndarr
         or more than 32,766 pixels.
 
     Example:
-        >>> register(lr_up, ref, ref_du).shape  # doctest: +SKIP
+        >>> register_copy(lr_up, ref, ref_du).pixels.shape  # doctest: +SKIP
         (384, 512, 3)
     """
     sides = (*lr_up.shape[:2], *ref.shape[:2])
@@ -176,7 +195,7 @@ def _warp(
     places: np.ndarray,
     of_query: tuple[float, float],
     of_key: tuple[float, float],
-) -> np.ndarray | None:
+) -> Copy | None:
     """The reference at `places`, in the least box that holds all of them that it shows; None where that is tiny.
 
     Within the box, beyond the reference's edges, it is mirrored. LR_up must not stand there: it is what is searched
@@ -204,7 +223,7 @@ def _warp(
         found = (found + 0.5) / np.array(of_key, np.float32) - 0.5
         strip = _sample(ref, found, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
         result[row - top : row - top + len(rows)] = strip.clip(-1, 1) if ref.dtype == np.float32 else strip
-    return result
+    return Copy(result, (top // 4, left // 4))
 
 
 def _bounds(shown: np.ndarray, factor: float, length: int) -> tuple[int, int]:

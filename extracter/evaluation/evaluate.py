@@ -234,4 +234,5 @@ def run_network(network: nn.Module, inputs: TestImage, device: torch.device, pre
     refs, refs_du = zip((inputs.ref, inputs.ref_du), *inputs.more, strict=True)
     moved = [[x.to(device) for x in images] for images in ((inputs.lr, inputs.lr_up), refs, refs_du)]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        return to_uint8(network(*moved[0], *moved[1:]))
+        places = [inputs.places] if inputs.places else []
+        return to_uint8(network(*moved[0], *moved[1:], *places))

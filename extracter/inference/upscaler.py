@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from extracter.photos.colour import match
 from extracter.photos.photo import Photo, is_neutral, luma
 from extracter.search.choose import SearchName, choose_search
 from extracter.search.search import Matches, SearchConfig
+
+if TYPE_CHECKING:
+    from extracter.data.registration import Copy
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 # The precision depends on the device. With bf16, results of the released network differ from those in float32 by 0.03
@@ -196,8 +199,10 @@ class Upscaler:
         refs = [whole_cells(_visible(match(reference, photo))) for reference in references] or [lr_up]
         refs_du = [enlarge(reduce(ref)) for ref in refs]
         copies = _registered(lr_up, refs, refs_du) if references and self.model.registration else []
-        refs, refs_du = refs + copies, refs_du + [enlarge(reduce(copy)) for copy in copies]
-        inputs = Inputs(lr, lr_up, refs, refs_du)
+        places = [*(None for _ in refs), *(copy.place for copy in copies)] if copies else []
+        refs += [copy.pixels for copy in copies]
+        refs_du += [enlarge(reduce(copy.pixels)) for copy in copies]
+        inputs = Inputs(lr, lr_up, refs, refs_du, places)
         config = self.config
         if isinstance(self.model, Network):
             channels = 4 * self.model.dfe.width
@@ -260,11 +265,11 @@ def _with_search(network: Network, config: SearchConfig) -> Network:
     return other
 
 
-def _registered(lr_up: np.ndarray, refs: Sequence[np.ndarray], refs_du: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _registered(lr_up: np.ndarray, refs: Sequence[np.ndarray], refs_du: Sequence[np.ndarray]) -> list["Copy"]:
     """Copies of those references that can be registered to LR_up."""
-    from extracter.data.registration import register  # OpenCV takes memory, which few need
+    from extracter.data.registration import register_copy  # OpenCV takes memory, which few need
 
-    found = (register(lr_up, ref, du) for ref, du in zip(refs, refs_du, strict=True))
+    found = (register_copy(lr_up, ref, du) for ref, du in zip(refs, refs_du, strict=True))
     return [copy for copy in found if copy is not None]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from extracter.models.vgg import initialise_vgg
+from extracter.search.copies import Place
 from extracter.search.search import SearchConfig
 
 
@@ -41,7 +42,12 @@ class RefSR(nn.Module, ABC):
         self.bicubic_skip = bicubic_skip
 
     def forward(
-        self, lr: Tensor, lr_up: Tensor, ref: Tensor | Sequence[Tensor], ref_du: Tensor | Sequence[Tensor]
+        self,
+        lr: Tensor,
+        lr_up: Tensor,
+        ref: Tensor | Sequence[Tensor],
+        ref_du: Tensor | Sequence[Tensor],
+        places: Sequence[Place] = (),
     ) -> Tensor:
         """Super-resolve; all images RGB in [-1, 1].
 
@@ -50,6 +56,8 @@ class RefSR(nn.Module, ABC):
             lr_up: N, 3, 4h, 4w: bicubic enlargement of lr.
             ref: N, 3, H_ref, W_ref of any size, or several of them; all are searched together.
             ref_du: the same, brought down and up by 4.
+            places: for networks with `registration`: of each reference that is a registered copy the row and column of
+                `lr` at which it begins, None of the others; empty where there is no copy.
 
         Returns:
             N, 3, 4h, 4w in [-1, 1].
@@ -68,7 +76,7 @@ class RefSR(nn.Module, ABC):
         lr_up = extend(lr_up, (4 * size[0], 4 * size[1]))
         refs, refs_du = ([self._extend_reference(x) for x in images] for images in (refs, refs_du))
         # In mixed precision, too, LR_up is added unrounded.
-        sr = self.super_resolve(lr, lr_up, refs, refs_du).to(lr_up.dtype)
+        sr = self.super_resolve(lr, lr_up, refs, refs_du, *([places] if any(places) else [])).to(lr_up.dtype)
         if self.bicubic_skip:
             sr = sr + lr_up
         return sr.clamp(-1, 1)[..., : 4 * height, : 4 * width]

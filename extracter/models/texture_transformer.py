@@ -1,12 +1,14 @@
 """What Extracter and its baseline TTSR have in common: the DFE's features, search and transfer (section 3.2)."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from extracter.models.refsr import RefSR
 from extracter.models.vgg import VGG19
+from extracter.search.copies import Place
 from extracter.search.search import Matches, SearchConfig
 from extracter.search.stm import SearchTransfer
 
@@ -52,14 +54,16 @@ class TextureTransformer(RefSR):
         """The least side of at least `side` LR pixels that patches cover without remainder."""
         return self.search.padded(side)
 
-    def super_resolve(self, lr: Tensor, lr_up: Tensor, refs: list[Tensor], refs_du: list[Tensor]) -> Tensor:
+    def super_resolve(
+        self, lr: Tensor, lr_up: Tensor, refs: list[Tensor], refs_du: list[Tensor], places: Sequence[Place] = ()
+    ) -> Tensor:
         """Search, transfer, and what each network makes of the textures."""
         # Rounded features would change which patches match: in mixed precision, too, all of this is float32.
         with torch.autocast(lr.device.type, enabled=False):
             query = self.dfe(lr_up)[2]
             keys = [self.dfe(x)[2] for x in refs_du]
             values = [self.dfe(x) for x in refs]
-            matches, textures = self.stm(query, keys, values, (lr_up, refs_du))
+            matches, textures = self.stm(query, keys, values, (lr_up, refs_du), places)
         if self.keeps_textures:
             self._textures = [ranks[0] for ranks in textures]
         return self.reconstruct(lr, self.weigh(lr, matches), textures)

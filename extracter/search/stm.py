@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from extracter.search.align import align
+from extracter.search.copies import Place, prefer_copies
 from extracter.search.search import Matches, SearchConfig, search
 from extracter.search.transfer import coverage, transfer
 
@@ -44,6 +45,7 @@ class SearchTransfer(nn.Module):
         keys: Sequence[Tensor],
         values: Sequence[Sequence[Tensor]],
         images: tuple[Tensor, Sequence[Tensor]] | None = None,
+        places: Sequence[Place] = (),
     ) -> tuple[Matches, list[list[Tensor]]]:
         """Match and copy.
 
@@ -52,6 +54,7 @@ class SearchTransfer(nn.Module):
             keys: DFE3(Ref_du) of each reference.
             values: for each reference its levels DFE1..3(Ref), finest first.
             images: LR_up and each Ref_du, which alignment compares.
+            places: of registered copies among the references, see `extracter.search.copies`; empty for none.
 
         Returns:
             The matches, and textures by level (coarsest first) and rank: N, C_level, scale h, scale w.
@@ -59,6 +62,8 @@ class SearchTransfer(nn.Module):
         matches = search(query, keys, self.u, self.config)
         if self.repeats:
             matches = with_repeats(matches)
+        if any(places):
+            matches = prefer_copies(matches, query, keys, places, self.config.stride)
         if self.align:
             if images is None:
                 raise ValueError("alignment compares LR_up with each Ref_du: pass them as `images`")

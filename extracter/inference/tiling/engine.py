@@ -10,6 +10,7 @@ from torch import Tensor
 from extracter.device import full_float32
 from extracter.errors import UserError
 from extracter.inference.tiling import approximate, budget
+from extracter.inference.tiling.copies import prefer_copies
 from extracter.inference.tiling.features import Features
 from extracter.inference.tiling.network import Margins, Network, Tile, channel_means, density_bounds
 from extracter.inference.tiling.search import Search
@@ -83,6 +84,8 @@ def super_resolve(
     ).run()  # fmt: skip
     if model.stm.repeats:
         matches = with_repeats(matches)
+    if any(inputs.places):
+        matches = prefer_copies(matches, Features(model.dfe, lr_up), keys, inputs.places, config.stride)
     weighed = matches
     if model.stm.align:
         weighed = weigh_whole(lr, align_whole(lr_up, [key.picture for key in keys], matches, model), model)

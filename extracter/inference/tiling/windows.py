@@ -27,12 +27,15 @@ class Inputs:
         lr_up: 4h, 4w, its bicubic enlargement.
         refs: references of any size.
         refs_du: the same, brought down and up by 4.
+        places: of each reference that is a registered copy the row and column of `lr` at which it begins, None of the
+            others; empty where there is no copy.
     """
 
     lr: np.ndarray
     lr_up: np.ndarray
     refs: Sequence[np.ndarray]
     refs_du: Sequence[np.ndarray]
+    places: Sequence[tuple[int, int] | None] = ()
 
 
 class InsufficientMemoryError(UserError):

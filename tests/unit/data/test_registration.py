@@ -12,7 +12,7 @@ from scenes import scene, seen_from
 from extracter.data import registration
 from extracter.data.datasets import TestImage, with_reference, with_registered
 from extracter.data.degradation import downscale, upscale
-from extracter.data.registration import register
+from extracter.data.registration import register, register_copy
 from extracter.image_tensors import to_tensor, to_uint8
 from extracter.metrics import psnr_y
 
@@ -56,8 +56,9 @@ def test_a_copy_is_what_the_reference_shows_and_nothing_else(pair):
     """No pixel of LR_up, which a search for LR_up would prefer to all textures."""
     hr, lr_up, ref, _ = pair
     half = Image.fromarray(ref[:, : ref.shape[1] // 2 // 4 * 4])
-    found = register(lr_up, np.asarray(half), du(half))
+    found, (top, left) = register_copy(lr_up, np.asarray(half), du(half))
     height, width = found.shape[:2]
+    assert (4 * top + height <= hr.shape[0]) & (4 * left + width <= hr.shape[1])
     assert height % 4 == width % 4 == 0
     assert hr.shape[1] * 0.4 < width < hr.shape[1] * 0.7
     assert height > 0.9 * hr.shape[0]
@@ -136,5 +137,8 @@ def test_copies_stand_after_the_references(pair):
     assert found.more[0][0] is unrelated.ref
     np.testing.assert_array_equal(to_uint8(found.more[1][0]), register(lr_up, ref, ref_du))
     np.testing.assert_array_equal(to_uint8(found.more[1][1]), du(Image.fromarray(to_uint8(found.more[1][0]))))
-    assert with_registered(unrelated).more == ()
+    assert found.places == (None, None, register_copy(lr_up, ref, ref_du).place)
+    alone = with_registered(unrelated)
+    assert alone.more == ()
+    assert not any(alone.places)
     assert math.isclose(float(found.ref.mean()), float(image.ref.mean()))

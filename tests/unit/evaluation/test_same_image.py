@@ -1,6 +1,7 @@
 """`evaluate`, `kernel_sweep` and `upscale` compute the same image in the same precision."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from extracter.data.datasets import TestSet
 from extracter.device import choose_device
 from extracter.evaluation.evaluate import load_network, run_network
 from extracter.evaluation.kernel_sweep_worker import run
+from extracter.image_tensors import to_uint8
 from extracter.inference.tiling.engine import Inputs, super_resolve
 
 
@@ -44,3 +46,22 @@ def test_three_ways_to_one_image(tmp_path, precision, capsys):
     # A tile's maps are cut to what it needs: in bfloat16 a value on the edge of two may be rounded to the other.
     assert np.abs(evaluated.astype(int) - upscaled.astype(int)).max() <= 1
     assert (evaluated == upscaled).mean() > (0.999 if precision == "32-true" else 0.99)
+
+
+def test_registered_copies_are_preferred_in_both(tmp_path):
+    """The other reference is LR_up itself, all of whose patches match perfectly and stand before those of the copy."""
+    images = write_test_set(tmp_path / "set", sizes=((64, 48),), references="self")
+    network = load_network(write_checkpoint(tmp_path / "weights"), preset().search, choose_device(DEVICE))
+    network.search = network.search.with_kernel(3)
+    (inputs,) = TestSet(images)
+    copy = tuple(x[..., 8:40, 12:48] for x in (inputs.hr, inputs.lr_up))
+    with_copy = replace(inputs, more=(copy,), places=(None, (2, 3)))
+    evaluated = run_network(network, with_copy, choose_device(DEVICE))
+    pixels = [[to_uint8(x) for x in pair] for pair in ((inputs.ref, copy[0]), (inputs.ref_du, copy[1]))]
+    one = Inputs(to_uint8(inputs.lr), to_uint8(inputs.lr_up), *pixels, with_copy.places)
+    upscaled, matches = super_resolve(network, one, memory=2e9)
+    assert np.abs(evaluated.astype(int) - upscaled.astype(int)).max() <= 1
+    own = 12 * 16 + torch.arange(8 * 9).view(8, 9)
+    assert (matches.indices[0, 0].view(16, 12)[2:10, 3:12].cpu() == own).float().mean() > 0.5
+    unaware, _ = super_resolve(network, replace(one, places=()), memory=2e9)
+    assert not np.array_equal(upscaled, unaware)

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from extracter.inference.tiling import approximate
 from extracter.inference.tiling.approximate import ApproximateSearch
+from extracter.inference.tiling.copies import prefer_copies
 from extracter.inference.tiling.features import bytes_at_once
 from extracter.inference.tiling.search import Search, least_bytes
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window
+from extracter.search.copies import prefer_copies as prefer_whole
 from extracter.search.search import SearchConfig, search
 
 
@@ -121,3 +123,19 @@ def test_too_little_memory_for_the_approximate_search_says_how_much_is_wanted():
         ApproximateSearch(stored, [key], 3, config, 1000.0, lambda *done: None).run()
     found = ApproximateSearch(stored, [key], 3, config, error.value.needed, lambda *done: None).run()
     assert (found.scores > 0).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_copies_are_preferred_part_by_part_as_in_the_whole(stride):
+    query, reference = noise(1, 12 * stride, 15 * stride), noise(2, 9 * stride, 9 * stride)
+    keys = [reference, query[..., 2 * stride : 11 * stride, 4 * stride :] + 0.1 * noise(3, 9 * stride, 11 * stride)]
+    places = [None, (2 * stride, 4 * stride)]
+    matches = search(query, keys, 3, SearchConfig.of_kernel(3 * stride))
+    wanted = prefer_whole(matches, query, keys, places, stride)
+    assert not torch.equal(wanted.indices, matches.indices)
+    parts = [Stored(x) for x in (query, *keys)]
+    for part in parts:
+        part.side = 4 * stride
+    found = prefer_copies(matches, parts[0], parts[1:], places, stride)
+    assert torch.equal(found.indices, wanted.indices)
+    torch.testing.assert_close(found.scores, wanted.scores)
