@@ -50,6 +50,8 @@ def test_forward_and_losses(family, trust, precision, tiny_preset, monkeypatch):
         network.eval()
         with torch.no_grad(), autocast():
             assert network(lr, lr_up, lr_up, lr_up).device == CUDA
+            if trust:
+                assert network(lr, lr_up, refs, refs, [None, (2, 4)]).device == CUDA
 
 
 def test_losses_of_the_matcher():

@@ -121,6 +121,7 @@ def test_networks_with_a_search_of_blocks(name, method, precision, sizes):
             model = NETWORKS[name]().eval()
         model.search = replace(model.search, method=method)
         inputs = images((45, 60), [(244, 200), (120, 164)])
+        inputs = replace(inputs, places=(None, (8, 10)))
         _, matches = engine.super_resolve(model, inputs, memory=MEMORY, precision=precision)
         check(matches, sizes, 45, 60)
 
