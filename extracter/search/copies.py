@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from extracter.search.block_grid import grid_of, inverse_norms
 from extracter.search.search import Matches
 
-# Loss of cosine up to which the counterpart is preferred.
-MARGIN = 0.1
+# Loss of cosine up to which the counterpart is preferred (docs/reproduction.md, "Registration").
+MARGIN = 0.05
 # Row and column of a copy's first feature pixel in the query; None for a reference that is no copy.
 Place = tuple[int, int] | None
 
