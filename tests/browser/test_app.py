@@ -66,7 +66,7 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory, model) -> Iterator[App]:
     """Its output must name its address and nothing else, and nothing may be left of it."""
-    started = App(tmp_path_factory.mktemp("app"), "--model", str(model), "--memory", "1GiB")
+    started = App(tmp_path_factory.mktemp("app"), "--model", str(model), "--memory", "2GiB")
     try:
         yield started
         assert started.end() == f"extracter: {started.address} (Ctrl-C ends it)\n"
@@ -148,7 +148,7 @@ def test_leaving_cancels(app, browser, page, pictures):
 
 
 def begin_a_long_job(page, app, pictures) -> None:
-    """The released model takes minutes for these 4800 x 4800 pixels."""
+    """The released model takes minutes, and 1.1 GiB, for these 4800 x 4800 pixels."""
     Image.new("RGB", (1200, 1200), "gray").save(pictures / "long.png")
     page.goto(app.address)
     drop(page, "photograph", pictures / "long.png")
