@@ -148,7 +148,9 @@ def test_a_release_is_the_same_network_in_half_precision(to_release):
     before, after = (load_model(folder).state_dict() for folder in (checkpoint, out))
     for name, tensor in after.items():
         assert tensor.dtype == torch.float32
-        torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(tensor, before[name], rtol=1 / 128, atol=1e-6)
+        bits = stored[name].view(torch.int16)
+        assert (bits & 0b1111 == 0).all()
     card = (out / "README.md").read_text()
     figures = [json.loads(path.read_text()) for path in summaries]
     for said in ("Trained on noise.", "6 steps of 2 pairs", *(f"{figure['psnr_y']:.2f}" for figure in figures)):
@@ -156,6 +158,13 @@ def test_a_release_is_the_same_network_in_half_precision(to_release):
     assert {path.name for path in out.iterdir()} == {
         "config.json", "model.safetensors", "training.json", "train_log.csv", "README.md"
     }  # fmt: skip
+
+
+def test_released_weights_are_rounded_to_the_nearest_and_ties_to_even():
+    step = 2**-6  # of weights from 1 to 2
+    wanted = {1 + 0.4 * step: 1, 1 + 0.6 * step: 1 + step, 1 + 0.5 * step: 1, 1 + 1.5 * step: 1 + 2 * step}
+    wanted |= {-key: -value for key, value in wanted.items()} | {2 - 0.4 * step: 2, 0.0: 0}
+    assert model_card.shorten(torch.tensor(list(wanted))).tolist() == list(wanted.values())
 
 
 def test_what_cannot_be_released_says_why(to_release, monkeypatch):
