@@ -1,5 +1,7 @@
 """`extracter app`: a page in the browser."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -43,3 +45,6 @@ def app(
 
     tune_process()
     serve(Settings(models or (), memory, device), port=port, share=share, open_browser=open_browser)
+    # Threads of the web server may still wait for a browser whose page is open, and Python would wait for them.
+    sys.stdout.flush()
+    os._exit(0)

@@ -210,6 +210,19 @@ def test_nothing_is_fetched_from_elsewhere(app, page):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the resident set from Linux's /proc")
+def test_ends_while_its_page_is_open(tmp_path, browser):
+    app = App(tmp_path)
+    context = browser.new_context()
+    try:
+        context.new_page().goto(app.address)
+        assert app.end() == f"extracter: {app.address} (Ctrl-C ends it)\n"
+        assert app.process.returncode == 0
+        assert not list(app.temporary.iterdir())
+    finally:
+        context.close()
+        app.kill()
+
+
 def test_twenty_visitors_at_once(tmp_path, model):
     """They are served in turn, within the memory of one, and leave nothing."""
     gradio_client = pytest.importorskip("gradio_client")
