@@ -132,7 +132,7 @@ FAMILIES: dict[str, Family] = {
             **_VGG,
             **_SKIP,
             **{key: f"model.{key}" for key in ("ife_blocks", "csfi_blocks", "gde_blocks", "textures")},
-            **{key: f"model.{key}" for key in ("align", "gate", "registration")},
+            **{key: f"model.{key}" for key in ("align", "gate", "trust", "idle", "registration")},
             **{key: f"search.{key}" for key in ("kernel", "stride", "padding", "strategy")},
         },
     ),

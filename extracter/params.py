@@ -224,6 +224,14 @@ class Model(Block):
     gate: bool = Field(
         description="Extracter: weigh matches by learned trust, not by their scores; needs `align`; not in the paper"
     )
+    trust: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = Field(
+        description="Extracter: where the gate's largest weight, averaged over 13 x 13 queries, is below the first "
+        "number, a reference counts as useless; from the second one on the weights are the gate's. Not in training. "
+        "Needs `gate`; not in the paper"
+    )
+    idle: list[Share] | None = Field(
+        description="Extracter: weight of each rank where there is no reference or a useless one; needs `trust`"
+    )
     registration: bool = Field(
         description="Extracter: search a copy of each reference that is warped onto the input, too; not in the paper, "
         "and not in training"
@@ -235,6 +243,10 @@ class Model(Block):
             raise ValueError("`gde_blocks` must have three numbers, one for each level, or none")
         if self.vgg_weights == "imagenet" and self.dfe_width != 64:
             raise ValueError("`vgg_weights: imagenet` needs `dfe_width: 64`, the width of VGG19")
+        if (self.trust is None) != (self.idle is None) or (self.trust is not None and not self.gate):
+            raise ValueError("`trust` and `idle` go together, and need `gate: true`")
+        if self.trust is not None and (self.trust[0] >= self.trust[1] or len(self.idle) != self.textures):
+            raise ValueError("`trust` takes two rising numbers, and `idle` one for each of the `textures`")
         if self.gate and not self.align:
             raise ValueError("`gate: true` needs `align: true`: it weighs matches by what alignment finds")
         return self

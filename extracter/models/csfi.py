@@ -30,13 +30,15 @@ class Fusion(nn.Module):
         Args:
             x: F.
             textures: T_i, each N, channels, H, W.
-            soft: S_i, each N, 1, rows, columns; resized to H, W.
+            soft: S_i, each N, 1, rows, columns; resized to H, W. Twice as many: first those of the textures, then those
+                of what the convolutions give.
         """
-        fused = x
-        for conv, texture, scores in zip(self.convs, textures, soft, strict=True):
-            weight = resize(scores, (x.shape[-2], x.shape[-1]))
+        fused, u = x, len(self.convs)
+        for conv, texture, inner, outer in zip(self.convs, textures, soft[:u], soft[-u:], strict=True):
+            weight = resize(outer, (x.shape[-2], x.shape[-1]))
+            of_texture = weight if inner is outer else resize(inner, (x.shape[-2], x.shape[-1]))
             # In x's precision, which is the convolution's.
-            taken = (texture * weight if self.weigh else texture).to(x.dtype)
+            taken = (texture * of_texture if self.weigh else texture).to(x.dtype)
             fused = fused + conv(torch.cat((x, taken), 1)) * weight
         return fused
 
@@ -120,7 +122,7 @@ class CSFI(nn.Module):
         Args:
             x: F = IFE(LR), N, features, h, w.
             textures: by level (coarsest first) and rank, as `SearchTransfer` gives them.
-            soft: S_i, N, 1, rows, columns.
+            soft: S_i, N, 1, rows, columns; see `Fusion`.
 
         Returns:
             x_TT, N, features, 4h, 4w; and the synthesised textures T_3, T_2, T_1 at h, 2h, 4h.

@@ -37,6 +37,7 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         constant_coverage, repeats: see `SearchTransfer`; likewise.
         align: move each match by whole pixels to where the images agree best (not in the paper).
         gate: weigh matches by learned trust in place of their scores (not in the paper); needs `align`.
+        trust, idle: see `Gate`; they need `gate` (not in the paper).
         registration: search a registered copy of each reference, too (not in the paper); see `RefSR.registration`.
 
     Raises:
@@ -64,6 +65,8 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         repeats: bool = False,
         align: bool = False,
         gate: bool = False,
+        trust: Sequence[float] | None = None,
+        idle: Sequence[float] | None = None,
         registration: bool = False,
     ):
         if gate and not align:
@@ -76,13 +79,28 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         gfe_blocks = ife_blocks if gfe_blocks is None else gfe_blocks
         self.gde = GDE(features, gfe_blocks, gde_blocks, gde_closing, gradient) if gde_blocks else None
         self.fuse = conv3x3(2 * features, features) if gde_blocks else None
-        self.gate = Gate(textures) if gate else None
+        self.gate = Gate(textures, trust=trust, idle=idle) if gate else None
+        self.needs_reference = self.gate is None or self.gate.trust is None
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
         self.zero_init_(self.tail[-1])
 
     def weigh(self, lr: Tensor, matches: Matches) -> Matches:
         """The matches with the gate's weights in place of their scores, where there is a gate."""
         return matches if self.gate is None else matches._replace(scores=self.gate(lr, matches, self.search))
+
+    def no_textures(self, lr: Tensor) -> tuple[Matches, list[list[Tensor]]]:
+        """Textures of 0 at the weights `idle`, as where the gate finds every reference useless."""
+        if self.needs_reference:
+            return super().no_textures(lr)
+        batch, _, height, width = lr.shape
+        idle = self.gate.without_reference(lr).flatten(2)  # 1, u, 1
+        scores = torch.cat((torch.zeros_like(idle), idle), 1)
+        scores = scores.expand(batch, -1, self.search.count(height) * self.search.count(width))
+        textures = [
+            [lr.new_zeros(batch, channels, scale * height, scale * width)] * self.stm.u
+            for channels, scale in zip(texture_channels(self.dfe.width), (1, 2, 4), strict=True)
+        ]
+        return Matches(torch.zeros_like(scores, dtype=torch.long), scores, 0), textures
 
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
         """SR = Conv(Concat(x_3g, x_TT)), N, 3, 4h, 4w (section 3.4)."""

@@ -1,5 +1,7 @@
 """The gate: how far each match is trusted, from the evidence that alignment found. Not in the paper (`model.gate`)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +12,8 @@ from extracter.search.search import Matches, SearchConfig
 
 # Channels besides each match's evidence: LR itself and its local contrast.
 _IMAGE = 4
+# Queries on each side of a query over which trust is averaged.
+SURROUND = 6
 
 
 class Gate(nn.Module):
@@ -18,13 +22,31 @@ class Gate(nn.Module):
     A score alone cannot tell a right match from the best of many wrong ones. The gate sees, for each query and rank,
     the score and the evidence of `extracter.search.align` in a neighbourhood of 7 x 7 queries, and what LR shows there.
 
+    With `trust` the trained network can do without a reference: textures of 0 at the weights `idle`. That is also what
+    it does where a reference is useless: where the largest of the weights, averaged over 13 x 13 queries, is below the
+    first bound. From the second one on the weights are the gate's own.
+
     Args:
         textures: u, ranks of matches.
         features: channels inside.
+        trust: the two bounds; None: the gate's own weights everywhere, as always in training.
+        idle: a weight for each rank.
+
+    Raises:
+        ValueError: the bounds do not rise, or there is not one weight for each rank.
     """
 
-    def __init__(self, textures: int, features: int = 32):
+    def __init__(
+        self,
+        textures: int,
+        features: int = 32,
+        trust: Sequence[float] | None = None,
+        idle: Sequence[float] | None = None,
+    ):
         super().__init__()
+        if trust is not None and (len(trust) != 2 or trust[0] >= trust[1] or idle is None or len(idle) != textures):
+            raise ValueError("`trust` takes two rising bounds, and `idle` one weight for each of the `textures`")
+        self.trust, self.idle = trust, idle
         self.layers = nn.Sequential(
             conv3x3(textures * (1 + EVIDENCE) + _IMAGE, features),
             nn.ReLU(inplace=True),
@@ -34,7 +56,7 @@ class Gate(nn.Module):
         )
 
     def forward(self, lr: Tensor, matches: Matches, config: SearchConfig) -> Tensor:
-        """Weights of the matches, N, u, Q in [0, 1].
+        """Weights of the matches, N, u, Q in [0, 1]; with `trust` N, 2u, Q, see `weigh`.
 
         Args:
             lr: N, 3, h, w in [-1, 1].
@@ -48,7 +70,28 @@ class Gate(nn.Module):
         rows, columns = config.count(lr.shape[-2]), config.count(lr.shape[-1])
         evidence = torch.cat((matches.scores.unsqueeze(2), matches.evidence), 2)
         maps = evidence.flatten(1, 2).unflatten(2, (rows, columns))
-        return self.layers(torch.cat((maps, image_evidence(lr, config.stride)), 1)).sigmoid().flatten(2)
+        return self.weigh(torch.cat((maps, image_evidence(lr, config.stride)), 1)).flatten(2)
+
+    def weigh(self, maps: Tensor) -> Tensor:
+        """Weights, from maps of the evidence, N, u (1 + EVIDENCE) + 4, rows, columns.
+
+        Returns:
+            N, u, rows, columns; with `trust` N, 2u, rows, columns, the weights of the textures and of what fusion makes
+            of them and of F.
+        """
+        weights = self.layers(maps).sigmoid()
+        if self.trust is None or self.training:
+            return weights
+        low, high = self.trust
+        side = 2 * SURROUND + 1
+        largest = F.avg_pool2d(weights.amax(1, keepdim=True), side, 1, SURROUND, count_include_pad=False)
+        share = ((largest - low) / (high - low)).clamp(0, 1)
+        without = self.without_reference(weights)
+        return torch.cat((share * weights, without + share * (weights - without)), 1)
+
+    def without_reference(self, like: Tensor) -> Tensor:
+        """The weights `idle`, 1, u, 1, 1, on the device of `like`."""
+        return torch.tensor(self.idle, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
 
 
 def image_evidence(lr: Tensor, stride: int) -> Tensor:

@@ -27,6 +27,8 @@ class RefSR(nn.Module, ABC):
     # Whether a copy of each reference, registered to the input, is to be searched, too; see
     # `extracter.data.registration`. Whoever runs the network on images of a file adds the copies.
     registration = False
+    # Whether the network cannot run without a reference, for which LR_up then stands in.
+    needs_reference = True
     # Beginnings of the names of weights that training leaves as they are.
     frozen: tuple[str, ...] = ()
     # Those of them that are networks of others, and not counted among the system's weights.

@@ -57,7 +57,9 @@ class TextureTransformer(RefSR):
     def super_resolve(
         self, lr: Tensor, lr_up: Tensor, refs: list[Tensor], refs_du: list[Tensor], places: Sequence[Place] = ()
     ) -> Tensor:
-        """Search, transfer, and what each network makes of the textures."""
+        """Search, transfer, and what each network makes of the textures; without references, of none."""
+        if not refs:
+            return self.reconstruct(lr, *self.no_textures(lr))
         # Rounded features would change which patches match: in mixed precision, too, all of this is float32.
         with torch.autocast(lr.device.type, enabled=False):
             query = self.dfe(lr_up)[2]
@@ -71,6 +73,14 @@ class TextureTransformer(RefSR):
     def weigh(self, lr: Tensor, matches: Matches) -> Matches:
         """The matches with the weights that fusion multiplies their textures by; here their scores (Eq. 7)."""
         return matches
+
+    def no_textures(self, lr: Tensor) -> tuple[Matches, list[list[Tensor]]]:
+        """What the search gives without a reference: weights, and textures of 0 in the shapes of `SearchTransfer`.
+
+        Raises:
+            ValueError: the network needs a reference.
+        """
+        raise ValueError(f"this {type(self).__name__} needs a reference; without one, pass LR_up as `ref` and `ref_du`")
 
     def take_textures(self) -> list[Tensor]:
         """The last forward pass's best textures, coarsest first; they are then forgotten. See `keeps_textures`."""

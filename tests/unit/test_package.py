@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-
 ROOT = Path(__file__).parents[2]
 LARGEST_WHEEL = 6_000_000  # bytes
 

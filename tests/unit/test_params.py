@@ -34,8 +34,14 @@ def without_sources(demo: dict) -> None:
             "names no set that has a source: .*available are cufed5, set14",
         ),
         (without_sources, "`data.tests` has no set with"),
+        (lambda demo: demo["model"].update(trust=[0.3, 0.4]), "`trust` and `idle` go together"),
+        (lambda demo: demo["model"].update(trust=[0.3, 0.4], idle=[0.2] * 3), "need `gate: true`"),
+        (
+            lambda demo: demo["model"].update(align=True, gate=True, trust=[0.4, 0.3], idle=[0.2] * 3),
+            "takes two rising numbers",
+        ),
     ],
 )
-def test_sets_of_which_nothing_would_come_are_refused(change, sentence):
+def test_what_does_not_fit_together_is_refused(change, sentence):
     with pytest.raises(UserError, match=sentence):
         params.validate(changed(change))

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from extracter.inference.tiling.windows import Picture, Window
 from extracter.models.extracter import Extracter
-from extracter.models.gate import image_evidence
+from extracter.models.gate import SURROUND, image_evidence
 from extracter.search.align import agreement, compare, displacements, grey, pad_grey, radius
 from extracter.search.search import Matches
 
 # Queries of a strip, about.
 _AT_ONCE = 2**16
-# Queries that the gate's three convolutions, and the neighbours' agreement, reach beyond a strip.
-_REACH = 4
+# Queries that the gate's three convolutions, the neighbours' agreement and the mean of the trust reach beyond a strip.
+_REACH = 4 + SURROUND
 
 
 def align_whole(lr_up: Picture, refs_du: Sequence[Picture], matches: Matches, model: Extracter) -> Matches:
@@ -53,14 +53,13 @@ def weigh_whole(lr: Picture, matches: Matches, model: Extracter) -> Matches:
     stride = model.search.stride
     rows, columns = lr.whole.height // stride, lr.whole.width // stride
     evidence = torch.cat((matches.scores.unsqueeze(2), matches.evidence), 2)[0].unflatten(2, (rows, columns))
-    weights = torch.empty_like(matches.scores)
+    found = []
     for top, bottom in _strips(rows, columns):
         before, behind = max(top - _REACH, 0), min(bottom + _REACH, rows)
         image = image_evidence(lr.cut(Window(stride * before, stride * behind, 0, lr.whole.right)), stride)
         maps = torch.cat((evidence[:, :, before:behind].flatten(0, 1).unsqueeze(0), image), 1)
-        gates = model.gate.layers(maps).sigmoid()[:, :, top - before : bottom - before]
-        weights[:, :, top * columns : bottom * columns] = gates.flatten(2)
-    return matches._replace(scores=weights, evidence=None)
+        found.append(model.gate.weigh(maps)[:, :, top - before : bottom - before].flatten(2))
+    return matches._replace(scores=torch.cat(found, 2), evidence=None)
 
 
 def least_bytes(queries: int, ranks: int, references: Sequence[Window]) -> float:

@@ -16,6 +16,7 @@ from extracter.evaluation.evaluate import load_network, run_network
 from extracter.evaluation.kernel_sweep_worker import run
 from extracter.image_tensors import to_uint8
 from extracter.inference.tiling.engine import Inputs, super_resolve
+from extracter.models.extracter import Extracter
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -46,6 +47,23 @@ def test_three_ways_to_one_image(tmp_path, precision, capsys):
     # A tile's maps are cut to what it needs: in bfloat16 a value on the edge of two may be rounded to the other.
     assert np.abs(evaluated.astype(int) - upscaled.astype(int)).max() <= 1
     assert (evaluated == upscaled).mean() > (0.999 if precision == "32-true" else 0.99)
+
+
+def test_own_bicubic_stands_for_no_reference_where_none_is_needed(tmp_path):
+    images = write_test_set(tmp_path / "set", sizes=((64, 48),), references="self")
+    gated = {"kernel": 3, "stride": 1, "padding": 1, "align": True, "gate": True, "bicubic_skip": False}
+    torch.manual_seed(0)
+    network = Extracter(8, 4, 1, (1, 1, 1), (1, 1, 1), **gated, trust=(0.1, 0.2), idle=(0.2, 0.25, 0.31)).eval()
+    (inputs,) = TestSet(images)
+    with torch.inference_mode():
+        wanted = to_uint8(network(inputs.lr, inputs.lr_up, [], []))
+        searched = to_uint8(network(inputs.lr, inputs.lr_up, inputs.ref, inputs.ref_du))
+    assert not np.array_equal(searched, wanted)
+    assert np.array_equal(run_network(network, inputs, torch.device("cpu")), wanted)
+    lr, lr_up, ref_du = (to_uint8(x) for x in (inputs.lr, inputs.lr_up, inputs.ref_du))
+    upscaled, _ = super_resolve(network, Inputs(lr, lr_up, [lr_up], [ref_du]), memory=2e9)
+    assert np.abs(upscaled.astype(int) - wanted.astype(int)).max() <= 1
+    assert (upscaled == wanted).mean() > 0.999
 
 
 def test_registered_copies_are_preferred_in_both(tmp_path):

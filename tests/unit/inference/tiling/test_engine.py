@@ -110,14 +110,15 @@ sides = st.integers(1, 30)
     st.sampled_from([3, 6, 12]),
     st.integers(1, 5),
     st.sampled_from([300e6, 60e6, 35e6]),
-    st.sampled_from(["two_stage", "direct", "ttsr", "gate"]),
+    st.sampled_from(["two_stage", "direct", "ttsr", "gate", "trust"]),
     st.booleans(),
 )
 def test_tiled_equals_whole(lr, refs, kernel, blocks, memory, kind, skip):
     if kind == "ttsr":
         model = network(ttsr=True, bicubic_skip=skip)
-    elif kind == "gate":
-        model = network(align=True, gate=True, bicubic_skip=skip)
+    elif kind in ("gate", "trust"):
+        trust = {"trust": (0.45, 0.55), "idle": (0.2, 0.5, 0.8)} if kind == "trust" else {}
+        model = network(align=True, gate=True, bicubic_skip=skip, **trust)
     else:
         model = network(strategy=kind, bicubic_skip=skip)
     model.search = dataclasses.replace(model.search, kernel=kernel, stride=kernel // 3, padding=kernel // 3)

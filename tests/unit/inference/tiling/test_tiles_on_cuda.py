@@ -33,7 +33,10 @@ from extracter.search.search import Matches
 CUDA = torch.device("cuda:0")
 MEMORY = 200 * MIB
 SMALL = {"features": 8, "dfe_width": 4, "ife_blocks": 1, "csfi_blocks": (1, 1, 1), "gde_blocks": (1, 1, 1)}
-TRUST = {"align": True, "gate": True, "bicubic_skip": True, "kernel": 3, "stride": 1, "padding": 1}
+TRUST = {
+    "align": True, "gate": True, "trust": (0.4, 0.6), "idle": (0.2, 0.25, 0.31),
+    "bicubic_skip": True, "kernel": 3, "stride": 1, "padding": 1,
+}  # fmt: skip
 NETWORKS = {
     "extracter": lambda: Extracter(**SMALL, **TRUST),
     "extracter, as its authors released it": lambda: Extracter(
