@@ -68,7 +68,7 @@ def test_trust_is_averaged_over_13_by_13_queries():
     weights = gate.weigh(maps)
     assert weights.shape == (1, 4, 20, 30)
     assert weights[0, :, 0, 0].tolist() == pytest.approx([0, 0, 0.1, 0.2])
-    largest = 0.5 * 7 / 7  # around the last row: 7 rows lie inside
+    largest = 0.5 * 6 / 7  # 7 of the 13 rows around the last one lie inside, of which 6 are trusted
     share = (largest - 0.4) / 0.2
     wanted = [0.5 * share, 0, 0.1 + share * 0.4, 0.2 - share * 0.2]
     assert weights[0, :, 19, 29].tolist() == pytest.approx(wanted, abs=1e-6)

@@ -287,6 +287,7 @@ def test_alignment_and_gate_in_tiles_and_strips(kernel, gate, compiled, monkeypa
         monkeypatch.setattr(textures, "list_sources", None)
     monkeypatch.setattr(trust, "_AT_ONCE", 40)  # strips of a row or two
     monkeypatch.setattr(textures, "_AT_ONCE", 2**12)
-    model = network(align=True, gate=gate, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
+    bounds = {"trust": (0.45, 0.55), "idle": (0.2, 0.5, 0.8)} if gate else {}
+    model = network(align=True, gate=gate, kernel=kernel, stride=kernel // 3, padding=kernel // 3, **bounds)
     inputs = images(3, (26, 21), [(60, 52), (340, 36)])
     assert difference(model, inputs, 300e6, edge=6 * (kernel // 3)) < 1e-4
