@@ -100,7 +100,7 @@ class Projection(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """Two levels of k-means over projected keys; see `propagation_loops._seed` for shapes."""
+    """Two levels of k-means over projected keys; see `propagation_loops.seed_row` for shapes."""
 
     centres: np.ndarray
     offsets: np.ndarray
