@@ -10,7 +10,6 @@ The paper has no such step; `model.align` turns it on.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 
 from extracter.search.align_loops import align_queries
 from extracter.search.block_grid import constants, locate
+from extracter.search.key_table import parallel
 from extracter.search.search import Matches, SearchConfig
 
 # Standard deviation of a window, in [-1, 1], below which it counts as flat: one grey level of 8 bits.
@@ -109,24 +109,14 @@ def _compare_by_loop(
     batch, u, count = indices.shape
     offsets = torch.zeros(batch, u, count, 2, dtype=torch.long)
     statistics = torch.zeros(batch, u, 3, count)
-    threads = torch.get_num_threads()
-    parts = [(count * n // threads, count * (n + 1) // threads) for n in range(threads)]
-    with ThreadPoolExecutor(threads) as workers:
-        for n in range(batch):
-            first = 0
-            pattern, chosen = query[n].contiguous().numpy(), indices[n].contiguous().numpy()
-            for key, grid in zip(keys, grids, strict=True):
-                image = key[n].contiguous().numpy()
-                tasks = [
-                    workers.submit(
-                        align_queries, pattern, image, chosen, *part, first, *grid, cell, reach, _FLAT, _CENTRE,
-                        offsets[n].numpy(), statistics[n].numpy(),
-                    )
-                    for part in parts
-                ]  # fmt: skip
-                for task in tasks:
-                    task.result()
-                first += grid[0] * grid[1]
+    for n in range(batch):
+        first = 0
+        pattern, chosen = query[n].contiguous().numpy(), indices[n].contiguous().numpy()
+        for key, grid in zip(keys, grids, strict=True):
+            images = pattern, key[n].contiguous().numpy(), chosen
+            settings = first, *grid, cell, reach, _FLAT, _CENTRE, offsets[n].numpy(), statistics[n].numpy()
+            parallel(lambda start, stop: align_queries(*images, start, stop, *settings), 0, count)  # noqa: B023
+            first += grid[0] * grid[1]
     return offsets, statistics
 
 
