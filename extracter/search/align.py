@@ -130,8 +130,10 @@ def _compare_in_parallel(
     windows = windows - means
     deviations = windows.square().mean(2, keepdim=True).sqrt()
     windows = windows / (deviations.clamp(min=_FLAT) * side)  # of unit norm unless flat
-    start, first = _starts(keys, grids, indices, cell)
-    width = constants(tuple(key.shape[-1] for key in keys), query.device)[first]
+    number, row, column = locate(indices, grids)
+    begin = constants((0, *(key.shape[-2] * key.shape[-1] for key in keys)), query.device).cumsum(0)[number]
+    width = constants(tuple(key.shape[-1] for key in keys), query.device)[number]
+    start = begin + row * cell * width + column * cell  # the first pixel of each match's window among all pixels
     flat = torch.cat([key.flatten(1) for key in keys], 1)  # N, pixels of all references
     line = torch.arange(side + 2 * reach, device=query.device)
     steps = torch.arange(-reach, reach + 1, device=query.device).abs()
@@ -157,17 +159,6 @@ def _compare_in_parallel(
         offset = torch.stack((best.div(tries, rounding_mode="floor"), best % tries), 2) - reach
         found.append((offset.view(batch, u, -1, 2), torch.stack(here, 2)))
     return torch.cat([offset for offset, _ in found], 2), torch.cat([values for _, values in found], 3)
-
-
-def _starts(
-    keys: Sequence[Tensor], grids: Sequence[tuple[int, int]], indices: Tensor, cell: int
-) -> tuple[Tensor, Tensor]:
-    """For each match the first pixel of its window in all references laid out flat, and its reference's number."""
-    first, row, column = locate(indices, grids)
-    pixels = [key.shape[-2] * key.shape[-1] for key in keys]
-    begin = constants((0, *pixels), indices.device).cumsum(0)[first]
-    width = constants(tuple(key.shape[-1] for key in keys), indices.device)[first]
-    return begin + row * cell * width + column * cell, first
 
 
 def displacements(

@@ -190,15 +190,7 @@ def _tile_shape(query: Tensor, key: Tensor, tile_bytes: float) -> tuple[int, int
 def _scores(query: Tensor, blocks: Tensor, key: Keys, top: int, bottom: int) -> Tensor:
     """Patch products of some query rows with the key rows from `top` to `bottom`, each over the key's norm.
 
-    Args:
-        query: N, rows + 2, columns + 2, D: the rows with one above and one below.
-        blocks: of the key, N, rows + 2, columns + 2, D.
-        key: the reference.
-        top: first row of keys.
-        bottom: the row after the last.
-
-    Returns:
-        N, rows, columns, keys.
+    N, rows, columns, keys, from blocks within their borders, N, rows + 2, columns + 2, D.
     """
     key_blocks = blocks[:, top : bottom + 2]
     products = torch.bmm(query.flatten(1, 2), key_blocks.flatten(1, 2).mT)
