@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from extracter.errors import UserError
 from extracter.memory import is_allocation_failure, says_allocation_failure
@@ -32,6 +32,11 @@ def run_job(run: Callable[[dict], None]) -> None:
         say(fits=False)
 
 
+def command_of(module: str, job: dict) -> list[str]:
+    """The command line of a child that runs a job in a module."""
+    return [sys.executable, "-m", module, json.dumps(job)]
+
+
 def run_child(command: list[str], steps: int) -> dict:
     """In the parent: run a child and distinguish running out of memory from any other end.
 
@@ -52,7 +57,9 @@ def run_child(command: list[str], steps: int) -> dict:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as child:
             try:
-                for last in track(_messages(child.stdout or ()), "confined run", steps + 2):
+                # A last line without a line break was truncated by the child's end.
+                messages = (json.loads(line) for line in child.stdout or () if line.endswith("\n"))
+                for last in track(messages, "confined run", steps + 2):
                     confined = last.get("confined", confined)
             except BaseException:
                 child.kill()
@@ -73,10 +80,3 @@ def run_child(command: list[str], steps: int) -> dict:
         lines = said.strip().splitlines() or ["nothing"]
         remedy = f"the cause is not the memory budget, please report it; its last output: {lines[-1]}"
     raise UserError(f"the confined run {ending}; {remedy}")
-
-
-def _messages(stream: Iterable[str]) -> Iterator[dict]:
-    """Parse the child's messages. A last line without a line break was truncated by its end and is dropped."""
-    for line in stream:
-        if line.endswith("\n"):
-            yield json.loads(line)

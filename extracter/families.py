@@ -80,14 +80,25 @@ _VGG = {"dfe_width": "model.dfe_width", "memory": "search.memory"}
 _SKIP = {"bicubic_skip": "model.bicubic_skip"}
 # What TTSR's network is made from, and that of DPFSR, which exchanges two of its parts.
 _TTSR = {**_COMMON, **_VGG, **_SKIP, "blocks": "model.ttsr_blocks"}
-_C2 = {**_COMMON, **_VGG, "blocks": "model.c2_blocks"}
 _TTSR_LOSSES = Losses(perc=1e-2, perc_norm="mse", transferal=1e-2, adv=1e-3)
-# In [0, 1], as C2-Matching and MASA have their images, the reconstruction loss is half as large.
-_C2_LOSSES = Losses(rec=0.5, perc=1e-4, perc_norm="norm", adv=1e-6)
 _NO_SWAP = {"swap": 0.0}
-_MERGED = "one result each, merged by matching scores"
-_C2_PROTOCOL = Protocol(border=4, padding="zeros")
-_C2_NATIVE = {"rec_steps": 255_000, "full_steps": 255_000, "schedule": "steps", "decay_at": [0.284, 0.828], **_NO_SWAP}
+
+
+def _of_c2(title: str, network: tuple[str, str], **native: Any) -> Family:
+    """C2-Matching, or a system that keeps its matcher; `native` is where its own schedule differs."""
+    schedule = {"rec_steps": 255_000, "full_steps": 255_000, "schedule": "steps", "decay_at": [0.284, 0.828]}
+    return Family(
+        title,
+        network,
+        {**_COMMON, **_VGG, "blocks": "model.c2_blocks"},
+        # In [0, 1], as C2-Matching and MASA have their images, the reconstruction loss is half as large.
+        Losses(rec=0.5, perc=1e-4, perc_norm="norm", adv=1e-6),
+        ("match", "rec", "full"),
+        native={**schedule, **_NO_SWAP, **native},
+        several="one result each, merged by matching scores",
+        protocol=Protocol(border=4, padding="zeros"),
+    )
+
 
 # In the order of Table 1, then the anchors that the paper does not have.
 FAMILIES: dict[str, Family] = {
@@ -114,16 +125,7 @@ FAMILIES: dict[str, Family] = {
         several="aligned one by one, merged by similarity",
     ),
     "dpfsr": Family("DPFSR", ("dpfsr", "DPFSR"), _TTSR, _TTSR_LOSSES),
-    "c2": Family(
-        "C2-Matching",
-        ("c2_matching", "C2Matching"),
-        _C2,
-        _C2_LOSSES,
-        ("match", "rec", "full"),
-        native=_C2_NATIVE,
-        several=_MERGED,
-        protocol=_C2_PROTOCOL,
-    ),
+    "c2": _of_c2("C2-Matching", ("c2_matching", "C2Matching")),
     "extracter": Family(
         "Extracter",
         ("extracter", "Extracter"),
@@ -144,26 +146,8 @@ FAMILIES: dict[str, Family] = {
         native={"rec_steps": 329_750, "full_steps": 65_950, "schedule": "cosine", "swap": 0.5},
         several="the best one for each block",
     ),
-    "amsa": Family(
-        "AMSA",
-        ("c2_matching", "AMSA"),
-        _C2,
-        _C2_LOSSES,
-        ("match", "rec", "full"),
-        native={**_C2_NATIVE, "rec_steps": 765_000, "full_steps": 765_000},
-        several=_MERGED,
-        protocol=_C2_PROTOCOL,
-    ),
-    "datsr": Family(
-        "DATSR",
-        ("datsr", "DATSR"),
-        _C2,
-        _C2_LOSSES,
-        ("match", "rec", "full"),
-        native={**_C2_NATIVE, "rec_steps": 400_000, "full_steps": 400_000, "decay_at": [0.181, 0.528]},
-        several=_MERGED,
-        protocol=_C2_PROTOCOL,
-    ),
+    "amsa": _of_c2("AMSA", ("c2_matching", "AMSA"), rec_steps=765_000, full_steps=765_000),
+    "datsr": _of_c2("DATSR", ("datsr", "DATSR"), rec_steps=400_000, full_steps=400_000, decay_at=[0.181, 0.528]),
 }
 
 

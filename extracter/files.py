@@ -170,9 +170,7 @@ def read_csv(
             table[name] = pd.to_numeric(table[name])
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {remedy}") from None
-    except UserError:
-        raise
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, ValueError) as error:
+    except ValueError as error:  # of the parser, too
         raise UserError(f"{path}: not a table as expected ({' '.join(str(error).split())}); {remedy}") from None
     return table
 

@@ -19,12 +19,13 @@ from extracter.errors import UserError
 
 MIB = 2**20
 GIB = 2**30
+_STATUS = "/proc/self/status"
 
 
-def _status(key: str) -> int | None:
-    """Return a field of /proc/self/status in bytes, or None on systems without this file."""
+def _field(path: str, key: str) -> int | None:
+    """Return a field of a file such as /proc/self/status in bytes, or None on systems without this file."""
     try:
-        text = Path("/proc/self/status").read_text(encoding="ascii")
+        text = Path(path).read_text(encoding="ascii")
     except OSError:
         return None
     found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
@@ -36,13 +37,7 @@ def available() -> int:
 
     A container may allow less than the machine has. The smaller of both counts.
     """
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return 4 * GIB
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", text, re.MULTILINE)
-    system = int(found[1]) * 1024 if found else 4 * GIB
-    return min([system, *cgroup.free_bytes()])
+    return min([_field("/proc/meminfo", "MemAvailable") or 4 * GIB, *cgroup.free_bytes()])
 
 
 # Settings of glibc's mallopt, and its default for the number of mappings.
@@ -112,7 +107,7 @@ class PeakMemory:
         if device.type == "cuda":
             self.baseline = torch.cuda.memory_allocated(device)
         else:
-            self.baseline = _status("VmRSS") or self._mark()
+            self.baseline = _field(_STATUS, "VmRSS") or self._mark()
         self.reset()
 
     def reset(self) -> None:
@@ -135,7 +130,7 @@ class PeakMemory:
 
     @staticmethod
     def _mark() -> int:
-        mark = _status("VmHWM")
+        mark = _field(_STATUS, "VmHWM")
         if mark is None:
             mark = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return mark
@@ -164,7 +159,7 @@ def limit_memory(device: torch.device, budget_gib: float) -> float:
         torch.cuda.set_per_process_memory_fraction(min(1.0, fraction), device)
         return min(budget_gib, total / GIB)
     unable = "this system cannot limit the memory of a process (RLIMIT_DATA); run on Linux or with --device cuda"
-    held, budget = _status("VmData"), int(budget_gib * GIB)
+    held, budget = _field(_STATUS, "VmData"), int(budget_gib * GIB)
     if held is None:
         raise UserError(unable)
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]

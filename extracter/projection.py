@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from extracter.families import FAMILIES
-from extracter.params import Preset, TrainData
+from extracter.params import TrainData
 
 # What both phases of a training depend on.
 _ALL_PHASES = (
@@ -165,19 +165,3 @@ def pick(keys: Iterable[str], **blocks: Any) -> dict[str, dict[str, Any]]:
         for name, block in blocks.items()
         if block is not None
     }
-
-
-def all_keys(preset: Preset) -> list[str]:
-    """Each key of a preset, dotted; of `data.tests` each set's, of `data.local` each set that it may name."""
-    keys: list[str] = []
-    for name, value in preset.model_dump(mode="json").items():
-        if not isinstance(value, dict):
-            keys.append(name)
-        elif name != "data":
-            keys += [f"{name}.{key}" for key in value]
-    keys.append("data.mirror")
-    keys += [f"data.local.{name}" for name in ("train", *preset.data.tests)]
-    keys += [f"data.train.{key}" for key in type(preset.data.train).model_fields]
-    for name, test in preset.data.tests.items():
-        keys += [f"data.tests.{name}.{key}" for key in type(test).model_fields]
-    return keys

@@ -9,6 +9,7 @@ from PIL import Image
 
 from extracter.app.jobs import Job
 from extracter.errors import UserError
+from extracter.inference.batch import named_search
 from extracter.inference.plan import Job as Target
 from extracter.inference.plan import check_space
 from extracter.inference.resize import resize
@@ -119,9 +120,8 @@ def enlarge(wish: Wish, folder: Path, settings: Settings, job: Job) -> Enlarged:
     origins, keys = _drawn_origins(result, folder)
     captions = [path.name for path in wish.references] or ["the photograph's own bicubic enlargement"]
     captions += [f"registered copy {number}" for number in range(1, result.copies + 1)]
-    kind = "fast" if result.search.method == "approximate" else "exact"
     summary = (
-        f"{width} x {height} pixels, {kind} search of {result.search.kernel}x{result.search.kernel} patches in "
+        f"{width} x {height} pixels, {named_search(result)} in "
         f"{len(references) or 'no'} reference{'s'[: len(references) != 1]}, {time.monotonic() - started:.0f} s"
     )
     return Enlarged(target.out, bicubic, sharp, origins, list(zip(keys, captions, strict=True)), summary)

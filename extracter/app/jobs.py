@@ -3,7 +3,6 @@
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from threading import Event, RLock
 from typing import Generic, TypeVar
 
@@ -113,7 +112,8 @@ def _run(compute: Callable[[Job[T]], T], job: Job[T]) -> T:
     job.check()
     job.phase = "reading"
     try:
-        with _checked_by_layers(job):
+        # Every layer of every network looks whether the job is cancelled: a tile may take minutes, a layer does not.
+        with register_module_forward_pre_hook(lambda module, inputs: job.check()):
             return compute(job)
     except BaseException as error:
         _release_frames(error)
@@ -127,13 +127,3 @@ def _release_frames(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-@contextmanager
-def _checked_by_layers(job: Job) -> Iterator[None]:
-    """Let every layer of every network look whether the job is cancelled: a tile may take minutes, a layer does not."""
-    hook = register_module_forward_pre_hook(lambda module, inputs: job.check())
-    try:
-        yield
-    finally:
-        hook.remove()

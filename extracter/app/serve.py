@@ -7,7 +7,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def serve(
     if find_spec("gradio") is None:
         raise UserError('the page needs Gradio; install it with `pip install "extracter[app]"`')
     _check(settings)
-    with _temporary_folder() as folder, _ended_by_signals() as ended, _jobs() as jobs:
+    with _temporary_folder() as folder, _ended_by_signals() as ended, closing(Jobs(MAX_JOBS)) as jobs:
         os.environ |= _environment(folder)
         import gradio as gr
 
@@ -94,16 +94,6 @@ def _check(settings: Settings) -> None:
         parse_memory(settings.memory)
     for model in settings.models:
         model_folder(model)
-
-
-@contextmanager
-def _jobs() -> Iterator[Jobs]:
-    """Jobs, all of which end with the page."""
-    jobs = Jobs(MAX_JOBS)
-    try:
-        yield jobs
-    finally:
-        jobs.close()
 
 
 @contextmanager

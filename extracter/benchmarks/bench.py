@@ -1,16 +1,13 @@
 """`extracter bench`: time, arithmetic and memory of search, transfer and network by size, kernel and method."""
 
-import json
 import sys
 from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from extracter.benchmarks.bench_worker import arithmetic
-from extracter.confined import run_child
+from extracter.benchmarks.timing import print_table
+from extracter.confined import command_of, run_child
 from extracter.device import choose_device
 from extracter.errors import UserError
 from extracter.files import write_csv
@@ -39,7 +36,6 @@ def bench(
     repeats: int = 3,
     limit: float = 300.0,
     budget_gib: float | None = None,
-    memory: float | None = None,
     device: str = "auto",
 ) -> None:
     """Measure each cell in a process of its own, write a CSV row after each, and print a table.
@@ -59,7 +55,6 @@ def bench(
         repeats: number of runs of a cell; the median is reported.
         limit: seconds; a cell that is predicted to take longer is left out, with a note.
         budget_gib: memory limit of a cell in GiB; None for no limit.
-        memory: MiB for score tiles; None for a default for the device.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
@@ -79,33 +74,30 @@ def bench(
         job = {
             "part": part, "size": size, "kernel": kernel, "method": method, "strategy": strategy,
             "precision": precision, "compile": compiled and part == "forward", "transfer": part == "transfer",
-            "repeats": repeats, "limit": limit, "budget_gib": budget_gib, "memory": memory, "device": target,
+            "repeats": repeats, "limit": limit, "budget_gib": budget_gib, "device": target,
         }  # fmt: skip
         rows.append({**job, **_measure(job, limit)})
         write_csv(out, [{key: row.get(key) for key in COLUMNS} for row in rows], COLUMNS)
         _say(rows[-1])
-    Console().print(_table(rows))
+    _print(rows)
 
 
 def _measure(job: dict, limit: float) -> dict:
     predicted = arithmetic(job) / _GUESS[job["device"].partition(":")[0]]
     if predicted > limit:
         return {"result": f"left out: about {predicted:,.0f} s"}
-    measured = run_child([sys.executable, "-m", "extracter.benchmarks.bench_worker", json.dumps(job)], job["repeats"])
+    measured = run_child(command_of("extracter.benchmarks.bench_worker", job), job["repeats"])
     if not measured["fits"]:
         return {"result": "out of memory"}
     gflops, gemm = measured["gflops"], measured["gemm"]
     return {
         "result": "measured",
         "seconds": round(measured["seconds"], 4),
-        "runs": measured["runs"],
         "peak_memory_mib": round(measured["peak_memory_mib"], 1),
         "gflops": round(gflops, 1),
         "gemm_gflops": round(gemm, 1),
         "share_of_gemm": round(gflops / gemm, 3),
-        "threads": measured["threads"],
-        "launches": measured["launches"],
-        "waits": measured["waits"],
+        **{key: measured[key] for key in ("runs", "threads", "launches", "waits")},
     }
 
 
@@ -115,8 +107,7 @@ def _say(row: dict) -> None:
     print(f"{place}: {found}", file=sys.stderr, flush=True)
 
 
-def _table(rows: list[dict]) -> Table:
-    table = Table(title="medians; peak memory above inputs and outputs", title_justify="left", box=None)
+def _print(rows: list[dict]) -> None:
     titles: dict[str, Callable[[dict], str]] = {
         "part": lambda row: row["part"],
         "size": lambda row: str(row["size"]),
@@ -130,8 +121,6 @@ def _table(rows: list[dict]) -> Table:
         "waits": lambda row: "" if row.get("waits") is None else str(row["waits"]),
         "of GEMM": lambda row: f"{row['share_of_gemm']:.0%}" if row.get("share_of_gemm") else "",
     }
-    for name in titles:
-        table.add_column(name, justify="left" if name in ("part", "method", "precision") else "right")
-    for row in rows:
-        table.add_row(*(show(row) for show in titles.values()))
-    return table
+    lines = [[show(row) for show in titles.values()] for row in rows]
+    heads = list(titles)
+    print_table("medians; peak memory above inputs and outputs", heads, lines, left=("part", "method", "precision"))

@@ -3,9 +3,6 @@
 Each setting runs in a child process, `python -m extracter.benchmarks.bench_train JOB` with JOB as JSON.
 """
 
-import json
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,12 +10,11 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from extracter import params
 from extracter.benchmarks.launches import count_launches
-from extracter.confined import run_child, run_job, say
+from extracter.benchmarks.timing import now, print_table
+from extracter.confined import command_of, run_child, run_job, say
 from extracter.data.datasets import TrainingPairs
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
@@ -81,21 +77,19 @@ def bench_train(
     job = {"pairs": str(pairs), "blocks": blocks, "full": full, "steps": steps, "device": str(choose_device(device))}
     rows = []
     for setting in settings:
-        command = [sys.executable, "-m", "extracter.benchmarks.bench_train", json.dumps({**job, "setting": setting})]
-        measured = run_child(command, steps)
+        measured = run_child(command_of("extracter.benchmarks.bench_train", {**job, "setting": setting}), steps)
         result = "measured" if measured.pop("fits") else "out of memory"
         rows.append({"setting": setting, "phase": "full" if full else "rec", "result": result, **measured})
         write_csv(out, [{key: row.get(key) for key in COLUMNS} for row in rows], COLUMNS)
-    table = Table(title="training steps, medians", title_justify="left", box=None)
-    for column in ("setting", "images/s", "MiB", "launches", "waits", *PARTS):
-        table.add_column(column, justify="left" if column == "setting" else "right")
+    lines = []
     for row in rows:
         cells = [row["result"]]
         if "steps" in row:
             cells = [f"{row['images_per_second']:.2f}", f"{row['peak_memory_mib']:,.0f}"]
             cells += ["" if row[key] is None else str(row[key]) for key in ("launches", "waits")]
-        table.add_row(row["setting"], *cells, *(f"{row[f'share_{part}']:.0%}" for part in PARTS if "steps" in row))
-    Console().print(table)
+        lines.append([row["setting"], *cells, *(f"{row[f'share_{part}']:.0%}" for part in PARTS if "steps" in row)])
+    heads = ("setting", "images/s", "MiB", "launches", "waits", *PARTS)
+    print_table("training steps, medians", heads, lines, left=("setting",))
 
 
 class _Clock:
@@ -105,19 +99,13 @@ class _Clock:
         self.device = device
         self.parts = dict.fromkeys(PARTS, 0.0)
 
-    def now(self) -> float:
-        """Return the time after the device has finished all its work."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Add the time of the block to `part`."""
         inner = self.parts["search"]
-        start = self.now()
+        start = now(self.device)
         yield
-        self.parts[part] += self.now() - start - (self.parts["search"] - inner if part != "search" else 0)
+        self.parts[part] += now(self.device) - start - (self.parts["search"] - inner if part != "search" else 0)
 
 
 def run(job: dict) -> None:
@@ -148,20 +136,16 @@ def run(job: dict) -> None:
     for step in range(total):
         if step == 3:  # the warm-up is over
             clock.parts = dict.fromkeys(PARTS, 0.0)
-        start = clock.now()
+        start = now(device)
         with clock("data"):
             batch = pairs.batch(step, train, seed) if batches is None else next(batches)
         losses.append(learner.step(step, batch, clock)["loss"])
         if step >= 3:
-            seconds.append(clock.now() - start)
+            seconds.append(now(device) - start)
             say(done=len(seconds))
     spent = sum(clock.parts.values())
-    counts = None
-    if device.type == "cuda":
-        batch = pairs.batch(0, train, seed)
-        counts = count_launches(lambda: learner.step(total, batch), device)
     say(
-        launches=counts and counts.launches, waits=counts and counts.waits,
+        **count_launches(lambda: learner.step(total, pairs.batch(0, train, seed)), device),
         fits=True, batch=train.batch, size=pairs.size, steps=job["steps"], device=device.type,
         images_per_second=round(train.batch / median(seconds), 3), peak_memory_mib=round(memory.read(), 1),
         first_loss=losses[0].item(), last_loss=losses[-1].item(), threads=torch.get_num_threads(),

@@ -4,7 +4,6 @@
 messages that this module prints.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
@@ -16,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from extracter.benchmarks.launches import count_launches
 from extracter.benchmarks.naive_search import UnfoldSearchTransfer
+from extracter.benchmarks.timing import now
 from extracter.confined import run_job, say
 from extracter.device import configure_torch
 from extracter.memory import MIB, PeakMemory, limit_memory, malloc_reuse
@@ -44,13 +44,9 @@ def measure_gemm(device: torch.device, dtype: torch.dtype) -> float:
 
 def timed(work: Callable[[], object], device: torch.device) -> tuple[float, object]:
     """Return the seconds until the device has finished `work`, and the result of `work`."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = now(device)
     result = work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start, result
+    return now(device) - start, result
 
 
 def picture(shape: tuple[int, int, int], seed: int, device: torch.device) -> Tensor:
@@ -66,7 +62,7 @@ def picture(shape: tuple[int, int, int], seed: int, device: torch.device) -> Ten
 def make_search(job: dict, size: int, device: torch.device) -> Callable[[], object]:
     """Return a function that searches, and transfers if the job asks for it, for two images of `size` pixels."""
     dtype = DTYPES[job["precision"]]
-    config = SearchConfig.of_kernel(job["kernel"], strategy=job["strategy"], method=job["method"], memory=job["memory"])
+    config = SearchConfig.of_kernel(job["kernel"], strategy=job["strategy"], method=job["method"])
     side = config.padded(size // 4)
     # `evaluate` runs networks channels-last; implementations with unfold are usually contiguous.
     ours = job["method"] in ("blocks", "approximate")
@@ -101,7 +97,7 @@ def arithmetic(job: dict) -> float:
 def convolutions(size: int) -> float:
     """Return the GFLOP of the convolutions of the paper's network, counted on a small image and scaled by area."""
     small = 96
-    job = {"kernel": 6, "method": "blocks", "memory": None, "compile": False, "precision": "32-true"}
+    job = {"kernel": 6, "method": "blocks", "compile": False, "precision": "32-true"}
     with FlopCounterMode(display=False) as counter:
         make_forward(job, small, torch.device("cpu"))()
     counts = counter.get_flop_counts()["Global"]
@@ -111,8 +107,7 @@ def convolutions(size: int) -> float:
 def make_forward(job: dict, size: int, device: torch.device) -> Callable[[], object]:
     """Return a function that runs the paper's network on an image of `size` pixels and a reference as large."""
     network = Extracter().eval().to(device)
-    search = network.search.with_kernel(job["kernel"])
-    network.search = replace(search, method=job["method"], memory=job["memory"])
+    network.search = replace(network.search.with_kernel(job["kernel"]), method=job["method"])
     if job["method"] == "unfold":
         network.stm = UnfoldSearchTransfer(network.stm.u, network.search)
     if job["method"] in ("blocks", "approximate"):
@@ -174,9 +169,8 @@ def run(job: dict) -> None:
         result = work()
     peak_memory = max(0.0, memory.read() - bytes_of(result) / MIB)
     gflop = arithmetic(job) + (convolutions(job["size"]) if job["part"] == "forward" else 0)
-    counts = count_launches(work, device) if device.type == "cuda" else None
     say(
-        launches=counts and counts.launches, waits=counts and counts.waits,
+        **count_launches(work, device),
         fits=True, seconds=median(seconds), runs=len(seconds), peak_memory_mib=peak_memory,
         gflops=gflop / median(seconds), gemm=gemm, threads=torch.get_num_threads(),
     )  # fmt: skip

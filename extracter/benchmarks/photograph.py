@@ -17,11 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from extracter.benchmarks.quality import METHODS, bicubic_psnr, compare_searches, is_affordable, resized
-from extracter.benchmarks.timing import nearness, rounded, timed
+from extracter.benchmarks.timing import nearness, print_table, rounded, timed
 from extracter.data.degradation import SCALE, downscale, upscale
 from extracter.errors import UserError
 from extracter.files import write_csv
@@ -81,12 +79,8 @@ def bench_photo(
             rows.append({"part": part, "threads": torch.get_num_threads(), **row})
             write_csv(out, [{key: rounded(row.get(key)) for key in COLUMNS} for row in rows], COLUMNS)
             print(", ".join(f"{key} {rounded(value)}" for key, value in rows[-1].items()), file=sys.stderr, flush=True)
-    table = Table(title="photographs on the CPU", title_justify="left", box=None)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("part", "method") else "right")
-    for row in rows:
-        table.add_row(*("" if row.get(key) is None else f"{rounded(row[key])}" for key in COLUMNS))
-    Console(width=150).print(table)
+    lines = [["" if row.get(key) is None else f"{rounded(row[key])}" for key in COLUMNS] for row in rows]
+    print_table("photographs on the CPU", COLUMNS, lines, left=("part", "method"), width=150)
 
 
 def _at_side(images: list[Image.Image], side: int) -> list[Image.Image]:

@@ -1,21 +1,19 @@
 """What the search of each system takes at its published size: peak memory and seconds, in a process of its own."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from extracter.benchmarks.bench_worker import picture, timed
-from extracter.confined import run_child, run_job, say
+from extracter.confined import command_of, run_child, run_job, say
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.families import FAMILIES
 from extracter.files import write_csv
 from extracter.memory import PeakMemory
-from extracter.models.checkpoint import network_class
+from extracter.models.checkpoint import published_network
 from extracter.models.masa import MASA
 from extracter.models.masa_match import warp
 from extracter.models.matcher import correspondences
@@ -45,8 +43,8 @@ def bench_systems(systems: Sequence[str], size: int, out: Path, *, device: str) 
         raise UserError(f"--system {unknown[0]}: allowed are {', '.join(FAMILIES)}")
     rows = []
     for name in systems:
-        job = json.dumps({"system": name, "size": size, "device": str(choose_device(device))})
-        measured = run_child([sys.executable, "-m", "extracter.benchmarks.system_search", job], 1)
+        job = {"system": name, "size": size, "device": str(choose_device(device))}
+        measured = run_child(command_of("extracter.benchmarks.system_search", job), 1)
         if measured.get("seconds") is None:
             continue
         figures = {"seconds": round(measured["seconds"], 2), "peak_memory_mib": round(measured["peak_memory_mib"])}
@@ -57,9 +55,7 @@ def bench_systems(systems: Sequence[str], size: int, out: Path, *, device: str) 
 
 def make_search(name: str, size: int, device: torch.device) -> Callable[[], object] | None:
     """A system's search for two images of `size` pixels; None where it has none."""
-    build: Any = network_class(name)  # each class has its own arguments, with defaults
-    with torch.device("meta"):
-        network = build()
+    network = published_network(name)
     side = size // 4
     if isinstance(network, MASA):
         channels = network.tail.in_channels

@@ -1,13 +1,24 @@
-"""What the benchmarks of photographs share: timing, rounding, and how near an approximate search comes."""
+"""What benchmarks share: timing, rounding, how near an approximate search comes, and a table on the terminal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
 
 from extracter.search.search import Matches
 
 # Of an exact search in a second of one thread: to predict what would take too long.
 MULTIPLY_ADDS = 25e9
+
+
+def now(device: torch.device) -> float:
+    """The time in seconds after a device has finished all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
@@ -26,3 +37,15 @@ def nearness(found: Matches, exact: Matches) -> dict[str, float]:
 def rounded(value: object) -> object:
     """Six significant digits of a float; other values as they are."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def print_table(
+    title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Container[str], width: int | None = None
+) -> None:
+    """Print a table whose columns are set right, except those with heads in `left`; `width` is the terminal's."""
+    table = Table(title=title, title_justify="left", box=None)
+    for head in heads:
+        table.add_column(head, justify="left" if head in left else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=width).print(table)

@@ -140,9 +140,7 @@ def views(
     """
     from extracter.benchmarks.quality import bench_views
 
-    bench_views(
-        raw, out, size=size, crop=crop, methods=methods, unrelated=unrelated, model=model, limit=limit
-    )  # fmt: skip
+    bench_views(raw, out, size=size, crop=crop, methods=methods, unrelated=unrelated, model=model, limit=limit)
 
 
 def systems(

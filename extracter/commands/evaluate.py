@@ -51,8 +51,7 @@ def evaluate(
 
     if protocol not in (None, "common", "native"):
         raise UserError(f"--protocol {protocol}: allowed are common, native")
-    keys = evaluate_keys(variant)
-    blocks = params.load_keys(file, preset, *keys)
+    blocks = params.load_keys(file, preset, *evaluate_keys(variant))
     measured = blocks.evaluation
     settings: dict[str, Any] = {"timings": timings, "method": search, "references": references, "device": device}
     settings |= {"common": Protocol(measured.border, measured.padding), "protocol": protocol or measured.protocol}
@@ -60,9 +59,7 @@ def evaluate(
         settings |= {"search": blocks.search, "model": getattr(blocks, "model", None)}
         settings |= {"precision": measured.precision, "compiled": measured.compile}
         settings |= {"reuse_memory": measured.reuse_memory}
-    evaluate(
-        variant, images, checkpoint, out, summary, sr, part=part, **settings,
-    )  # fmt: skip
+    evaluate(variant, images, checkpoint, out, summary, sr, part=part, **settings)
 
 
 def evaluate_levels(

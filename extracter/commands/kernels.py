@@ -10,13 +10,7 @@ from extracter import params
 from extracter.commands.options import Device, Params, PresetName
 from extracter.projection import kernel_keys
 
-
-class Method(StrEnum):
-    """How the correlation is computed."""
-
-    chunked = "chunked"
-    blocks = "blocks"
-    dense = "dense"
+Method = StrEnum("Method", ["chunked", "blocks", "dense"])
 
 
 def kernel_sweep(

@@ -6,13 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-
-class Gradient(StrEnum):
-    """Range of the gradient density in the versions of the authors' code."""
-
-    unit = "unit"
-    bytes = "bytes"
-    normalised = "normalised"
+# Range of the gradient density in the versions of the authors' code.
+Gradient = StrEnum("Gradient", ["unit", "bytes", "normalised"])
 
 
 def convert(

@@ -18,9 +18,7 @@ def status(
 
     Example: `extracter data status --preset open`
     """
-    from extracter.download.status import report
-
-    report(*_data_of(file, preset), root, rehash=False)
+    _report(file, preset, root, rehash=False)
 
 
 def verify(
@@ -32,12 +30,11 @@ def verify(
 
     Example: `extracter data verify --preset open`
     """
+    _report(file, preset, root, rehash=True)
+
+
+def _report(file: str, preset: str | None, root: Path, *, rehash: bool) -> None:
     from extracter.download.status import report
 
-    report(*_data_of(file, preset), root, rehash=True)
-
-
-def _data_of(file: str, preset: str | None) -> tuple[params.Data, str]:
-    """Return the data block of a preset, and the name of the preset."""
     read = params.select(Path(file), preset)
-    return read.selected.data, read.preset
+    report(read.selected.data, read.preset, root, rehash=rehash)

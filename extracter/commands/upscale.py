@@ -7,38 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from extracter.commands.options import Device, Model
 
-
-class Format(StrEnum):
-    """File formats of results."""
-
-    png = "png"
-    jpg = "jpg"
-    tif = "tif"
-    webp = "webp"
-    avif = "avif"
-
-
-class Search(StrEnum):
-    """How references are searched."""
-
-    auto = "auto"
-    exact = "exact"
-    fast = "fast"
-
-
-class Precision(StrEnum):
-    """Precision of the network after the search."""
-
-    auto = "auto"
-    full = "32"
-    bf16 = "bf16"
-    half = "16"
+Format = StrEnum("Format", ["png", "jpg", "tif", "webp", "avif"])
+Search = StrEnum("Search", ["auto", "exact", "fast"])
+Precision = StrEnum("Precision", {"auto": "auto", "full": "32", "bf16": "bf16", "half": "16"})
 
 
 def upscale(
@@ -112,8 +89,9 @@ def upscale(
     """
     from extracter.inference.batch import Options, upscale_files
 
+    method: Any = search.value
     options = Options(
-        model=model, search=search.value, kernel=kernel, memory=memory, device=device, precision=precision.value,
+        model=model, search=method, kernel=kernel, memory=memory, device=device, precision=precision.value,
         threads=threads, scale=scale, kind=kind.value, quality=quality, suffix=suffix, strip=strip, compare=compare,
         overwrite=overwrite,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from extracter.data.images import decode
+from extracter.data.images import decode, encode_png, write_bytes
 from extracter.errors import UserError
 from extracter.files import read_json, sha256, write_json
 
@@ -24,6 +24,13 @@ def describe(folder: Path, path: str) -> Entry:
 def describe_bytes(path: str, data: bytes) -> Entry:
     """The manifest entry of a file with the given content."""
     return {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+
+def write_png(folder: Path, path: str, image: Image.Image) -> Entry:
+    """Write an image of a set as PNG; return its manifest entry."""
+    data = encode_png(image)
+    write_bytes(Path(folder) / path, data)
+    return describe_bytes(path, data)
 
 
 def write(folder: Path, name: str, source: str, *, stand_in: bool, files: Iterable[Entry], **more: Any) -> None:

@@ -18,7 +18,7 @@ from extracter.data.parallel import ordered_map
 from extracter.data.sift import mutual_neighbours, root_sift
 from extracter.data.view_pairs import resize_to
 from extracter.errors import UserError
-from extracter.files import write_text
+from extracter.files import write_csv
 
 NAME = "matches.csv"
 LONG_SIDE = 800
@@ -147,8 +147,7 @@ def write(path: Path, matches: list[Match]) -> None:
         }
         for one in matches
     ]
-    table = pd.DataFrame(rows, columns=["first", "second", "inliers", "points"])
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_csv(path, rows, ["first", "second", "inliers", "points"])
 
 
 def read(path: Path) -> list[Match]:

@@ -33,7 +33,7 @@ class Region:
         return self.bottom - self.top
 
 
-def _half_extent(size: tuple[int, int], scale: float, rotation: float) -> tuple[float, float]:
+def half_extent(size: tuple[int, int], scale: float, rotation: float) -> tuple[float, float]:
     """Half the width and height of the upright box around a rotated rectangle; `rotation` is in degrees."""
     cosine, sine = abs(math.cos(math.radians(rotation))), abs(math.sin(math.radians(rotation)))
     width, height = size
@@ -57,7 +57,7 @@ def warp(
     """
     width, height = size
     x, y = center
-    half_x, half_y = _half_extent(size, scale, rotation)
+    half_x, half_y = half_extent(size, scale, rotation)
     slack = 1e-6
     if (
         x - half_x < -slack
@@ -115,7 +115,7 @@ def crop_pair(
     rotation = rng.uniform(-data.rotation, data.rotation)
     gain, gamma = 1 + rng.uniform(-data.photometry, data.photometry, 2)
 
-    half, _ = _half_extent((side, side), scale, rotation)
+    half, _ = half_extent((side, side), scale, rotation)
     if 2 * half > min(region.width, region.height):
         rotation, scale = 0.0, min(scale, min(region.width, region.height) / side)
         half = scale * side / 2

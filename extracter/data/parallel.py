@@ -17,10 +17,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], label: str, workers: int | None = None
-) -> Iterator[Result]:
-    """Yield `function(item)` in the order of the items. Threads compute a few results ahead.
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], label: str) -> Iterator[Result]:
+    """Yield `function(item)` in the order of the items. Threads, one for each core, compute a few results ahead.
 
     Threads suffice, since Pillow and hashing release the interpreter's lock. The first error ends the iteration.
 
@@ -28,10 +26,9 @@ def ordered_map(
         function: called once for each item.
         items: read at once, since the bar shows their number.
         label: text before the bar.
-        workers: number of threads; None for one per core.
     """
     items = list(items)
-    yield from track(_ahead(function, items, workers or cores()), label, total=len(items))
+    yield from track(_ahead(function, items, cores()), label, total=len(items))
 
 
 def _ahead(function: Callable[[Item], Result], items: list[Item], workers: int) -> Iterator[Result]:

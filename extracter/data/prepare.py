@@ -7,7 +7,6 @@ from PIL import Image
 
 from extracter.data import manifest, references, views
 from extracter.data.degradation import crop_to_scale, downscale, upscale
-from extracter.data.images import encode_png, write_bytes
 from extracter.data.manifest import Entry
 from extracter.data.parallel import ordered_map
 from extracter.data.prepare_pairs import prepare_train
@@ -30,16 +29,6 @@ def _read_cropped(raw: Path, entry: Entry) -> Image.Image:
     return _crop(manifest.read_image(raw, entry), raw / entry["path"])
 
 
-def _write_images(out: Path, images: dict[str, Image.Image]) -> list[Entry]:
-    """Write images as PNG; return their manifest entries."""
-    entries = []
-    for path, pixels in images.items():
-        data = encode_png(pixels)
-        write_bytes(out / path, data)
-        entries.append(manifest.describe_bytes(path, data))
-    return entries
-
-
 def _prepare_image(raw: Path, out: Path, kind: str, image: RawImage) -> list[Entry]:
     """Write all files that depend on one image and its own references; return their manifest entries."""
     hr = _read_cropped(raw, image.entry)
@@ -53,7 +42,7 @@ def _prepare_image(raw: Path, out: Path, kind: str, image: RawImage) -> list[Ent
             ref = _read_cropped(raw, entry)
             files[f"ref/{image.name}_{rank}.png"] = ref
             files[f"ref_du/{image.name}_{rank}.png"] = upscale(downscale(ref))
-    return _write_images(out, files)
+    return [manifest.write_png(out, path, image) for path, image in files.items()]
 
 
 def _prepare_view(raw: Path, out: Path, inputs: set[str], shown: set[str], entry: Entry) -> list[Entry]:
@@ -68,7 +57,7 @@ def _prepare_view(raw: Path, out: Path, inputs: set[str], shown: set[str], entry
         files[f"self_du/{name}.png"] = upscale(downscale(lr_up))
     if entry["path"] in shown:
         files |= {f"ref/{name}.png": hr, f"ref_du/{name}.png": lr_up}
-    return _write_images(out, files)
+    return [manifest.write_png(out, path, image) for path, image in files.items()]
 
 
 def _remove_strangers(out: Path, paths: set[str]) -> None:

@@ -1,7 +1,7 @@
 """Make arrays of training pairs: cropped from photographs, or read from a data set that publishes pairs."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -70,12 +70,9 @@ def split_photographs(
         chosen = np.random.default_rng(seed).permutation(len(entries))[:count]
         # By content, since yang91 has one photograph under two names.
         held_out = {entries[number]["sha256"] for number in chosen}
-        train, validation = [], []
-        for entry, region in zip(entries, whole, strict=True):
-            if entry["sha256"] in held_out:
-                validation.append(Crops(entry, region, "validation"))
-            else:
-                train.append(Crops(entry, region, "train"))
+        splits = ["validation" if entry["sha256"] in held_out else "train" for entry in entries]
+        crops = [Crops(*three) for three in zip(entries, whole, splits, strict=True)]
+        train, validation = ([one for one in crops if one.split == split] for split in ("train", "validation"))
         if train:
             return train, validation
     train, validation = [], []
@@ -102,11 +99,7 @@ def allot(all_crops: list[Crops], pairs: int) -> list[Crops]:
     counts = np.floor(exact).astype(int)
     for number in np.argsort(counts - exact, kind="stable")[: pairs - counts.sum()]:
         counts[number] += 1
-    return [
-        Crops(crops.entry, crops.region, crops.split, int(count))
-        for crops, count in zip(all_crops, counts, strict=True)
-        if count
-    ]
+    return [replace(crops, count=int(count)) for crops, count in zip(all_crops, counts, strict=True) if count]
 
 
 def _crop_pairs(raw: Path, crops: Crops, data: TrainData, seed: int) -> Pairs:

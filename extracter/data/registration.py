@@ -62,18 +62,12 @@ class Copy(NamedTuple):
     """A registered copy of a reference.
 
     Attributes:
-        pixels: see `register`.
+        pixels: see `register_copy`.
         place: row and column of LR, a quarter of those of LR_up, at which the copy begins.
     """
 
     pixels: np.ndarray
     place: tuple[int, int]
-
-
-def register(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> np.ndarray | None:
-    """The pixels of `register_copy`, None where there is no copy."""
-    copy = register_copy(lr_up, ref, ref_du)
-    return None if copy is None else copy.pixels
 
 
 def register_copy(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> Copy | None:
@@ -200,13 +194,7 @@ def _warp(
 
     Within the box, beyond the reference's edges, it is mirrored. LR_up must not stand there: it is what is searched
     for, so its empty patches would be the best matches and keep textures of other references out.
-
-    Args:
-        shape: of LR_up.
-        ref: (H_ref, W_ref, 3).
-        places: of each pixel of the reduced LR_up in the reduced reference.
-        of_query: size of the reduced LR_up over that of LR_up, in x and y.
-        of_key: likewise of the reference.
+    `of_query` and `of_key` are the sizes of the reduced LR_up and of the reduced reference over their own, in x and y.
     """
     ref, of_key = _reduce(ref, places, of_query, of_key)
     last = np.array([ref.shape[1] * of_key[0], ref.shape[0] * of_key[1]]) - 1

@@ -41,11 +41,9 @@ def is_archive(path: Path) -> bool:
 
 
 def _wanted(archive: Path, members: Iterable[tuple[Any, str, int]]) -> list[Any]:
-    """The members that are images. All members are checked first, so nothing of a harmful archive is unpacked.
+    """The members that are images, of members with their names and declared sizes; a tar archive's come one by one.
 
-    Args:
-        archive: its path, for messages.
-        members: each with its name and declared size; those of a tar archive are read one by one.
+    All members are checked first, so nothing of a harmful archive is unpacked.
     """
     packed, total, wanted = archive.stat().st_size, 0, {}
     limit = max(LARGEST_RATIO * packed, SMALLEST_LIMIT)

@@ -12,7 +12,7 @@ import skimage
 from PIL import Image
 
 from extracter.data import manifest
-from extracter.data.images import decode, encode_png, write_bytes
+from extracter.data.images import decode
 from extracter.data.pairs import recolour, warp
 from extracter.data.references import GROUND_TRUTH, SCENE_MATCHES, Layout
 from extracter.errors import UserError
@@ -40,12 +40,7 @@ class Cut:
         return Path(self.file).stem.removesuffix("_left").removesuffix("_right")
 
 
-TRAIN = {
-    "astronaut.png": Cut("astronaut.png"),
-    "camera.png": Cut("camera.png"),
-    "coffee.png": Cut("coffee.png"),
-    "gravel.png": Cut("gravel.png"),
-}
+TRAIN = {name: Cut(name) for name in ("astronaut.png", "camera.png", "coffee.png", "gravel.png")}
 
 # Five references each, in order of decreasing similarity: another view or a slight warp, a stronger warp, a strong warp
 # in other colours, another part of the scene, another scene.
@@ -175,9 +170,4 @@ def write(name: str, folder: Path, chosen: list[str]) -> list[manifest.Entry]:
     Returns:
         their manifest entries.
     """
-    entries = []
-    for path in chosen:
-        data = encode_png(crop(SETS[name][1][path]))
-        write_bytes(folder / path, data)
-        entries.append(manifest.describe_bytes(path, data))
-    return entries
+    return [manifest.write_png(folder, path, crop(SETS[name][1][path])) for path in chosen]

@@ -36,10 +36,6 @@ def _every(name: str, layout: Layout, entries: list[Entry], every: int) -> list[
     return [by_path[path] for path in sorted(by_path)]
 
 
-def _is_there(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256(path) == digest
-
-
 def _copy_verified(found: Path, path: Path, digest: str) -> bool:
     """Copy a file if its content is right; a link would make presets, or the mirror, depend on each other."""
     data = found.read_bytes()
@@ -103,7 +99,9 @@ def _download_pinned(
     name: str, files: list[PinnedFile], out: Path, mirror: str | None, patience: Patience
 ) -> list[Entry]:
     """Get files with known SHA-256 from the nearest source; return their manifest entries."""
-    present = ordered_map(lambda file: _is_there(out / file.path, file.sha256), files, f"check {name}")
+    present = ordered_map(
+        lambda file: (out / file.path).is_file() and sha256(out / file.path) == file.sha256, files, f"check {name}"
+    )
     missing = [file for file, there in zip(files, present, strict=True) if not there]
     missing = [
         file

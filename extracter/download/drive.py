@@ -16,7 +16,7 @@ from extracter.download.http import Patience, looks_like_html
 from extracter.download.registry import DriveFile, Source
 from extracter.download.supplied import copy_files, match_layout
 from extracter.errors import UserError
-from extracter.files import sha256
+from extracter.files import sha256, write_json
 from extracter.progress import transfer_bar
 
 
@@ -67,15 +67,6 @@ def _fetch(file: DriveFile, path: Path, name: str, patience: Patience) -> None:
         raise UserError(f"{path}: Google Drive sent {complaint} instead of {file.name}; {_remedy(file, name)}")
 
 
-def _check_pin(file: DriveFile, digest: str, known: pins.Pins, out: Path) -> None:
-    before = known["archives"].get(file.id, digest)
-    if digest != before:
-        raise UserError(
-            f"{out}: {file.name} changed on Google Drive (SHA-256 {digest[:12]}..., it was {before[:12]}... when first "
-            f"fetched); delete {out / pins.NAME} if you trust it"
-        )
-
-
 def download_drive(name: str, source: Source, out: Path, patience: Patience) -> tuple[Layout, list[Entry]]:
     """Fetch a set from Google Drive into its folder, completely or not at all.
 
@@ -102,8 +93,12 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
             if not archive.is_file():
                 _fetch(file, archive, name, patience)
             digest = sha256(archive)
-            _check_pin(file, digest, known, out)
-            known["archives"][file.id] = digest
+            before = known["archives"].setdefault(file.id, digest)
+            if digest != before:
+                raise UserError(
+                    f"{out}: {file.name} changed on Google Drive (SHA-256 {digest[:12]}..., it was {before[:12]}... "
+                    f"when first fetched); delete {out / pins.NAME} if you trust it"
+                )
             fetched.append(archive)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".unpacked-", dir=out)))
             for path in archives.unpack(archive, folder):
@@ -112,7 +107,7 @@ def download_drive(name: str, source: Source, out: Path, patience: Patience) -> 
         layout, chosen = match_layout(source, sorted(where), f"{name} from Google Drive")
         files = {target: where[path] for target, path in chosen.items()}
         known["files"] = copy_files(out, name, files, f"or supply the set with data.local.{name}")
-        pins.write_pins(out, known)
+        write_json(out / pins.NAME, known)
         for archive in fetched:
             archive.unlink()
     return layout, known["files"]

@@ -9,11 +9,12 @@ from rich.console import Console
 
 from extracter.data.manifest import Entry
 from extracter.data.references import Layout
+from extracter.download import pins
 from extracter.download.http import Patience
-from extracter.download.pins import write_pins
-from extracter.download.registry import GitFolder, Source
+from extracter.download.registry import PinnedFolder, Source
 from extracter.download.supplied import copy_files, images_below, match_layout
 from extracter.errors import UserError
+from extracter.files import write_json
 
 # Settings of the user or the machine must not change a file or run a program.
 SETTINGS = {
@@ -36,7 +37,7 @@ def _run(repository: Path, *arguments: str, patience: Patience) -> None:
         raise UserError(" ".join(done.stderr.split())[-200:] or f"git ended with code {done.returncode}")
 
 
-def fetch_folder(place: GitFolder, repository: Path, patience: Patience) -> Path:
+def fetch_folder(place: PinnedFolder, repository: Path, patience: Patience) -> Path:
     """Fetch one folder of one commit, without history and other files.
 
     Args:
@@ -92,6 +93,6 @@ def download_git(name: str, source: Source, out: Path, patience: Patience) -> tu
     layout, chosen = match_layout(source, images_below(folder), where)
     files = {target: folder / path for target, path in chosen.items()}
     entries = copy_files(out, name, files, f"or supply the set with data.local.{name}")
-    write_pins(out, {"archives": {}, "files": entries})
+    write_json(out / pins.NAME, {"archives": {}, "files": entries})
     shutil.rmtree(repository, ignore_errors=True)
     return layout, entries

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from extracter.data import manifest
-from extracter.files import read_json, write_json
+from extracter.files import read_json
 
 NAME = ".pins.json"
 Pins = dict[str, Any]
@@ -13,11 +13,6 @@ Pins = dict[str, Any]
 def read_pins(out: Path) -> Pins:
     """The SHA-256 of archives by name (`archives`) and the manifest entries of the set's files (`files`)."""
     return read_json(out / NAME) if (out / NAME).is_file() else {"archives": {}, "files": []}
-
-
-def write_pins(out: Path, pins: Pins) -> None:
-    """Write .pins.json."""
-    write_json(out / NAME, pins)
 
 
 def is_complete(out: Path, pins: Pins) -> bool:

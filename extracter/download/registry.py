@@ -54,15 +54,6 @@ class PinnedFolder:
     folder: str
     into: str = ""
 
-
-@dataclass(frozen=True)
-class GitFolder:
-    """A folder of a Git commit, fetched by git, whose hashes verify the files."""
-
-    repository: str
-    commit: str
-    folder: str
-
     @property
     def address(self) -> str:
         """The address that git fetches from."""
@@ -103,7 +94,7 @@ class Source:
     megabytes: int
     folders: tuple[PinnedFolder, ...] = ()
     listing: str | None = None
-    git: GitFolder | None = None
+    git: PinnedFolder | None = None
     drive: tuple[DriveFile, ...] = ()
 
     @property
@@ -150,7 +141,7 @@ TEST_SOURCES = {
         layout="cufed5",
         images=126,
         megabytes=244,
-        git=GitFolder("ZZUTK/SRNTT", "032b3c7b4614e52ecbed6feef5173956975e5779", "dataset/CUFED5"),
+        git=PinnedFolder("ZZUTK/SRNTT", "032b3c7b4614e52ecbed6feef5173956975e5779", "dataset/CUFED5"),
         drive=(DriveFile("1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph", "CUFED5", 233),),
     ),
     "sun80": Source(

@@ -4,8 +4,6 @@ The network runs in a child process, so that running out of memory is observed a
 fits is all or nothing: the first image that does not fit ends it.
 """
 
-import json
-import sys
 import tempfile
 from pathlib import Path
 from statistics import mean
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from extracter.confined import run_child
+from extracter.confined import command_of, run_child
 from extracter.data.datasets import TestSet
 from extracter.device import choose_device
 from extracter.errors import UserError
@@ -23,6 +21,8 @@ from extracter.files import write_json
 from extracter.metrics import psnr_y, ssim_y
 from extracter.params import Model, Search
 from extracter.search.search import SearchConfig
+
+_WORKER = "extracter.evaluation.kernel_sweep_worker"
 
 
 def kernel_sweep(
@@ -112,17 +112,13 @@ def _observe(job: dict, images: int) -> dict:
     Libraries have errors that may mean a lack of memory or anything else. Then the image at which one came up runs once
     more without the limit: if it succeeds, the limit was the cause.
     """
-    measured = run_child(_command(job), images)
+    measured = run_child(command_of(_WORKER, job), images)
     if "failed" not in measured:
         return measured
-    again = run_child(_command({**job, "budget_gib": None, "only": measured["image"]}), 1)
+    again = run_child(command_of(_WORKER, {**job, "budget_gib": None, "only": measured["image"]}), 1)
     if again.get("fits"):
         return {"fits": False, "budget_gib": measured["budget_gib"]}
     raise UserError(
         f"{Path(job['images']) / measured['image']}: kernel {job['kernel']} failed ({measured['failed']}), and "
         "the cause is not the memory budget; please report it"
     )
-
-
-def _command(job: dict) -> list[str]:
-    return [sys.executable, "-m", "extracter.evaluation.kernel_sweep_worker", json.dumps(job)]

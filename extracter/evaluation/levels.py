@@ -95,7 +95,9 @@ def measure_levels(
             rows.append(_row(image, level, *without[image.name], found))
     write_csv(out, rows, COLUMNS)
     about = {"variant": variant, "set": test_set.name, "stand_in": test_set.stand_in}
-    write_json(summary, {**about, "over_bicubic": _over_bicubic(without), **summarise(rows)})
+    gains = [none - bicubic for bicubic, none in without.values()]
+    over_bicubic = {"images": len(gains), "gain": round(mean(gains), 4), "worst": round(min(gains), 4)}
+    write_json(summary, {**about, "over_bicubic": over_bicubic, **summarise(rows)})
 
 
 def summarise(rows: list[dict]) -> dict:
@@ -124,8 +126,3 @@ def _row(image: TestImage, level: str, bicubic: float, none: float, found: float
     about = {"image": image.name, "level": level, "reference": image.reference, "inliers": image.inliers}
     figures = {"bicubic": bicubic, "none": none, "psnr_y": found, "gain": found - none}
     return {**about, **{key: round(value, 4) for key, value in figures.items()}}
-
-
-def _over_bicubic(without: dict[str, tuple[float, float]]) -> dict[str, float]:
-    gains = [none - bicubic for bicubic, none in without.values()]
-    return {"images": len(gains), "gain": round(mean(gains), 4), "worst": round(min(gains), 4)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from extracter.errors import UserError
 from extracter.inference.plan import Job, Plan, check_space, check_writable, is_folder, named, plan, why_impossible
-from extracter.inference.provenance import Record, model_digest, read_record, record_of, settings_digest, with_record
+from extracter.inference.provenance import Record, fingerprint, model_digest, read_record, settings_digest, with_record
 from extracter.inference.tiling.engine import Report
 from extracter.inference.upscaler import Result, Upscaler
 from extracter.memory import is_allocation_failure
@@ -157,7 +157,7 @@ def _make(
             try:
                 report = begin(number, shown(job.image.name)[:40])
                 result = _run(upscaler, job, record, references, options, report)
-                searches[_named_search(result)] += 1
+                searches[named_search(result)] += 1
             except UserError as error:
                 _say(error)
     return searches
@@ -203,7 +203,8 @@ def _read(path: Path) -> Photo:
     return photo
 
 
-def _named_search(result: Result) -> str:
+def named_search(result: Result) -> str:
+    """What search found the matches of a result."""
     kind = "fast" if result.search.method == "approximate" else "exact"
     return f"{kind} search of {result.search.kernel}x{result.search.kernel} patches"
 
@@ -212,7 +213,7 @@ def _record(job: Job, references: _References, model: str, options: Options) -> 
     """A record of what the result of a job is made from."""
     files = [*references.files, *references.of(job)]
     settings = settings_digest(model, files, options.search, options.kernel, options.precision, options.scale)
-    return record_of(job.image, settings)
+    return Record(job.image.name, fingerprint(job.image), settings)
 
 
 def _is_complete(job: Job, record: Record, compare: bool) -> bool:

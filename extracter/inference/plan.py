@@ -127,9 +127,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written to, or the disk is full.
     """
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    whole = folder.absolute()
+    place = next(place for place in (whole, *whole.parents) if place.exists())
     try:
         with tempfile.NamedTemporaryFile(prefix=".extracter-", dir=place) as file:
             file.write(bytes(_PROBE))
@@ -150,9 +149,7 @@ def check_space(job: Job, width: int, height: int, sample: int) -> None:
     Raises:
         UserError: the result does not fit.
     """
-    place = job.out.absolute().parent
-    while not place.exists():
-        place = place.parent
+    place = next(place for place in job.out.absolute().parents if place.exists())
     needed = _LEAST_SHARE.get(job.out.suffix.lower(), _LEAST_LOSSY) * width * height * sample
     free = shutil.disk_usage(place).free
     if free < needed:

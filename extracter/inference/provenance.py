@@ -33,11 +33,6 @@ class Record(NamedTuple):
     settings: str
 
 
-def record_of(image: Path, settings: str) -> Record:
-    """The record for the result of an image."""
-    return Record(image.name, fingerprint(image), settings)
-
-
 def settings_digest(model: str, references: Sequence[Path], *options: object) -> str:
     """A digest of the model, the references and the options of a result.
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ SCALES = (1, 2, 3, 4)
 # compiler itself if its results are not cached yet.
 _RUNTIME = 172 * MIB
 _OPENCV = 50 * MIB  # likewise, of the registration of references
+_Network = TypeVar("_Network", bound=RefSR)
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
 
@@ -227,10 +228,11 @@ class Upscaler:
         try:
             if not isinstance(self.model, Network):
                 return super_resolve_tiles(self.model, inputs, memory=memory, precision=self.precision, report=report)
+            model = _own_copy(self.model, self.device)  # the original may run meanwhile
+            model.search = config
             return super_resolve(
-                _with_search(self.model, config), inputs, memory=memory, precision=self.precision, reuse=self.reuse,
-                report=report,
-            )  # fmt: skip
+                model, inputs, memory=memory, precision=self.precision, reuse=self.reuse, report=report
+            )
         except InsufficientMemoryError as error:
             raise UserError(
                 f"--memory: {self.memory / MIB:,.0f} MiB is too little for this image and its references; the "
@@ -244,7 +246,7 @@ def _choose_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if on_cpu else torch.float32
 
 
-def _own_copy(network: RefSR, device: torch.device) -> RefSR:
+def _own_copy(network: _Network, device: torch.device) -> _Network:
     """A copy of a network on a device; weights that are already there are shared, not copied.
 
     Changes to the copy (its mode, search, device) do not affect the caller's network.
@@ -255,14 +257,6 @@ def _own_copy(network: RefSR, device: torch.device) -> RefSR:
         for x in tensors
     }
     return copy.deepcopy(network, shared)
-
-
-def _with_search(network: Network, config: SearchConfig) -> Network:
-    """A copy of the network with another search, which shares its weights; the original may run meanwhile."""
-    shared = {id(x): x for x in (*network.parameters(), *network.buffers())}
-    other = copy.deepcopy(network, shared)
-    other.search = config
-    return other
 
 
 def _registered(lr_up: np.ndarray, refs: Sequence[np.ndarray], refs_du: Sequence[np.ndarray]) -> list["Copy"]:

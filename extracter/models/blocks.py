@@ -35,11 +35,16 @@ class ResidualBlock(nn.Module):
         return add_reusing_(x, self.conv2(F.relu(self.conv1(x), inplace=True)))
 
 
+def residual_blocks(features: int, count: int) -> nn.Sequential:
+    """Return residual blocks one after the other."""
+    return nn.Sequential(*(ResidualBlock(features) for _ in range(count)))
+
+
 class ResidualStage(nn.Sequential):
     """Residual blocks and a closing convolution, without an outer skip connection."""
 
     def __init__(self, features: int, blocks: int):
-        super().__init__(*(ResidualBlock(features) for _ in range(blocks)), conv3x3(features, features))
+        super().__init__(*residual_blocks(features, blocks), conv3x3(features, features))
 
 
 class ShallowExtractor(nn.Module):

@@ -9,7 +9,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extracter.models.blocks import ResidualBlock, conv3x3, resize
+from extracter.models.blocks import conv3x3, residual_blocks, resize
 from extracter.models.deformable import DeformableConv
 from extracter.models.matcher import Matcher, correspondences, enlarge_nearest, pre_offsets
 from extracter.models.refsr import RefSR
@@ -52,7 +52,7 @@ class C2Matching(RefSR, PyTorchModelHubMixin, license="mit"):
         self.dfe = VGG19(depth=3, width=dfe_width)
         for part in (self.matcher, self.dfe):
             part.requires_grad_(False)
-        self.content = nn.Sequential(conv3x3(3, features), nn.LeakyReLU(0.1), *_blocks(features, blocks))
+        self.content = nn.Sequential(conv3x3(3, features), nn.LeakyReLU(0.1), *residual_blocks(features, blocks))
         self.levels = nn.ModuleList(
             AggregationLevel(features, channels, blocks, self.groups, self.aligned)
             for channels in texture_channels(dfe_width)
@@ -148,7 +148,7 @@ class AggregationLevel(nn.Module):
         self.offsets = offset_layers(features + channels, channels, groups)
         self.aggregate = DeformableConv(channels, channels)
         self.head = conv3x3(features + channels, features)
-        self.body = nn.Sequential(*_blocks(features, blocks))
+        self.body = residual_blocks(features, blocks)
         self.align_offsets = conv3x3(channels, 27) if aligned else None
         self.align = DeformableConv(channels, channels) if aligned else None
 
@@ -217,10 +217,6 @@ def _split(x: Tensor) -> tuple[Tensor, Tensor]:
 def surround(scores: Tensor) -> Tensor:
     """Scores of the patches of a map, N, 1, h - 2, w - 2, on the map: the outer ring repeats what is beside it."""
     return F.pad(scores, (1, 1, 1, 1), mode="replicate")
-
-
-def _blocks(features: int, count: int) -> list[nn.Module]:
-    return [ResidualBlock(features) for _ in range(count)]
 
 
 def initialise_offsets(module: nn.Module) -> None:

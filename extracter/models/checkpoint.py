@@ -23,6 +23,12 @@ def network_class(family: str) -> type[RefSR]:
     return getattr(import_module(f"extracter.models.{module}"), name)
 
 
+def published_network(family: str) -> RefSR:
+    """Return a family's network in its published size, on the meta device: without numbers."""
+    with torch.device("meta"):
+        return network_class(family)()
+
+
 def build_model(family: str, model: Model, search: Search) -> RefSR:
     """Build a network of `family`, a key of `FAMILIES`, from the parameters, with new random weights."""
     blocks = {"model": model, "search": search}

@@ -29,16 +29,11 @@ _CSFI = {
     **{f"SFE.{theirs}": f"ife.{ours}" for theirs, ours in _SHALLOW.items()},
     "conv12": "csfi.ups.0.conv",
     "conv23": "csfi.ups.1.conv",
-    "RB11.N": "csfi.stages.0.0.N",
-    "conv11_tail": "csfi.stages.0.0.LAST",
+    **{f"RB{i}{j}.N": f"csfi.stages.{i - 1}.{j - 1}.N" for i in (1, 2, 3) for j in range(1, i + 1)},
+    **{f"conv{i}{j}_tail": f"csfi.stages.{i - 1}.{j - 1}.LAST" for i in (1, 2, 3) for j in range(1, i + 1)},
     "ex12.conv12": "csfi.exchanges.0.ups.0_1",
     "ex12.conv21": "csfi.exchanges.0.downs.1_0.0",
-    "ex12.conv_merge1": "csfi.exchanges.0.merges.0",
-    "ex12.conv_merge2": "csfi.exchanges.0.merges.1",
-    "RB21.N": "csfi.stages.1.0.N",
-    "RB22.N": "csfi.stages.1.1.N",
-    "conv21_tail": "csfi.stages.1.0.LAST",
-    "conv22_tail": "csfi.stages.1.1.LAST",
+    **{f"ex12.conv_merge{n}": f"csfi.exchanges.0.merges.{n - 1}" for n in (1, 2)},
     "ex123.conv12": "csfi.exchanges.1.ups.0_1",
     "ex123.conv13": "csfi.exchanges.1.ups.0_2",
     "ex123.conv23": "csfi.exchanges.1.ups.1_2",
@@ -46,45 +41,29 @@ _CSFI = {
     "ex123.conv31_1": "csfi.exchanges.1.downs.2_0.0",
     "ex123.conv31_2": "csfi.exchanges.1.downs.2_0.2",
     "ex123.conv32": "csfi.exchanges.1.downs.2_1.0",
-    "ex123.conv_merge1": "csfi.exchanges.1.merges.0",
-    "ex123.conv_merge2": "csfi.exchanges.1.merges.1",
-    "ex123.conv_merge3": "csfi.exchanges.1.merges.2",
-    "RB31.N": "csfi.stages.2.0.N",
-    "RB32.N": "csfi.stages.2.1.N",
-    "RB33.N": "csfi.stages.2.2.N",
-    "conv31_tail": "csfi.stages.2.0.LAST",
-    "conv32_tail": "csfi.stages.2.1.LAST",
-    "conv33_tail": "csfi.stages.2.2.LAST",
+    **{f"ex123.conv_merge{n}": f"csfi.exchanges.1.merges.{n - 1}" for n in (1, 2, 3)},
     "merge_tail.conv13": "csfi.merge_ups.0",
     "merge_tail.conv23": "csfi.merge_ups.1",
     "merge_tail.conv_merge": "csfi.merge",
 }
 EXTRACTER = {
     **_CSFI,
-    "conv11_head.N": "csfi.fusions.0.convs.N",
-    "conv22_head.N": "csfi.fusions.1.convs.N",
-    "conv33_head.N": "csfi.fusions.2.convs.N",
+    **{f"conv{n}{n}_head.N": f"csfi.fusions.{n - 1}.convs.N" for n in (1, 2, 3)},
     **{f"SFE_GRAD.{theirs}": f"gde.extractor.{ours}" for theirs, ours in _SHALLOW.items()},
-    "conv12_grad": "gde.levels.0.head",
-    "conv23_grad": "gde.levels.1.head",
-    "conv33_grad": "gde.levels.2.head",
-    "grad_12.N": "gde.levels.0.stage.N",
-    "grad_23.N": "gde.levels.1.stage.N",
-    "grad_33.N": "gde.levels.2.stage.N",
+    **{f"conv{name}_grad": f"gde.levels.{n}.head" for n, name in enumerate(("12", "23", "33"))},
+    **{f"grad_{name}.N": f"gde.levels.{n}.stage.N" for n, name in enumerate(("12", "23", "33"))},
     "fuse": "fuse",
     "fuse_tail1": "tail.0",
     "fuse_tail2": "tail.1",
 }
 TTSR_KEYS = {
     **_CSFI,
-    "conv11_head": "csfi.fusions.0.convs.0",
-    "conv22_head": "csfi.fusions.1.convs.0",
-    "conv33_head": "csfi.fusions.2.convs.0",
+    **{f"conv{n}{n}_head": f"csfi.fusions.{n - 1}.convs.0" for n in (1, 2, 3)},
     "merge_tail.conv_tail1": "tail.0",
     "merge_tail.conv_tail2": "tail.1",
 }
 # Prefixes of the names above.
-_NETWORK = ("SR.", "MainNet.", "CSFI.", "GDE.")
+_NETWORK = re.compile(r"^(?:SR|MainNet|CSFI|GDE)\.")
 _EXTRACTOR = re.compile(r"(?:FE|LTE)\.slice\d\.(\d+\.(?:weight|bias))")
 # A copy of the extractor that only the authors' training used.
 _COPY = re.compile(r"LTE_copy\.")
@@ -119,7 +98,7 @@ def convert(
     """
     source = Path(source)
     if source.suffix == ".npz":
-        return convert_srntt(source, list(beside), read_state, out)
+        return convert_srntt(source, list(beside), out)
     theirs = read_state(source)
     if convert_datsr.FIRST_KEY in theirs:
         return convert_datsr.convert_datsr(theirs, source, {path: read_state(path) for path in beside}, out)
@@ -150,7 +129,7 @@ def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | ty
     Raises:
         UserError: the state dict is neither of EXTRACTER nor of TTSR.
     """
-    names = {_strip(name): tensor for name, tensor in theirs.items()}
+    names = {_NETWORK.sub("", name): tensor for name, tensor in theirs.items()}
     blocks = partial(count_numbers, list(names))
     head = names.get("SFE.conv_head.weight")
     first = next((x for key, x in theirs.items() if re.fullmatch(r"(?:FE|LTE)\.slice1\.0\.weight", key)), None)
@@ -210,7 +189,7 @@ def translate(theirs: dict[str, Tensor], model: Extracter | TTSR, source: Path) 
 
     def rename(name: str) -> str | None:
         found = _EXTRACTOR.fullmatch(name)
-        return f"dfe.features.{found[1]}" if found else _rename(_strip(name), table, wanted)
+        return f"dfe.features.{found[1]}" if found else _rename(_NETWORK.sub("", name), table, wanted)
 
     kept = {name: x for name, x in theirs.items() if not (_is_constant(name, x, source) or _COPY.match(name))}
     ours = match_keys(kept, wanted, rename, source)
@@ -219,13 +198,6 @@ def translate(theirs: dict[str, Tensor], model: Extracter | TTSR, source: Path) 
         x_tt, x_3g = ours["fuse.weight"].chunk(2, dim=1)
         ours["fuse.weight"] = torch.cat((x_3g, x_tt), 1)
     return ours
-
-
-def _strip(name: str) -> str:
-    for module in _NETWORK:
-        if name.startswith(module):
-            return name.removeprefix(module)
-    return name
 
 
 def _rename(name: str, table: dict[str, str], wanted: dict[str, Tensor]) -> str | None:

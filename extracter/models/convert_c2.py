@@ -12,7 +12,7 @@ from extracter.models.convert_keys import build, convert_matching, count_numbers
 
 FIRST_KEY = "content_extractor.conv_first.weight"
 _LEVELS = {"small": 0, "medium": 1, "large": 2}
-_IN_LEVEL = {
+IN_LEVEL = {
     "offset_conv1": "offsets.0",
     "offset_conv2": "offsets.2",
     "dyn_agg.conv_offset_mask": "offsets.4",
@@ -70,8 +70,8 @@ def _rename(name: str) -> str | None:
     if part in _OUTSIDE:
         return f"{_OUTSIDE[part]}.{kind}"
     level = re.fullmatch(r"(small|medium|large)_(.+)", part)
-    if level and level[2] in _IN_LEVEL:
-        return f"levels.{_LEVELS[level[1]]}.{_IN_LEVEL[level[2]]}.{kind}"
+    if level and level[2] in IN_LEVEL:
+        return f"levels.{_LEVELS[level[1]]}.{IN_LEVEL[level[2]]}.{kind}"
     body = re.fullmatch(r"(head|body)_(small|medium|large)\.(\d+)(\.conv[12])?", part)
     if body:
         inside = "head" if body[1] == "head" else f"body.{body[3]}{body[4]}"

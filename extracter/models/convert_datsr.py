@@ -6,18 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
+from extracter.models.convert_c2 import IN_LEVEL
 from extracter.models.convert_keys import build, convert_matching, count_numbers, match_keys, part_of, save_converted
 from extracter.models.datsr import DATSR
 
 FIRST_KEY = "dyn_agg_restore.unet_head.weight"
 # In the order in which the levels are passed.
 _LEVELS = ("down_large", "down_medium", "up_small", "up_medium", "up_large")
-_IN_LEVEL = {
-    "offset_conv1": "offsets.0",
-    "offset_conv2": "offsets.2",
-    "dyn_agg.conv_offset_mask": "offsets.4",
-    "dyn_agg": "aggregate",
-}
 _OUTSIDE = {
     "unet_head": "head",
     "down_tail_large": "downs.0",
@@ -72,8 +67,8 @@ def _rename(name: str) -> str | None:
         inside = _rename_in_body(body[3])
         return inside and f"levels.{_LEVELS.index(f'{body[1]}_{body[2]}')}.body.{inside}.{kind}"
     level = re.fullmatch(r"((?:down|up)_(?:large|medium|small))_(.+)", part)
-    if level and level[2] in _IN_LEVEL:
-        return f"levels.{_LEVELS.index(level[1])}.{_IN_LEVEL[level[2]]}.{kind}"
+    if level and level[2] in IN_LEVEL:
+        return f"levels.{_LEVELS.index(level[1])}.{IN_LEVEL[level[2]]}.{kind}"
     return None
 
 

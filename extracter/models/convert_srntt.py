@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from extracter.errors import UserError
 from extracter.models.convert_keys import match_keys, part_of, save_converted
 from extracter.models.srntt import SRNTT, ContentExtractor, NormalisedStage, SwapScale
+from extracter.models.state_files import read_state
 
 # All that an array of arrays needs to be unpickled; anything else in the file is refused.
 _ALLOWED = {
@@ -58,13 +59,12 @@ def read_arrays(source: Path) -> list[np.ndarray]:
     return arrays
 
 
-def convert_srntt(source: Path, beside: list[Path], read: Any, out: Path) -> dict[str, Any]:
+def convert_srntt(source: Path, beside: list[Path], out: Path) -> dict[str, Any]:
     """Write a checkpoint folder.
 
     Args:
         source: `srntt.npz`, `srntt_init.npz` or `srntt_weighted.npz`.
         beside: `upscale.npz`, whose first part is the content extractor; and VGG19 of Caffe as a state dict for BGR.
-        read: reads a state dict.
         out: checkpoint folder.
 
     Returns:
@@ -90,7 +90,7 @@ def convert_srntt(source: Path, beside: list[Path], read: Any, out: Path) -> dic
     model = SRNTT(**config)
     ours = dict(_take(content, _content_layers(model.content, "content"), upscale, rest=True))
     ours |= dict(_take(arrays, _transfer_layers(model), source))
-    here = {name: x for name, x in read(vgg).items() if f"dfe.{name}" in model.state_dict()}
+    here = {name: x for name, x in read_state(vgg).items() if f"dfe.{name}" in model.state_dict()}
     ours |= match_keys(here, part_of(model, "dfe."), lambda name: f"dfe.{name}", vgg)
     ours["dfe.features.0.weight"] = ours["dfe.features.0.weight"].flip(1)  # reads BGR
     model.load_state_dict(ours, strict=False)
@@ -132,10 +132,7 @@ def _take(
     left = iter(arrays)
     number = -1
     for name, module, shuffled in layers:
-        wanted = (
-            ("weight", "bias") if isinstance(module, nn.Conv2d) else ("bias", "weight", "running_mean", "running_var")
-        )
-        for key in wanted:
+        for key in ("weight", "bias") if isinstance(module, nn.Conv2d) else _OF_NORM:
             ours = getattr(module, key)
             if ours is None:
                 continue

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.swin_transformer import ShiftedWindowAttention, SwinTransformerBlock
 
-from extracter.models.blocks import ResidualBlock, conv3x3
+from extracter.models.blocks import conv3x3, residual_blocks
 from extracter.models.c2_matching import crop_or_pad, initialise_offsets, merge, offset_layers, surround
 from extracter.models.deformable import DeformableConv
 from extracter.models.matcher import Matcher, correspondences, enlarge_nearest, pre_offsets
@@ -50,9 +50,7 @@ class DATSR(RefSR, PyTorchModelHubMixin, license="mit"):
         groups = gcd(8, max(1, dfe_width // 8))
         self.matcher = Matcher(dfe_width)
         self.dfe = VGG19(depth=3, width=dfe_width)
-        self.content = nn.Sequential(
-            conv3x3(3, width), nn.LeakyReLU(0.1), *(ResidualBlock(width) for _ in range(max(1, blocks // 2)))
-        )
+        self.content = nn.Sequential(conv3x3(3, width), nn.LeakyReLU(0.1), *residual_blocks(width, max(1, blocks // 2)))
         for part in (self.matcher, self.dfe, self.content):
             part.requires_grad_(False)
         self.head = conv3x3(3, width)

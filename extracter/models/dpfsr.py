@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from extracter.models.blocks import add_reusing_, conv1x1, conv3x3, resize
 from extracter.models.csfi import CSFI
 from extracter.models.texture_transformer import TextureTransformer, texture_channels
-from extracter.search.search import Matches, SearchConfig
+from extracter.models.ttsr import TTSR
+from extracter.search.search import SearchConfig
 
 
 class DPFSR(TextureTransformer, PyTorchModelHubMixin, license="mit"):
@@ -52,11 +53,7 @@ class DPFSR(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         self.tail = nn.Sequential(conv3x3(features, features // 2), conv1x1(features // 2, 3))
         self.zero_init_(self.tail[-1])
 
-    def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
-        """The merged features, brought to RGB: N, 3, 4h, 4w."""
-        soft = self.stm.soft_attention(matches, (lr.shape[-2], lr.shape[-1]))
-        x_tt, _ = self.csfi(self.ife(lr), textures, soft)
-        return self.tail(x_tt)
+    reconstruct = TTSR.reconstruct
 
 
 class ChannelAttentionBlock(nn.Module):

@@ -8,7 +8,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extracter.models.blocks import ResidualBlock, conv3x3, upsample
+from extracter.models.blocks import ResidualBlock, conv3x3, residual_blocks, upsample
 from extracter.models.masa_match import BLOCK, choose, double, warp
 from extracter.models.refsr import RefSR
 
@@ -32,11 +32,11 @@ class MASA(RefSR, PyTorchModelHubMixin, license="mit"):
         super().__init__(bicubic_skip=False)
         self.encoder = Encoder(features, blocks[0])
         self.joins = nn.ModuleList(conv3x3(features if n == 0 else 2 * features, features) for n in range(3))
-        self.rises = nn.ModuleList(_blocks(features, blocks[1]) for _ in range(3))
+        self.rises = nn.ModuleList(residual_blocks(features, blocks[1]) for _ in range(3))
         self.adapt = SpatialAdaptation(features)  # one for the three scales
         self.merge = conv3x3(2 * features, features)
         self.aggregations = nn.ModuleList(DualAggregation(features) for _ in range(2))
-        self.bodies = nn.ModuleList(_blocks(features, n) for n in blocks[2:])
+        self.bodies = nn.ModuleList(residual_blocks(features, n) for n in blocks[2:])
         self.tail = conv3x3(features, 3)
         self.apply(_initialise)
         nn.init.zeros_(self.tail.weight)  # training begins at bicubic
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
     def __init__(self, features: int, blocks: int):
         super().__init__()
         self.convs = nn.ModuleList(conv3x3(features if n else 3, features, 2 if n else 1) for n in range(3))
-        self.blocks = nn.ModuleList(_blocks(features, blocks) for _ in range(3))
+        self.blocks = nn.ModuleList(residual_blocks(features, blocks) for _ in range(3))
 
     def forward(self, x: Tensor, count: int = 3) -> list[Tensor]:
         """Map N, 3, H, W to `count` maps, finest first."""
@@ -131,14 +131,11 @@ class SpatialAdaptation(nn.Module):
         """
         style = F.relu(self.shared(torch.cat((lr, ref), 1)))
         if statistics is None:
-            statistics = Statistics(*torch.std_mean(lr, (2, 3), keepdim=True), *_variance_and_mean(ref))
+            of_ref = torch.var_mean(ref, (2, 3), correction=0, keepdim=True)
+            statistics = Statistics(*torch.std_mean(lr, (2, 3), keepdim=True), *of_ref)
         deviation, mean, variance, middle = statistics
         normalised = (ref - middle) * (variance + 1e-5).rsqrt()
         return normalised * (self.gamma(style) + deviation) + self.beta(style) + mean
-
-
-def _variance_and_mean(x: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.var_mean(x, (2, 3), correction=0, keepdim=True)
 
 
 class DualAggregation(nn.Module):
@@ -158,10 +155,6 @@ class DualAggregation(nn.Module):
         detailed = F.relu(self.ups[0](from_ref - lr)) + ref
         refined = F.relu(self.ups[1](lr - from_lr + lr))
         return F.relu(self.merge(torch.cat((detailed, refined), 1)))
-
-
-def _blocks(features: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(features) for _ in range(count)))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,7 +1,6 @@
 """Matching of MASA-SR (Lu et al., CVPR 2021): blocks coarsely, then the pixels of each block finely."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,25 +12,17 @@ DILATIONS = (1, 2, 3)
 _AT_ONCE = 16  # blocks
 
 
-class Warped(NamedTuple):
-    """What one reference gives.
-
-    Attributes:
-        score: of the coarse match of each block, N, blocks down, blocks across.
-        textures: N, C, s h, s w for s = 4, 2, 1, weighted with the scores of the fine matches.
-    """
-
-    score: Tensor
-    textures: list[Tensor]
-
-
-def warp(query: Tensor, key: Tensor, values: Sequence[Tensor]) -> Warped:
+def warp(query: Tensor, key: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Match each block of LR coarsely to a region of the reference, each pixel within it finely, and copy textures.
 
     Args:
         query: features of LR, N, C, h, w; h and w multiples of 8.
         key: of the reference at a quarter of its size, N, C, h_ref, w_ref.
         values: of the reference, N, C, s h_ref, s w_ref for s = 4, 2, 1.
+
+    Returns:
+        The score of the coarse match of each block, N, blocks down, blocks across; and textures, N, C, s h, s w for
+        s = 4, 2, 1, weighted with the scores of the fine matches.
     """
     down, across = query.shape[-2] // BLOCK, query.shape[-1] // BLOCK
     blocks = cut_blocks(with_margin(query))  # N, B, C, 10, 10
@@ -57,7 +48,7 @@ def warp(query: Tensor, key: Tensor, values: Sequence[Tensor]) -> Warped:
         ]  # N, blocks, C, 8 s, 8 s
         whole = torch.cat(copied, 1).unflatten(1, (down, across)).permute(0, 3, 1, 4, 2, 5)
         textures.append(whole.flatten(4, 5).flatten(2, 3))
-    return Warped(score.unflatten(1, (down, across)), textures)
+    return score.unflatten(1, (down, across)), textures
 
 
 def compared_pairs(height: int, width: int) -> list[tuple[int, int]]:
@@ -156,7 +147,7 @@ def _at_least(regions: Tensor, scale: int = 1) -> Tensor:
     return F.pad(regions, (0, right, 0, down)) if down or right else regions
 
 
-def choose(found: list[Warped]) -> list[Tensor]:
+def choose(found: list[tuple[Tensor, list[Tensor]]]) -> list[Tensor]:
     """The textures of the reference with the best score, block by block; of equal ones the first's."""
     best, textures = found[0]
     for score, others in found[1:]:

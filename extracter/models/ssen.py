@@ -7,13 +7,11 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extracter.models.blocks import ResidualBlock, ResidualStage, conv1x1, conv3x3
+from extracter.models.blocks import ResidualStage, conv1x1, conv3x3, residual_blocks
+from extracter.models.c2_matching import merge
 from extracter.models.csfi import PixelShuffleUp
 from extracter.models.deformable import DeformableConv
 from extracter.models.refsr import RefSR
-
-# Weight of the similarity where several references are merged, as in AMSA.
-_SHARPNESS = 10.0
 
 
 class SSEN(RefSR, PyTorchModelHubMixin, license="mit"):
@@ -32,7 +30,7 @@ class SSEN(RefSR, PyTorchModelHubMixin, license="mit"):
         super().__init__(bicubic_skip=True)
         self.head = conv3x3(3, features)
         self.ref_heads = nn.ModuleList([conv3x3(3, features, 2), conv3x3(features, features, 2)])
-        self.extractor = nn.Sequential(*(ResidualBlock(features) for _ in range(blocks[0])))
+        self.extractor = residual_blocks(features, blocks[0])
         self.estimators = nn.ModuleList(OffsetEstimator(features) for _ in range(3))
         self.alignments = nn.ModuleList(DeformableConv(features, features) for _ in range(3))
         self.fuse = conv1x1(2 * features, features)
@@ -49,7 +47,9 @@ class SSEN(RefSR, PyTorchModelHubMixin, license="mit"):
         """The difference from LR_up."""
         feature = self.extractor(F.relu(self.head(lr), inplace=True))
         aligned = [self._align(feature, fit(ref, (lr_up.shape[-2], lr_up.shape[-1]))) for ref in refs]
-        fused = self.fuse(torch.cat((feature, _merge(feature, aligned)), 1))
+        # Weighted at each pixel by a softmax of the cosine with the LR feature, as in AMSA.
+        merged = merge([(x, F.cosine_similarity(feature, x, dim=1).unsqueeze(1)) for x in aligned])
+        fused = self.fuse(torch.cat((feature, merged), 1))
         return self.tail(self.ups(feature + self.body(fused)))
 
     def _align(self, feature: Tensor, ref: Tensor) -> Tensor:
@@ -118,12 +118,3 @@ def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
     (top, height, above), (left, width, before) = sides
     image = image[..., top : top + height, left : left + width]
     return F.pad(image, (before, size[1] - width - before, above, size[0] - height - above))
-
-
-def _merge(feature: Tensor, aligned: list[Tensor]) -> Tensor:
-    """Aligned references, weighted at each pixel by a softmax of their cosine with the LR feature."""
-    if len(aligned) == 1:
-        return aligned[0]
-    scores = torch.stack([F.cosine_similarity(feature, x, dim=1) for x in aligned])
-    weights = (_SHARPNESS * scores).softmax(0).unsqueeze(2)
-    return (weights * torch.stack(aligned)).sum(0)

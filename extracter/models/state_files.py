@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -31,7 +30,17 @@ def read_state(source: Path) -> dict[str, Tensor]:
     Raises:
         UserError: it cannot be read, or it holds no state dict.
     """
-    content = _load(source)
+    try:
+        content = read_torch(source)
+        if content is None:
+            content = load_file(source)
+    except SafetensorError:
+        raise UserError(
+            f"{source}: not a file of weights alone, of PyTorch or safetensors, or damaged; nothing in it was run; "
+            "download it again"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror or error}); name the downloaded file") from None
     while isinstance(content, dict):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict) and content[key]), None)
         if inner is None:
@@ -55,18 +64,3 @@ def bare_name(name: str) -> str:
         if shorter == name:
             return name
         name = shorter
-
-
-def _load(source: Path) -> Any:
-    try:
-        content = read_torch(source)
-        if content is None:
-            content = load_file(source)
-    except SafetensorError:
-        raise UserError(
-            f"{source}: not a file of weights alone, of PyTorch or safetensors, or damaged; nothing in it was run; "
-            "download it again"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{source}: cannot be read ({error.strerror or error}); name the downloaded file") from None
-    return content

@@ -8,7 +8,7 @@ import binascii
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
@@ -56,7 +56,7 @@ def decode(data: bytes) -> Photo:
             other.setdefault(content.split(b"\0", 1)[0], (kind, content))
         else:
             other.setdefault(kind, (kind, content))
-    samples = imagecodecs.png_decode(_assemble(pixels))
+    samples = imagecodecs.png_decode(b"".join((SIGNATURE, *map(_packed, pixels), _packed((b"IEND", b"")))))
     samples = samples[..., None] if samples.ndim == 2 else samples
     alpha = samples[..., -1] if samples.shape[2] in (2, 4) else None
     colours = samples[..., : samples.shape[2] - (alpha is not None)]
@@ -129,10 +129,6 @@ def _chunks(data: bytes, notes: list[str]) -> Iterator[Chunk]:
         seen = seen or kind == b"IDAT"
         place += 12 + length
     notes.append("its end is missing")
-
-
-def _assemble(chunks: Iterable[Chunk]) -> bytes:
-    return b"".join((SIGNATURE, *(_packed(chunk) for chunk in chunks), _packed((b"IEND", b""))))
 
 
 def _packed(chunk: Chunk) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import (
+from PIL import (  # noqa: F401
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
@@ -33,19 +33,8 @@ from extracter.photos.photo import (
 )
 
 # Pillow gets a list of formats: left to choose, it would start Ghostscript for any PostScript file. It knows a format
-# by name only once the plugin is imported. MPO is opened as JPEG.
-_FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        WebPImagePlugin.WebPImageFile,
-        GifImagePlugin.GifImageFile,
-        BmpImagePlugin.BmpImageFile,
-        AvifImagePlugin.AvifImageFile,
-        Jpeg2KImagePlugin.Jpeg2KImageFile,
-        PpmImagePlugin.PpmImageFile,
-    )
-)
+# by name only once the plugin is imported, as all of these are. MPO is opened as JPEG.
+_FORMATS = ("JPEG", "WEBP", "GIF", "BMP", "AVIF", "JPEG2000", "PPM")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 REMEDY = "replace the file or leave it out"

@@ -11,6 +11,7 @@ from PIL import Image, TiffImagePlugin
 from extracter.errors import UserError
 from extracter.photos import exif
 from extracter.photos.alpha import unmultiplied
+from extracter.photos.colour import cmyk_to_srgb, pillow_to_srgb
 from extracter.photos.photo import Metadata, Photo, check_size, plausible_dpi
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -47,8 +48,6 @@ def decode(data: bytes) -> tuple[Photo, int]:
         samples, extra = _channels(page)
         colours, alpha = _separated_alpha(samples, page, extra)
         if page.photometric == _SEPARATED:
-            from extracter.photos.colour import cmyk_to_srgb
-
             colours, icc = cmyk_to_srgb(colours, icc)
         grey = colours.shape[2] == 1
         return Photo(np.repeat(colours, 3, 2) if grey else colours, grey, alpha, icc, metadata=metadata), orientation
@@ -76,8 +75,6 @@ def _by_pillow(data: bytes, page: tifffile.TiffPage, icc: bytes | None, metadata
     """Decode YCbCr, Lab and old-style JPEG of 8 bits, which libtiff supports and tifffile does not."""
     if page.bitspersample != 8:
         raise UserError(f"{page.bitspersample}-bit {_name(page)} TIFF; save it as RGB")
-    from extracter.photos.colour import pillow_to_srgb
-
     with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
         image.load()
         converted, icc = pillow_to_srgb(image, icc)

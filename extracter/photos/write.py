@@ -97,9 +97,7 @@ def samples_of(photo: Photo) -> np.ndarray:
 
 def _described(photo: Photo, strip: bool) -> Photo:
     """The photograph with the metadata to write."""
-    metadata = photo.metadata
-    if strip:
-        return replace(photo, metadata=Metadata())
+    metadata = Metadata() if strip else photo.metadata
     if metadata.exif is not None:
         height, width = photo.rgb.shape[:2]
         metadata = replace(metadata, exif=exif.with_size(metadata.exif, width, height))

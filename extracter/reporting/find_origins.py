@@ -57,9 +57,6 @@ def map_origins(images: Path, checkpoint: Path, baseline: Path, figures: Path, o
 def find_matches(network: TextureTransformer, inputs: TestImage, device: torch.device) -> Matches:
     """What the search of a forward pass finds in the first reference of an image."""
     found: list[Matches] = []
-    handle = network.stm.register_forward_hook(lambda _module, _inputs, outputs: found.append(outputs[0]))
-    try:
+    with network.stm.register_forward_hook(lambda _module, _inputs, outputs: found.append(outputs[0])):
         network(*(tensor.to(device) for tensor in (inputs.lr, inputs.lr_up, inputs.ref, inputs.ref_du)))
-    finally:
-        handle.remove()
     return found[0]

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from extracter.families import FAMILIES
 from extracter.files import write_csv
-from extracter.models.checkpoint import network_class
+from extracter.models.checkpoint import network_class, published_network
 from extracter.models.masa import MASA
 from extracter.models.masa_match import compared_pairs
 from extracter.models.refsr import RefSR, count_parameters
 from extracter.models.texture_transformer import TextureTransformer
 from extracter.reporting.published import TABLE2
 from extracter.reporting.tables import NOT_REPORTED, write_markdown
+from extracter.search.search import Matches
 
 SIDE = 160  # side of the paper's training images, in pixels
 LARGE = 1024  # side of the image whose correlation is given in bytes
@@ -73,9 +73,7 @@ def list_modules(name: str) -> list[dict[str, Any]]:
     Returns:
         For each its `method`, `module` (the attribute's name), `parameters`, and whether it is `trained`, yes or no.
     """
-    build: Any = network_class(name)
-    with torch.device("meta"):
-        network: RefSR = build()
+    network = published_network(name)
     return [
         {
             "method": FAMILIES[name].title,
@@ -91,9 +89,7 @@ def list_modules(name: str) -> list[dict[str, Any]]:
 def _record(name: str) -> dict[str, Any]:
     """What is known of a system."""
     title = FAMILIES[name].title
-    build: Any = network_class(name)  # each class has its own arguments, with defaults
-    with torch.device("meta"):
-        network = build()
+    network = published_network(name)
     frozen = sum(p.numel() for key, p in network.named_parameters() if key.startswith(network.borrowed))
     count = count_parameters(network) - frozen
     record: dict[str, Any] = {"method": title, "parameters": count, "frozen_parameters": frozen}
@@ -136,9 +132,7 @@ def compared(name: str, side: int, *, count_only: bool = False) -> list[tuple[in
         side: a multiple of 32.
         count_only: from the patches that fit, without a forward pass.
     """
-    build: Any = network_class(name)  # each class has its own arguments, with defaults
-    with torch.device("meta"):
-        network = build()
+    network = published_network(name)
     if isinstance(network, MASA):
         return compared_pairs(side // 4, side // 4)
     if network.search is None:
@@ -165,17 +159,11 @@ _NARROW: dict[str, dict[str, Any]] = {
 @torch.inference_mode()
 def correlation_shape(network: TextureTransformer, side: int = SIDE) -> tuple[int, int]:
     """Return the numbers of queries and keys that the search compares for images of `side` x `side` pixels."""
-    shapes = []
-
-    def observe(_stm: nn.Module, _inputs: tuple[Tensor, ...], outputs: tuple) -> None:
-        matches, _textures = outputs
-        shapes.append((matches.indices.shape[-1], matches.keys))
-
-    handle = network.stm.register_forward_hook(observe)
+    found: list[Matches] = []
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    network(image[..., ::4, ::4], image, image, image)
-    handle.remove()
-    return shapes[0]
+    with network.stm.register_forward_hook(lambda _stm, _inputs, outputs: found.append(outputs[0])):
+        network(image[..., ::4, ::4], image, image, image)
+    return found[0].indices.shape[-1], found[0].keys
 
 
 def gflop(name: str, side: int) -> float:

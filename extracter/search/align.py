@@ -10,7 +10,6 @@ The paper has no such step; `model.align` turns it on.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 
 from extracter.search.align_loops import align_queries
 from extracter.search.block_grid import constants, locate
+from extracter.search.key_table import parallel
 from extracter.search.search import Matches, SearchConfig
 
 # Standard deviation of a window, in [-1, 1], below which it counts as flat: one grey level of 8 bits.
@@ -109,24 +109,14 @@ def _compare_by_loop(
     batch, u, count = indices.shape
     offsets = torch.zeros(batch, u, count, 2, dtype=torch.long)
     statistics = torch.zeros(batch, u, 3, count)
-    threads = torch.get_num_threads()
-    parts = [(count * n // threads, count * (n + 1) // threads) for n in range(threads)]
-    with ThreadPoolExecutor(threads) as workers:
-        for n in range(batch):
-            first = 0
-            pattern, chosen = query[n].contiguous().numpy(), indices[n].contiguous().numpy()
-            for key, grid in zip(keys, grids, strict=True):
-                image = key[n].contiguous().numpy()
-                tasks = [
-                    workers.submit(
-                        align_queries, pattern, image, chosen, *part, first, *grid, cell, reach, _FLAT, _CENTRE,
-                        offsets[n].numpy(), statistics[n].numpy(),
-                    )
-                    for part in parts
-                ]  # fmt: skip
-                for task in tasks:
-                    task.result()
-                first += grid[0] * grid[1]
+    for n in range(batch):
+        first = 0
+        pattern, chosen = query[n].contiguous().numpy(), indices[n].contiguous().numpy()
+        for key, grid in zip(keys, grids, strict=True):
+            images = pattern, key[n].contiguous().numpy(), chosen
+            settings = first, *grid, cell, reach, _FLAT, _CENTRE, offsets[n].numpy(), statistics[n].numpy()
+            parallel(lambda start, stop: align_queries(*images, start, stop, *settings), 0, count)  # noqa: B023
+            first += grid[0] * grid[1]
     return offsets, statistics
 
 
@@ -140,8 +130,10 @@ def _compare_in_parallel(
     windows = windows - means
     deviations = windows.square().mean(2, keepdim=True).sqrt()
     windows = windows / (deviations.clamp(min=_FLAT) * side)  # of unit norm unless flat
-    start, first = _starts(keys, grids, indices, cell)
-    width = constants(tuple(key.shape[-1] for key in keys), query.device)[first]
+    number, row, column = locate(indices, grids)
+    begin = constants((0, *(key.shape[-2] * key.shape[-1] for key in keys)), query.device).cumsum(0)[number]
+    width = constants(tuple(key.shape[-1] for key in keys), query.device)[number]
+    start = begin + row * cell * width + column * cell  # the first pixel of each match's window among all pixels
     flat = torch.cat([key.flatten(1) for key in keys], 1)  # N, pixels of all references
     line = torch.arange(side + 2 * reach, device=query.device)
     steps = torch.arange(-reach, reach + 1, device=query.device).abs()
@@ -167,17 +159,6 @@ def _compare_in_parallel(
         offset = torch.stack((best.div(tries, rounding_mode="floor"), best % tries), 2) - reach
         found.append((offset.view(batch, u, -1, 2), torch.stack(here, 2)))
     return torch.cat([offset for offset, _ in found], 2), torch.cat([values for _, values in found], 3)
-
-
-def _starts(
-    keys: Sequence[Tensor], grids: Sequence[tuple[int, int]], indices: Tensor, cell: int
-) -> tuple[Tensor, Tensor]:
-    """For each match the first pixel of its window in all references laid out flat, and its reference's number."""
-    first, row, column = locate(indices, grids)
-    pixels = [key.shape[-2] * key.shape[-1] for key in keys]
-    begin = constants((0, *pixels), indices.device).cumsum(0)[first]
-    width = constants(tuple(key.shape[-1] for key in keys), indices.device)[first]
-    return begin + row * cell * width + column * cell, first
 
 
 def displacements(

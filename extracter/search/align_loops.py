@@ -5,7 +5,8 @@ import numpy as np
 from extracter.search.numba_loops import compile_loop
 
 
-def _align_queries(
+@compile_loop(reassociate=True)
+def align_queries(
     query: np.ndarray,
     key: np.ndarray,
     indices: np.ndarray,
@@ -81,6 +82,3 @@ def _align_queries(
                         statistics[rank, 0, q] = zncc
                         statistics[rank, 1, q] = mean - there
                         statistics[rank, 2, q] = np.log(deviation / spread)
-
-
-align_queries = compile_loop(_align_queries, reassociate=True)

@@ -228,18 +228,18 @@ def search_rows(
             report(number * len(bands) + order + 1, len(parts) * len(bands))
     scores, indices = (x.reshape(-1, length) for x in best[:2])
     if two_stage and u > 1:
-        scores, indices, incomplete = _first_allowed(scores, indices, keys, query.columns, u)
-        if len(incomplete.queries):
-            values = np.full(incomplete.keys.shape, -np.inf, np.float32)
+        scores, indices, queries, wanted = _first_allowed(scores, indices, keys, query.columns, u)
+        if len(queries):
+            values = np.full(wanted.shape, -np.inf, np.float32)
             for part in parts:
                 table = table if len(parts) == 1 else KeyTable(part, tree=False)
                 for top, bottom in bands:
-                    first, last = np.searchsorted(incomplete.queries, (top * query.columns, bottom * query.columns))
+                    first, last = np.searchsorted(queries, (top * query.columns, bottom * query.columns))
                     if first < last:
                         band = band if len(bands) == 1 else Band.of(query, top, bottom, 0)
                         some = slice(first, last)
-                        band.score(incomplete.queries[some], table, incomplete.keys[some], values[some])
-            insert_all(incomplete.queries, values, incomplete.keys, scores, indices)
+                        band.score(queries[some], table, wanted[some], values[some])
+            insert_all(queries, values, wanted, scores, indices)
     return scores[:, :u] * norms.reshape(-1, 1), indices[:, :u]
 
 
@@ -304,22 +304,13 @@ def _merge(best: Lists, rows: slice, scores: np.ndarray, indices: np.ndarray) ->
     best.cells[rows] = np.take_along_axis(np.concatenate((best.cells[rows], indices), 2), order, 2)
 
 
-class _Incomplete(NamedTuple):
-    """Queries that have fewer than u allowed keys in their lists.
-
-    Attributes:
-        queries: n, rising.
-        keys: n, m: allowed keys to be scored; -1 where there are fewer.
-    """
-
-    queries: np.ndarray
-    keys: np.ndarray
-
-
 def _first_allowed(
     scores: np.ndarray, indices: np.ndarray, keys: Sequence[Blocks], columns: int, u: int
-) -> tuple[np.ndarray, np.ndarray, _Incomplete]:
-    """Stage two of Eq. 5: the first u keys of each list that are some query's best, and the queries with fewer."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Stage two of Eq. 5: scores and indices of the first u keys of each list that are some query's best, Q, u.
+
+    Then the queries with fewer, n, rising, and the allowed keys to be scored for them, n, m; -1 where there are fewer.
+    """
     firsts = np.cumsum([0, *(key.rows * key.columns for key in keys)])
     widths = np.array([key.columns for key in keys])
     best = np.where(scores[:, 0] > -np.inf, indices[:, 0], -1)
@@ -337,4 +328,4 @@ def _first_allowed(
         collect_allowed(queries[a:b], best, columns, own[a:b], allowed, rising, firsts, widths, u, collected[a:b])
 
     parallel(collect, 0, len(queries))
-    return first, first_indices, _Incomplete(queries, collected)
+    return first, first_indices, queries, collected

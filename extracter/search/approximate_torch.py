@@ -172,7 +172,7 @@ class _Search:
     """
 
     def __init__(self, keys: Sequence[Tensor], stride: int, u: int, memory: float):
-        self.stride, self.u, self.length = stride, u, u + SPARE
+        self.stride, self.u = stride, u
         keys = _Grid.of(keys, stride)
         depth = keys.blocks.shape[1]
         self.rows = max(1, int(memory / (4 * 9 * depth * (_TRIED + 1))))  # queries at once, by their keys' patches
@@ -198,9 +198,10 @@ class _Search:
         """Scores and indices, Q, u, of 1, C, h, w."""
         shape = grid_of(query, self.stride)
         queries = _Grid.of([query], self.stride).project(self.basis, self.patch_basis, self.mean)
-        scores, cells = self._merge(queries, None, self._seeds(queries))
+        length = self.u + SPARE
+        scores, cells = self._merge(queries, None, self._seeds(queries), length)
         for _ in range(_STEPS):
-            scores, cells = self._merge(queries, (scores, cells), self._candidates(cells, scores, shape))
+            scores, cells = self._merge(queries, (scores, cells), self._candidates(cells, scores, shape), length)
         if two_stage and self.u > 1:
             scores, cells = self._second_stage(queries, scores, cells, shape)
         norms = queries.weights[queries.inside].unsqueeze(1)
@@ -248,8 +249,10 @@ class _Search:
             tried.append(torch.where(own > 0, own + down * self.keys.pitch[own] + right, 0))
         return torch.cat(tried, 2).flatten(0, 1)
 
-    def _merge(self, queries: _Grid, lists: tuple[Tensor, Tensor] | None, tried: Tensor) -> tuple[Tensor, Tensor]:
-        """Score the promising ones of Q, n candidates exactly and merge them into the lists, Q, L."""
+    def _merge(
+        self, queries: _Grid, lists: tuple[Tensor, Tensor] | None, tried: Tensor, length: int
+    ) -> tuple[Tensor, Tensor]:
+        """Score the promising ones of Q, n candidates exactly and merge them into the lists, Q, length."""
         found = []
         for first in range(0, len(tried), self.rows):
             part = slice(first, first + self.rows)
@@ -264,7 +267,7 @@ class _Search:
             scores = self._exact(queries, inside, cells)
             if old is not None:
                 scores, cells = torch.cat((old[0], scores), 1), torch.cat((old[1], cells), 1)
-            found.append(_best(scores, cells, self.length))
+            found.append(_best(scores, cells, length))
         return torch.cat([scores for scores, _ in found]), torch.cat([cells for _, cells in found])
 
     def _exact(self, queries: _Grid, inside: Tensor, cells: Tensor) -> Tensor:
@@ -300,18 +303,10 @@ class _Search:
         for step in range(1, self.u + 1):
             for other in (position - step, position + step):
                 tried.append(torch.where((other >= 1) & (other <= rank[-1]), slots[other.clamp(0, len(allowed))], 0))
-        tried = torch.stack(tried, 1)
-        more, more_cells = self._merge_into(queries, own, cells, tried)
+        known = own, cells.masked_fill(own.isneginf(), 0)
+        more, more_cells = self._merge(queries, known, torch.stack(tried, 1), self.u)
         complete = (~own[:, -1:].isneginf()) | best.eq(0).unsqueeze(1)
         return torch.where(complete, own, more), torch.where(complete, cells, more_cells)
-
-    def _merge_into(self, queries: _Grid, scores: Tensor, cells: Tensor, tried: Tensor) -> tuple[Tensor, Tensor]:
-        """As `_merge`, into lists of u."""
-        length, self.length = self.length, self.u
-        try:
-            return self._merge(queries, (scores, cells.masked_fill(scores.isneginf(), 0)), tried)
-        finally:
-            self.length = length
 
 
 def _best(scores: Tensor, cells: Tensor, count: int) -> tuple[Tensor, Tensor]:

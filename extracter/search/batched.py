@@ -23,17 +23,17 @@ _GROUPED = 512
 _ROWS = 8
 
 
-class _Keys(NamedTuple):
+class Keys(NamedTuple):
     """One reference, prepared.
 
     Attributes:
-        blocks: N, rows + 2, columns + 2, D.
+        features: N, C, h, w.
         weights: N, rows, columns: 1 / norm of each key.
         barred: N, rows, columns: keys to leave out; None for none.
         start: index of the first key.
     """
 
-    blocks: Tensor
+    features: Tensor
     weights: Tensor
     barred: Tensor | None
     start: int
@@ -60,14 +60,15 @@ def batched_topk(
     shape = (query.shape[0], *grid_of(query, stride), u)
     best = blocks.new_full(shape, -torch.inf)
     indices = torch.zeros(shape, dtype=torch.long, device=query.device)
-    for key in _prepared(keys, stride, allowed):
+    for key in prepared_keys(keys, stride, allowed):
+        key_blocks = _bordered_blocks(key.features, stride)
         _, key_rows, key_columns = key.weights.shape
-        height, key_height = _tile_shape(blocks, key.blocks, tile_bytes)
+        height, key_height = _tile_shape(blocks, key_blocks, tile_bytes)
         for top in range(0, key_rows, key_height):  # rising, so that equal scores are found in the order of indices
             bottom = min(top + key_height, key_rows)
             for first in range(0, shape[1], height):
                 rows = slice(first, min(first + height, shape[1]))
-                scores = _scores(blocks[:, first : rows.stop + 2], key, top, bottom)
+                scores = _scores(blocks[:, first : rows.stop + 2], key_blocks, key, top, bottom)
                 found, where = stable_topk(scores, u)
                 where += key.start + top * key_columns
                 best[:, rows], indices[:, rows] = merge_topk(best[:, rows], indices[:, rows], found, where)
@@ -99,8 +100,10 @@ def topk_in_one_tile(
         Scores (without the query's norm, -inf where there are fewer keys) and indices, N, Q, u.
     """
     blocks = _bordered_blocks(query, stride)
-    prepared = _prepared(keys, stride, allowed)
-    parts = [_scores(blocks, key, 0, key.weights.shape[1]).flatten(1, 2) for key in prepared]
+    parts = [
+        _scores(blocks, _bordered_blocks(key.features, stride), key, 0, key.weights.shape[1]).flatten(1, 2)
+        for key in prepared_keys(keys, stride, allowed)
+    ]
     scores = torch.cat(parts, 2) if len(parts) > 1 else parts[0]  # N, Q, K
     if two_stage:
         best = torch.zeros(len(scores), scores.shape[2], dtype=torch.bool, device=scores.device)
@@ -162,13 +165,14 @@ def _bordered_blocks(x: Tensor, stride: int) -> Tensor:
     return F.pad(blocks.to(torch.promote_types(x.dtype, torch.float32)), (0, 0, 1, 1, 1, 1))
 
 
-def _prepared(keys: Sequence[Tensor], stride: int, allowed: Tensor | None) -> Iterator[_Keys]:
+def prepared_keys(keys: Sequence[Tensor], stride: int, allowed: Tensor | None) -> Iterator[Keys]:
+    """Each reference with its keys' norms; those not `allowed`, bool, N, keys, are barred, and None allows all."""
     start = 0
     for key in keys:
         weights = inverse_norms(key, stride)
         count = weights[0].numel()
         barred = None if allowed is None else ~allowed[:, start : start + count].view(weights.shape)
-        yield _Keys(_bordered_blocks(key, stride), weights, barred, start)
+        yield Keys(key, weights, barred, start)
         start += count
 
 
@@ -183,19 +187,12 @@ def _tile_shape(query: Tensor, key: Tensor, tile_bytes: float) -> tuple[int, int
     return side, side
 
 
-def _scores(query: Tensor, key: _Keys, top: int, bottom: int) -> Tensor:
+def _scores(query: Tensor, blocks: Tensor, key: Keys, top: int, bottom: int) -> Tensor:
     """Patch products of some query rows with the key rows from `top` to `bottom`, each over the key's norm.
 
-    Args:
-        query: N, rows + 2, columns + 2, D: the rows with one above and one below.
-        key: the reference.
-        top: first row of keys.
-        bottom: the row after the last.
-
-    Returns:
-        N, rows, columns, keys.
+    N, rows, columns, keys, from blocks within their borders, N, rows + 2, columns + 2, D.
     """
-    key_blocks = key.blocks[:, top : bottom + 2]
+    key_blocks = blocks[:, top : bottom + 2]
     products = torch.bmm(query.flatten(1, 2), key_blocks.flatten(1, 2).mT)
     products = products.view(*query.shape[:3], *key_blocks.shape[1:3])
     # The 3 x 3 sum along diagonals: neighbours in a row, then in a column.

@@ -9,6 +9,7 @@ a 3 x 3 sum along diagonals, separable into columns and rows. Each B(i, j) is co
 patches are never laid out. The squared norm of a patch is the 3 x 3 sum of its blocks' squared norms.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -63,7 +64,8 @@ def search_blocks(
         x.flatten(1, 2) for x in block_correlation_topk(query, keys, wanted, stride, tile_bytes, inside)
     )  # N, Q, wanted
     if wanted > u:
-        allowed = torch.zeros(query.shape[0], _count(keys, stride), dtype=torch.bool, device=query.device)
+        count = sum(math.prod(grid_of(key, stride)) for key in keys)
+        allowed = torch.zeros(query.shape[0], count, dtype=torch.bool, device=query.device)
         allowed.scatter_(1, indices[..., 0], True)
         values, indices, incomplete = filter_candidates(values, indices, allowed, u)
         for n in incomplete.any(1).nonzero().flatten().tolist():
@@ -72,10 +74,6 @@ def search_blocks(
                 query[n], [key[n] for key in keys], stride, tile_bytes, allowed[n], chosen, u
             )
     return (values * inverse).mT, indices.mT
-
-
-def _count(images: Sequence[Tensor], stride: int) -> int:
-    return sum(rows * columns for rows, columns in (grid_of(image, stride) for image in images))
 
 
 def _inner_keys(keys: Sequence[Tensor], stride: int) -> Tensor:

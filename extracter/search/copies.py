@@ -43,25 +43,21 @@ def prefer_copies(
     best, where = nothing_found(matches, rows, columns)
     first = 0
     for key, place in zip(keys, places, strict=True):
+        down, across = grid_of(key, stride)
         if place is not None and fits(place, stride):
             (top, left), (height, width) = place, key.shape[-2:]
             around = (left, query.shape[-1] - left - width, top, query.shape[-2] - top - height)
             scores = paired_scores(query, F.pad(key, around), stride)
-            part = (slice(None), *window_of(place, grid_of(key, stride), stride))
-            note(best[part], where[part], scores[part], first, grid_of(key, stride)[1])
-        first += grid_of(key, stride)[0] * grid_of(key, stride)[1]
+            above, before = top // stride, left // stride
+            part = (slice(None), slice(above, above + down), slice(before, before + across))
+            note(best[part], where[part], scores[part], first, across)
+        first += down * across
     return put_first(matches, best.flatten(1), where.flatten(1))
 
 
 def fits(place: tuple[int, int], stride: int) -> bool:
     """Whether a copy begins at a block."""
     return place[0] % stride == place[1] % stride == 0
-
-
-def window_of(place: tuple[int, int], grid: tuple[int, int], stride: int) -> tuple[slice, slice]:
-    """Rows and columns of the queries that have a counterpart in a copy of `grid` blocks."""
-    top, left = place[0] // stride, place[1] // stride
-    return slice(top, top + grid[0]), slice(left, left + grid[1])
 
 
 def nothing_found(matches: Matches, rows: int, columns: int) -> tuple[Tensor, Tensor]:

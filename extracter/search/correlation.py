@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extracter.search.batched import batched_topk
-from extracter.search.block_grid import grid_of, im2row, inverse_norms
+from extracter.search.batched import Keys, batched_topk, prepared_keys
+from extracter.search.block_grid import grid_of, im2row
 from extracter.search.numba_loops import merge_row
 
 # Upper bound in bytes for a thread's tile of scores, of which three are summed. In smaller ones calls take most time.
@@ -37,13 +37,8 @@ def block_correlation_topk(
     shape = (query.shape[0], *grid_of(query, stride), u)
     best = torch.full(shape, -torch.inf)
     indices = torch.zeros(shape, dtype=torch.long)
-    start = 0
-    for key in keys:
-        weights = inverse_norms(key, stride)
-        count = weights[0].numel()
-        barred = None if allowed is None else ~allowed[:, start : start + count].view(weights.shape)
-        _merge_fused(query, _Keys(key, weights, barred, start), stride, tile_bytes, best, indices)
-        start += count
+    for key in prepared_keys(keys, stride, allowed):
+        _merge_fused(query, key, stride, tile_bytes, best, indices)
     return best, indices
 
 
@@ -52,23 +47,7 @@ def is_fused(query: Tensor) -> bool:
     return merge_row is not None and query.device.type == "cpu" and query.dtype == torch.float32
 
 
-class _Keys(NamedTuple):
-    """One reference, prepared for the search.
-
-    Attributes:
-        features: N, C, h, w.
-        weights: N, rows, columns: 1 / norm of each key.
-        barred: N, rows, columns: keys to leave out; None for none.
-        start: index of the first key.
-    """
-
-    features: Tensor
-    weights: Tensor
-    barred: Tensor | None
-    start: int
-
-
-def _merge_fused(query: Tensor, keys: _Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
+def _merge_fused(query: Tensor, keys: Keys, stride: int, tile_bytes: float, best: Tensor, indices: Tensor) -> None:
     """Merge all scores of one reference into the running best, N, rows, columns, u, in place.
 
     One pass over each tile by the compiled loop, and blocks laid out row by row.
@@ -113,7 +92,7 @@ def _single_threaded_workers(threads: int) -> Iterator[ThreadPoolExecutor]:
 @torch.inference_mode()  # which does not pass from thread to thread
 def _merge_band(
     query: Tensor,
-    keys: _Keys,
+    keys: Keys,
     bias: Tensor,
     n: int,
     stride: int,
@@ -167,7 +146,7 @@ class _Buffers(NamedTuple):
     products: Tensor
 
     @classmethod
-    def of(cls, query: Tensor, keys: _Keys, stride: int, height: int) -> "_Buffers":
+    def of(cls, query: Tensor, keys: Keys, stride: int, height: int) -> "_Buffers":
         """Room for `height` diagonals."""
         size = query.shape[1] * stride**2
         columns = query.shape[3] // stride

@@ -100,7 +100,7 @@ class Projection(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """Two levels of k-means over projected keys; see `propagation_loops._seed` for shapes."""
+    """Two levels of k-means over projected keys; see `propagation_loops.seed_row` for shapes."""
 
     centres: np.ndarray
     offsets: np.ndarray
@@ -192,7 +192,8 @@ class KeyTable:
         """Principal components: of blocks, uncentred, then of patches of projected blocks, centred."""
         cells = self.key_cells[_spread(8192, len(self.key_cells))]
         basis = leading_subspace(second_moment(self.blocks[cells]), min(DIM, self.depth), 20)
-        basis = _widened(basis).astype(np.float32)
+        # Rows of zeros up to DIM, for blocks of fewer numbers.
+        basis = np.pad(basis, ((0, DIM - len(basis)), (0, 0))).astype(np.float32)
         cells = self.key_cells[_spread(2048, len(self.key_cells))]
         pitch = self.pitches[np.searchsorted(self.starts, cells, "right") - 1]
         around = [cells + down * pitch + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
@@ -241,11 +242,6 @@ class KeyTable:
         points = np.ascontiguousarray(points[order].T)
         half_squares = 0.5 * np.square(points).sum(0)
         return Tree(columns, offsets, leaf_centres, leaf_offsets, starts, points, half_squares, self.key_cells[order])
-
-
-def _widened(basis: np.ndarray) -> np.ndarray:
-    """Rows of zeros up to DIM, for blocks of fewer numbers."""
-    return np.pad(basis, ((0, DIM - len(basis)), (0, 0)))
 
 
 def read_with_border(blocks: Blocks, top: int, bottom: int, table: np.ndarray) -> None:

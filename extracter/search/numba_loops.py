@@ -5,6 +5,7 @@ textures out twice; here a tile is read once, in the cache, and a texture is wri
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,28 @@ except ImportError:  # search and transfer then take PyTorch's operations
 _CHUNK = 64
 
 
-def _merge_row(
+def compile_loop(function: Callable | None = None, *, reassociate: bool = False) -> Any:
+    """Decorator that compiles a function at its first call, without Python's lock; None where Numba is not installed.
+
+    Args:
+        function: on arrays and numbers.
+        reassociate: let sums be taken in another order, eight or sixteen terms at a time; it is the same at each call.
+    """
+    if function is None:
+        return partial(compile_loop, reassociate=reassociate)
+    if numba is None:
+        return None
+    # NaN is excluded, so that comparisons are made eight or sixteen at a time; -inf is not.
+    flags = {"nnan", "nsz", "contract"} | ({"reassoc", "arcp"} if reassociate else set())
+    options = {"nogil": True, "fastmath": flags, "boundscheck": False}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return numba.njit(**options)(function)
+
+
+@compile_loop
+def merge_row(
     products: np.ndarray,
     lows: np.ndarray,
     counts: np.ndarray,
@@ -102,7 +124,8 @@ def _merge_row(
                     least = best[column, ranks - 1]
 
 
-def _gather_row(
+@compile_loop
+def gather_row(
     image: np.ndarray,
     sources: np.ndarray,
     first: int,
@@ -136,25 +159,3 @@ def _gather_row(
                     source = image[index // across * block + y, left : left + span]
                     for t in range(span):
                         target[t] += weight * source[t]
-
-
-def compile_loop(function: Callable, *, reassociate: bool = False) -> Any:
-    """The function compiled at its first call, without Python's lock; None where Numba is not installed.
-
-    Args:
-        function: on arrays and numbers.
-        reassociate: let sums be taken in another order, eight or sixteen terms at a time; it is the same at each call.
-    """
-    if numba is None:
-        return None
-    # NaN is excluded, so that comparisons are made eight or sixteen at a time; -inf is not.
-    flags = {"nnan", "nsz", "contract"} | ({"reassoc", "arcp"} if reassociate else set())
-    options = {"nogil": True, "fastmath": flags, "boundscheck": False}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(**options)(function)
-
-
-merge_row = compile_loop(_merge_row)
-gather_row = compile_loop(_gather_row)

@@ -11,17 +11,17 @@ from extracter.search.numba_loops import compile_loop
 DIM = 16  # numbers that a block, and then a patch, is projected to: one vector register of float32
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
+@compile_loop(reassociate=True)
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Inner product of two vectors."""
     total = np.float32(0)
     for i in range(a.size):
         total += a[i] * b[i]
     return total
 
 
-dot = compile_loop(_dot, reassociate=True)
-
-
-def _inverse_norms(table: np.ndarray, weights: np.ndarray, top: int, bottom: int) -> None:
+@compile_loop(reassociate=True)
+def inverse_norms(table: np.ndarray, weights: np.ndarray, top: int, bottom: int) -> None:
     """1 / norm of the patches in rows `top` to `bottom`, as `block_grid.inverse_norms` defines it.
 
     Args:
@@ -48,7 +48,8 @@ def _inverse_norms(table: np.ndarray, weights: np.ndarray, top: int, bottom: int
             weights[row - 1, x] = 1.0 / np.sqrt(max(total, 1e-24))
 
 
-def _project_rows(
+@compile_loop(reassociate=True)
+def project_rows(
     table: np.ndarray,
     weights: np.ndarray,
     basis: np.ndarray,
@@ -61,7 +62,7 @@ def _project_rows(
     """Project the patches in rows `top` to `bottom` to DIM numbers.
 
     Args:
-        table: as for `_inverse_norms`.
+        table: as for `inverse_norms`.
         weights: rows + 2, columns + 2: 1 / norm of each patch.
         basis: DIM, D: from a block to its projection.
         patch_basis: DIM, 3, 3 DIM: from the three rows of projected blocks of a patch to its projection.
@@ -89,7 +90,8 @@ def _project_rows(
                 target[d] = total * weight - mean[d]
 
 
-def _project(blocks: np.ndarray, basis: np.ndarray) -> np.ndarray:
+@compile_loop(reassociate=True)
+def project(blocks: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Projected blocks, n, DIM, of n, D by a basis, DIM, D."""
     out = np.zeros((blocks.shape[0], DIM), np.float32)
     for n in range(blocks.shape[0]):
@@ -98,7 +100,8 @@ def _project(blocks: np.ndarray, basis: np.ndarray) -> np.ndarray:
     return out
 
 
-def _second_moment(samples: np.ndarray) -> np.ndarray:
+@compile_loop(reassociate=True)
+def second_moment(samples: np.ndarray) -> np.ndarray:
     """Sum of outer products of n, m float32 samples: m, m float64."""
     size = samples.shape[1]
     total = np.zeros((size, size), np.float64)
@@ -113,7 +116,8 @@ def _second_moment(samples: np.ndarray) -> np.ndarray:
     return total
 
 
-def _leading_subspace(moment: np.ndarray, size: int, steps: int) -> np.ndarray:
+@compile_loop(reassociate=True)
+def leading_subspace(moment: np.ndarray, size: int, steps: int) -> np.ndarray:
     """An orthonormal basis, size, m, of about the leading eigenvectors of a symmetric matrix, by power iteration.
 
     LAPACK's eigenvectors would depend on its number of threads in the last bits.
@@ -151,7 +155,8 @@ def _leading_subspace(moment: np.ndarray, size: int, steps: int) -> np.ndarray:
     return basis
 
 
-def _nearest(point: np.ndarray, centres: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> int:
+@compile_loop(reassociate=True)
+def nearest(point: np.ndarray, centres: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> int:
     """The centre nearest to a point, the first of equals; the scores of all of them are left in `scores`.
 
     Args:
@@ -174,10 +179,8 @@ def _nearest(point: np.ndarray, centres: np.ndarray, offsets: np.ndarray, scores
     return best
 
 
-nearest = compile_loop(_nearest, reassociate=True)
-
-
-def _k_means(samples: np.ndarray, count: int, steps: int) -> np.ndarray:
+@compile_loop(reassociate=True)
+def k_means(samples: np.ndarray, count: int, steps: int) -> np.ndarray:
     """Centres of n, DIM samples by Lloyd's algorithm: count, DIM; begins with samples at equal distances."""
     n = samples.shape[0]
     centres = np.zeros((count, DIM), np.float32)
@@ -203,7 +206,8 @@ def _k_means(samples: np.ndarray, count: int, steps: int) -> np.ndarray:
     return centres
 
 
-def _descend(
+@compile_loop(reassociate=True)
+def descend(
     points: np.ndarray,
     centres: np.ndarray,
     offsets: np.ndarray,
@@ -228,12 +232,3 @@ def _descend(
         if leaf_scores.size:
             j = j * leaf_scores.size + nearest(points[i], leaf_centres[j], leaf_offsets[j], leaf_scores)
         leaves[i] = j
-
-
-inverse_norms = compile_loop(_inverse_norms, reassociate=True)
-project_rows = compile_loop(_project_rows, reassociate=True)
-project = compile_loop(_project, reassociate=True)
-second_moment = compile_loop(_second_moment, reassociate=True)
-leading_subspace = compile_loop(_leading_subspace, reassociate=True)
-k_means = compile_loop(_k_means, reassociate=True)
-descend = compile_loop(_descend, reassociate=True)

@@ -11,7 +11,8 @@ from extracter.search.numba_loops import compile_loop
 from extracter.search.projection_loops import DIM, nearest
 
 
-def _insert(scores: np.ndarray, cells: np.ndarray, score: float, cell: int) -> int:
+@compile_loop(reassociate=True)
+def insert(scores: np.ndarray, cells: np.ndarray, score: float, cell: int) -> int:
     """Put a key into a list in falling order of score, ties to the lower cell; its rank, or -1 where it is too low."""
     rank = scores.size - 1
     if score < scores[rank] or (score == scores[rank] and cell > cells[rank]):
@@ -25,10 +26,8 @@ def _insert(scores: np.ndarray, cells: np.ndarray, score: float, cell: int) -> i
     return rank
 
 
-insert = compile_loop(_insert, reassociate=True)
-
-
-def _dot_patches(query: np.ndarray, at: int, pitch: int, keys: np.ndarray, cell: int, key_pitch: int) -> float:
+@compile_loop(reassociate=True)
+def dot_patches(query: np.ndarray, at: int, pitch: int, keys: np.ndarray, cell: int, key_pitch: int) -> float:
     """Inner product of a query patch and a key patch: three runs of three blocks each.
 
     Args:
@@ -51,10 +50,8 @@ def _dot_patches(query: np.ndarray, at: int, pitch: int, keys: np.ndarray, cell:
     return total
 
 
-dot_patches = compile_loop(_dot_patches, reassociate=True)
-
-
-def _pitch_of(cell: int, starts: np.ndarray, pitches: np.ndarray) -> int:
+@compile_loop(reassociate=True)
+def pitch_of(cell: int, starts: np.ndarray, pitches: np.ndarray) -> int:
     """Cells in a row of the image in which a cell lies."""
     image = 0
     while starts[image + 1] <= cell:
@@ -62,10 +59,8 @@ def _pitch_of(cell: int, starts: np.ndarray, pitches: np.ndarray) -> int:
     return pitches[image]
 
 
-pitch_of = compile_loop(_pitch_of, reassociate=True)
-
-
-def _seed(
+@compile_loop(reassociate=True)
+def seed_row(
     row: int,
     first_query: int,
     query: np.ndarray,
@@ -159,7 +154,8 @@ def _seed(
             is_new[row, column, k] = scores[row, column, k] > -np.inf
 
 
-def _propagate(
+@compile_loop(reassociate=True)
+def propagate_row(
     row: int,
     query: np.ndarray,
     keys: np.ndarray,
@@ -182,7 +178,7 @@ def _propagate(
     entries among the first `local`. Only new entries are followed: the candidates of older ones were tried before.
 
     Args:
-        row, query, keys, weights, starts, pitches, scores, cells, is_new: as for `_seed`.
+        row, query, keys, weights, starts, pitches, scores, cells, is_new: as for `seed_row`.
         top, local: see above.
         new_scores, new_cells, new_is_new: as the lists, written.
 
@@ -241,7 +237,8 @@ def _propagate(
     return scored
 
 
-def _first_allowed(
+@compile_loop(reassociate=True)
+def first_allowed(
     scores: np.ndarray, indices: np.ndarray, allowed: np.ndarray, first: np.ndarray, first_indices: np.ndarray
 ) -> np.ndarray:
     """The first u keys of each list that stage two keeps, and how many there are.
@@ -267,7 +264,8 @@ def _first_allowed(
     return counts
 
 
-def _add(key: int, into: np.ndarray, count: int) -> int:
+@compile_loop(reassociate=True)
+def add(key: int, into: np.ndarray, count: int) -> int:
     """Append a key unless it is there; the new count."""
     for k in range(count):
         if into[k] == key:
@@ -276,10 +274,8 @@ def _add(key: int, into: np.ndarray, count: int) -> int:
     return count + 1
 
 
-add = compile_loop(_add, reassociate=True)
-
-
-def _collect_allowed(
+@compile_loop(reassociate=True)
+def collect_allowed(
     queries: np.ndarray,
     best: np.ndarray,
     columns: int,
@@ -337,7 +333,8 @@ def _collect_allowed(
                     count = add(rising[position], into, count)
 
 
-def _score_cells(
+@compile_loop(reassociate=True)
+def score_cells(
     query: np.ndarray,
     at: np.ndarray,
     keys: np.ndarray,
@@ -350,7 +347,7 @@ def _score_cells(
     """Exact scores (without the query's norm) of queries with chosen keys.
 
     Args:
-        query, keys, weights, starts, pitches: as for `_seed`.
+        query, keys, weights, starts, pitches: as for `seed_row`.
         at: n: the queries' cells.
         cells: n, m: cells of keys; -1 for none.
         scores: n, m, written where there is a key.
@@ -364,7 +361,8 @@ def _score_cells(
                 scores[n, k] = product * weights[cell]
 
 
-def _insert_all(
+@compile_loop(reassociate=True)
+def insert_all(
     queries: np.ndarray, scores: np.ndarray, keys: np.ndarray, best: np.ndarray, indices: np.ndarray
 ) -> None:
     """Replace the lists of queries by the best of n, m scored keys.
@@ -386,11 +384,3 @@ def _insert_all(
         for k in range(into.size):
             if into[k] == -np.inf:
                 into_indices[k] = 0
-
-
-seed_row = compile_loop(_seed, reassociate=True)
-propagate_row = compile_loop(_propagate, reassociate=True)
-first_allowed = compile_loop(_first_allowed, reassociate=True)
-collect_allowed = compile_loop(_collect_allowed, reassociate=True)
-score_cells = compile_loop(_score_cells, reassociate=True)
-insert_all = compile_loop(_insert_all, reassociate=True)

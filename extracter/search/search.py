@@ -201,7 +201,8 @@ def _top(scores: Tensor, u: int, allowed: Tensor | None) -> tuple[Tensor, Tensor
 
 
 def _search_chunked(queries: Tensor, keys: Tensor, u: int, config: SearchConfig) -> tuple[Tensor, Tensor]:
-    rows = _rows_in_memory(queries, keys, config.memory)
+    row = queries.shape[0] * keys.shape[2] * queries.element_size()
+    rows = max(1, int(_memory(config.memory) / row))
     chunks = queries.split(rows, dim=2)
     allowed = None
     if config.strategy == "two_stage":
@@ -210,11 +211,6 @@ def _search_chunked(queries: Tensor, keys: Tensor, u: int, config: SearchConfig)
         allowed = _chosen(best, keys.shape[2])
     found = [_top(chunk.mT @ keys, u, allowed) for chunk in chunks]
     return torch.cat([values for values, _ in found], 2), torch.cat([indices for _, indices in found], 2)
-
-
-def _rows_in_memory(queries: Tensor, keys: Tensor, memory: float | None) -> int:
-    row = queries.shape[0] * keys.shape[2] * queries.element_size()
-    return max(1, int(_memory(memory) / row))
 
 
 def _memory(memory: float | None) -> float:

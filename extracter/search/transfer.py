@@ -1,8 +1,6 @@
 """Transfer (section 3.2): copy the matched patches of the reference's features and average where they overlap."""
 
-import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -11,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extracter.search.block_grid import block_sources, constants, grid_of, locate, neighbour_index, to_outer
+from extracter.search.key_table import parallel
 from extracter.search.numba_loops import gather_row
 from extracter.search.search import SearchConfig
 
@@ -174,14 +173,14 @@ def _gather_pixels(
     textures = torch.zeros(batch, rows, block, columns * block * channels)
     into, blocks = textures.numpy(), sources.contiguous().numpy()
 
-    def fill(n: int, row: int) -> None:
-        first = 0
-        for image, (down, across) in zip(images, grids, strict=True):
-            gather_row(image[n], blocks[n, row], first, weights[row], block, channels, into[n, row])
-            first += down * across
+    def fill(start: int, stop: int) -> None:
+        for n, row in (divmod(place, rows) for place in range(start, stop)):
+            first = 0
+            for image, (down, across) in zip(images, grids, strict=True):
+                gather_row(image[n], blocks[n, row], first, weights[row], block, channels, into[n, row])
+                first += down * across
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as workers:
-        list(workers.map(fill, *zip(*itertools.product(range(batch), range(rows)), strict=True)))
+    parallel(fill, 0, batch * rows)
     return textures.view(batch, rows * block, columns * block, channels)
 
 

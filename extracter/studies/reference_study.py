@@ -1,6 +1,5 @@
 """The effect of references: PSNR of each test image with references of four kinds."""
 
-import math
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -11,7 +10,7 @@ from PIL import Image
 
 from extracter.data.datasets import TestSet, with_reference
 from extracter.data.degradation import SCALE, downscale, upscale
-from extracter.data.pairs import recolour, warp
+from extracter.data.pairs import half_extent, recolour, warp
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import enlarge, run_network
@@ -71,22 +70,18 @@ def study_references(model: str | Path | None, images: Path, out: Path, *, seed:
             row[kind] = psnr_y(image.hr_pixels, run_network(network, with_reference(image, reference), target))
         rows.append(row)
     rows.append({"image": "mean", **{key: mean(row[key] for row in rows) for key in COLUMNS[1:]}})
-    write_csv(out, [{key: _rounded(row[key], 4) for key in COLUMNS} for row in rows], COLUMNS)
+    figures = [{"image": row["image"], **{key: round(row[key], 4) for key in COLUMNS[1:]}} for row in rows]
+    write_csv(out, figures, COLUMNS)
     _write_table(rows, test_set.name, out)
     _draw(rows, out.with_suffix(".png"))
 
 
 def warped_original(original: Image.Image) -> Image.Image:
     """Return a shifted, scaled, rotated and recoloured crop of an image, with sides that are multiples of 4."""
-    cosine, sine = math.cos(math.radians(_ROTATION)), math.sin(math.radians(_ROTATION))
-
-    def box(width: float, height: float) -> tuple[float, float]:
-        """Return the sides of the upright box around a rotated rectangle."""
-        return width * cosine + height * sine, width * sine + height * cosine
-
-    fits = min(1, *(side / turned for side, turned in zip(original.size, box(*original.size), strict=True)))
+    around = half_extent(original.size, 2.0, _ROTATION)
+    fits = min(1, *(side / turned for side, turned in zip(original.size, around, strict=True)))
     width, height = (max(SCALE, int(_SHARE * fits / _SCALE * side) // SCALE * SCALE) for side in original.size)
-    turned = box(width, height)
+    turned = half_extent((width, height), 2.0, _ROTATION)
     # In the smallest images the crop does not fit at this scale.
     scale = min(_SCALE, *(side / length for side, length in zip(original.size, turned, strict=True)))
     # Shift to the right and down by half of the remaining space.
@@ -100,10 +95,6 @@ def _derangement(count: int, seed: int) -> list[int]:
     ring = np.random.default_rng(seed).permutation(count).tolist()
     following = dict(zip(ring, ring[1:] + ring[:1], strict=True))
     return [following[number] for number in range(count)]
-
-
-def _rounded(value: object, digits: int) -> object:
-    return round(value, digits) if isinstance(value, float) else value
 
 
 def _write_table(rows: list[dict], name: str, out: Path) -> None:
@@ -123,13 +114,7 @@ def _draw(rows: list[dict], out: Path) -> None:
     """Draw the gain over bicubic of each kind of reference, image by image."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
-    style: dict[str, tuple[str, str]] = {
-        "own": (GREY, "o"),
-        "other": (ORANGE, "s"),
-        "warped": (BLUE, "^"),
-        "exact": (GREEN, "v"),
-    }
-    for kind, (colour, marker) in style.items():
+    for kind, colour, marker in zip(KINDS, (GREY, ORANGE, BLUE, GREEN), "os^v", strict=True):
         gains = [row[kind] - row["bicubic"] for row in rows]
         axes.plot(range(len(rows)), gains, marker, color=colour, label=f"reference: {KINDS[kind]}", clip_on=False)
     axes.axhline(0, color=GREY, linewidth=1)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from preset_keys import all_keys
 
 from extracter import params, projection
 from extracter.errors import UserError
@@ -32,14 +33,14 @@ def test_every_key_reaches_a_job_or_changes_no_result(preset):
     for variant in ("bicubic", "released", "extracter-rec", *FAMILIES):
         used |= set(projection.evaluate_keys(variant))
         assert set(projection.level_keys(variant)) < set(projection.evaluate_keys(variant))
-    assert set(projection.all_keys(preset)) - used == {
+    assert set(all_keys(preset)) - used == {
         "data.mirror",
         "train.checkpoint_every",
         "train.devices",
         "train.nodes",
         "evaluation.parts",
     }
-    assert used <= set(projection.all_keys(preset))
+    assert used <= set(all_keys(preset))
 
 
 @pytest.mark.parametrize(

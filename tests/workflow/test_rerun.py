@@ -5,9 +5,10 @@ import subprocess
 from collections import Counter
 
 import pytest
+from preset_keys import all_keys
 from project import Project, wait_for
 
-from extracter import params, projection
+from extracter import params
 
 ALL = {
     "download": 2,
@@ -234,7 +235,7 @@ def test_every_key_of_the_parameters_is_in_the_table(shared):
     absent = {f"data.tests.sun80.{key}" for key in ("source", "folder", "references")} | {"data.local.sun80"}
     local = {"data.local.train", "data.local.set14"}
     listed = {key for changes, _ in KEYS.values() for key in changes}
-    assert listed - {"data.local"} == set(projection.all_keys(preset)) - absent - local - OTHER_JOBS
+    assert listed - {"data.local"} == set(all_keys(preset)) - absent - local - OTHER_JOBS
 
 
 def test_a_key_reaches_the_jobs_that_the_table_says(shared):

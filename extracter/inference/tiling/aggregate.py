@@ -27,8 +27,7 @@ class Described(Features):
 
     def _compute(self, window: Window, level: int) -> Tensor:
         outer = window.grow(REACH, self.whole)
-        with torch.autocast(self.picture.device.type, enabled=False):
-            return window.of(Matcher.describe(self.dfe, self.picture.cut(outer)), outer, 1)
+        return window.of(Matcher.describe(self.dfe, self.picture.cut(outer)), outer, 1)
 
 
 class Sampler:

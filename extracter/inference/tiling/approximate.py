@@ -1,14 +1,14 @@
 """The approximate search over whole images, whose features are computed strip by strip."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from extracter.inference.tiling.features import SIDE, Features, bytes_at_once
-from extracter.inference.tiling.windows import InsufficientMemoryError, Window
+from extracter.inference.tiling.windows import InsufficientMemoryError, Report, Window
 from extracter.memory import MIB
 from extracter.search import approximate
 from extracter.search.approximate import search_rows
@@ -51,58 +51,34 @@ class FeatureBlocks:
         return self.held[number]
 
 
-class ApproximateSearch:
-    """Finds the matches of a whole image by `extracter.search.approximate`.
+@torch.inference_mode()
+def search_approximately(
+    query: Features, keys: Sequence[Features], u: int, config: SearchConfig, memory: float, report: Report
+) -> Matches:
+    """Matches of a whole image by `extracter.search.approximate`: indices, scores 1, u, Q.
 
     Args:
-        query: features of LR_up.
-        keys: features of each Ref_du; all are searched together.
-        u: matches for each query.
-        config: patches with k = 3s, p = s, and the strategy.
+        query, keys, u, config, report: as of `search.Search`.
         memory: bytes for all of it; on a GPU the features of all images have to fit.
-        report: called with (done, total) after each step.
     """
-
-    def __init__(
-        self,
-        query: Features,
-        keys: Sequence[Features],
-        u: int,
-        config: SearchConfig,
-        memory: float,
-        report: Callable[[int, int], None],
-    ):
-        self.query, self.keys, self.u, self.config, self.memory, self.report = query, keys, u, config, memory, report
-
-    @torch.inference_mode()
-    def run(self) -> Matches:
-        """Matches of all queries: indices, scores 1, u, Q."""
-        if not approximate.compiled(self.query.picture.device):
-            query, *keys = (features.cut(features.whole, 2) for features in (self.query, *self.keys))
-            matches = search(query, keys, self.u, replace(self.config, memory=self.memory / MIB / 2))
-            self.report(1, 1)
-            return matches
-        wholes = [features.whole for features in (self.query, *self.keys)]
-        width, stride = self.query.width, self.config.stride
-        needed = least_bytes(width, stride, wholes[0], wholes[1:], self.u)
-        if self.memory < needed:
-            raise InsufficientMemoryError(needed)
-        query, *keys = (FeatureBlocks(features, stride) for features in (self.query, *self.keys))
-        memory = self.memory - _beside(width, stride, wholes)
-        two_stage = self.config.strategy == "two_stage"
-        found = search_rows(query, keys, self.u, two_stage, memory, self.report)
-        scores, indices = (torch.from_numpy(x).mT.unsqueeze(0) for x in found)
-        missing = scores.isneginf()
-        indices = torch.where(missing, indices[:, :1], indices).long()
-        return Matches(indices, scores.masked_fill(missing, 0), sum(key.rows * key.columns for key in keys))
-
-
-class _Grid(NamedTuple):
-    """Sizes of `key_table.Blocks`."""
-
-    rows: int
-    columns: int
-    depth: int
+    pictures = (query, *keys)
+    if not approximate.compiled(query.picture.device):
+        first, *others = (features.cut(features.whole, 2) for features in pictures)
+        matches = search(first, others, u, replace(config, memory=memory / MIB / 2))
+        report(1, 1)
+        return matches
+    wholes = [features.whole for features in pictures]
+    width, stride = query.width, config.stride
+    needed = least_bytes(width, stride, wholes[0], wholes[1:], u)
+    if memory < needed:
+        raise InsufficientMemoryError(needed)
+    blocks = [FeatureBlocks(features, stride) for features in pictures]
+    memory -= _beside(width, stride, wholes)
+    found = search_rows(blocks[0], blocks[1:], u, config.strategy == "two_stage", memory, report)
+    scores, indices = (torch.from_numpy(x).mT.unsqueeze(0) for x in found)
+    missing = scores.isneginf()
+    indices = torch.where(missing, indices[:, :1], indices).long()
+    return Matches(indices, scores.masked_fill(missing, 0), sum(key.rows * key.columns for key in blocks[1:]))
 
 
 def _beside(width: int, stride: int, wholes: Sequence[Window]) -> float:
@@ -121,5 +97,6 @@ def least_bytes(width: int, stride: int, query: Window, keys: Sequence[Window], 
         keys: the padded references.
         u: matches for each query.
     """
-    grids = [_Grid(x.height // stride, x.width // stride, 4 * width * stride**2) for x in (query, *keys)]
+    depth = 4 * width * stride**2
+    grids = [SimpleNamespace(rows=x.height // stride, columns=x.width // stride, depth=depth) for x in (query, *keys)]
     return _beside(width, stride, [query, *keys]) + approximate.least_bytes(grids[0], grids[1:], u)

@@ -49,8 +49,7 @@ class Encoded(Features):
 
     def _compute(self, window: Window, level: int) -> Tensor:
         outer = window.grow(self.margin, self.whole)
-        with torch.autocast(self.picture.device.type, enabled=False):
-            return window.of(self.encode(outer, level + 1)[level], outer, LEVELS[level][1])
+        return window.of(self.encode(outer, level + 1)[level], outer, LEVELS[level][1])
 
     def encode(self, window: Window, count: int) -> list[Tensor]:
         """The levels of a window alone, without regard to what is around it."""
@@ -65,10 +64,9 @@ class Reduced(Encoded):
     def _compute(self, window: Window, level: int) -> Tensor:
         inner = window.grow(self.margin, self.whole)
         outer = inner.grow(_REDUCED, self.whole)
-        with torch.autocast(self.picture.device.type, enabled=False):
-            image = (self.picture.cut(outer) + 1) / 2
-            small = F.interpolate(image, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
-            return window.of(self.encoder(inner.of(small, outer, 1), 1)[0], inner, 1)
+        image = (self.picture.cut(outer) + 1) / 2
+        small = F.interpolate(image, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
+        return window.of(self.encoder(inner.of(small, outer, 1), 1)[0], inner, 1)
 
 
 class Content(Encoded):
@@ -76,19 +74,14 @@ class Content(Encoded):
 
     def __init__(self, encoder: Encoder, picture: Picture):
         super().__init__(encoder, picture)
-        self.margin = -(-7 * (1 + 2 * len(encoder.blocks[0])) // 4) * 4
+        self.margin *= 4
 
     def levels(self, window: Window) -> list[Tensor]:
         """All three of a window, whose edges are multiples of four."""
         outer = window.grow(self.margin, self.whole, 4)
         with torch.autocast(self.picture.device.type, enabled=False):
             found = self.encode(outer, 3)
-        return [
-            Window(*(side // n for side in (window.top, window.bottom, window.left, window.right))).of(
-                x, Window(*(side // n for side in (outer.top, outer.bottom, outer.left, outer.right))), 1
-            )
-            for x, n in zip(found, (1, 2, 4), strict=True)
-        ]
+        return [window.in_blocks(n).of(x, outer.in_blocks(n), 1) for x, n in zip(found, (1, 2, 4), strict=True)]
 
     def blocks(self, window: Window) -> Tensor:
         """Blocks of a window, whose edges are multiples of eight, with their margins: 1, B, C, 10, 10."""

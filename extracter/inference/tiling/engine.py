@@ -9,7 +9,8 @@ from torch import Tensor
 
 from extracter.device import full_float32
 from extracter.errors import UserError
-from extracter.inference.tiling import approximate, budget
+from extracter.inference.tiling import budget
+from extracter.inference.tiling.approximate import search_approximately
 from extracter.inference.tiling.copies import prefer_copies
 from extracter.inference.tiling.features import Features
 from extracter.inference.tiling.network import Margins, Network, Tile, channel_means, density_bounds
@@ -77,15 +78,13 @@ def super_resolve(
     needed = budget.least_needed(model, margins, lr.whole, [key.whole for key in keys])
     if needed > memory:
         raise InsufficientMemoryError(needed)
-    search = approximate.ApproximateSearch if config.method == "approximate" else Search
-    matches = search(
-        Features(model.dfe, lr_up), keys, model.stm.u, config, memory,
-        lambda done, total: report("search", done, total),
-    ).run()  # fmt: skip
+    query, searching = Features(model.dfe, lr_up), partial(report, "search")
+    arguments = query, keys, model.stm.u, config, memory, searching
+    matches = search_approximately(*arguments) if config.method == "approximate" else Search(*arguments).run()
     if model.stm.repeats:
         matches = with_repeats(matches)
     if any(inputs.places):
-        matches = prefer_copies(matches, Features(model.dfe, lr_up), keys, inputs.places, config.stride)
+        matches = prefer_copies(matches, query, keys, inputs.places, config.stride)
     weighed = matches
     if model.stm.align:
         weighed = weigh_whole(lr, align_whole(lr_up, [key.picture for key in keys], matches, model), model)

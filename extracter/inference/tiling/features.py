@@ -45,22 +45,22 @@ class Features:
             1, C, scale height, scale width; scale is 4, 2 or 1.
         """
         parts = window.split(self.side, self.side)
-        if len(parts) == 1:
-            return self._compute(window, level)
-        scale = LEVELS[level][1]
-        shape = (1, self.channels(level), scale * window.height, scale * window.width)
-        result = torch.empty(shape, device=self.picture.device)
-        for part in parts:
-            part.of(result, window, scale).copy_(self._compute(part, level))
-        return result
+        # The network after the search may run in less precision; what is searched and copied may not.
+        with torch.autocast(self.picture.device.type, enabled=False):
+            if len(parts) == 1:
+                return self._compute(window, level)
+            scale = LEVELS[level][1]
+            shape = (1, self.channels(level), scale * window.height, scale * window.width)
+            result = torch.empty(shape, device=self.picture.device)
+            for part in parts:
+                part.of(result, window, scale).copy_(self._compute(part, level))
+            return result
 
     def _compute(self, window: Window, level: int) -> Tensor:
         outer = window.grow(REACH, self.whole)
         # At the picture's own edges zero padding is what the whole has, too. Elsewhere it corrupts only the margin,
         # which is cropped.
-        # The network after the search may run in less precision; what is searched and copied may not.
-        with torch.autocast(self.picture.device.type, enabled=False):
-            levels = self.dfe(self.picture.cut(outer), levels=level + 1)
+        levels = self.dfe(self.picture.cut(outer), levels=level + 1)
         return window.of(levels[level], outer, LEVELS[level][1])
 
 

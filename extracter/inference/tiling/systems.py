@@ -1,6 +1,7 @@
 """The other systems within a memory limit: search over the whole image, then tile by tile."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def super_resolve_tiles(
     needed = max(tiling.least_bytes(), (tiling.tile_bytes(tiling.step) + budget.BESIDE) / budget.TILE_SHARE)
     if needed > memory:
         raise InsufficientMemoryError(needed)
-    matches = tiling.search(memory, lambda done, total: report("search", done, total))
+    matches = tiling.search(memory, partial(report, "search"))
     tiles, rest = budget.plan_tiles(bytes_of, lr.whole, tiling.step, memory)
     tiling.begin(rest, tiles)
     sr = compose(model, tiling.run, tiles, lr_up, inputs, precision, report)

@@ -5,7 +5,8 @@ import numpy as np
 from extracter.search.numba_loops import compile_loop
 
 
-def _list_sources(
+@compile_loop
+def list_sources(
     indices: np.ndarray,
     offsets: np.ndarray,
     references: np.ndarray,
@@ -103,7 +104,8 @@ def _list_sources(
     return starts, blocks, tops, lefts, shares
 
 
-def _add_sources(
+@compile_loop
+def add_sources(
     image: np.ndarray,
     channels: int,
     top: int,
@@ -122,7 +124,7 @@ def _add_sources(
         channels: C.
         top: first row of the image in the reference.
         left: first column.
-        blocks, tops, lefts, shares: sources, as `_list_sources` gives them.
+        blocks, tops, lefts, shares: sources, as `list_sources` gives them.
         block: side of a block in pixels.
         textures: u, rows of blocks, block, columns * block * C.
     """
@@ -145,7 +147,3 @@ def _add_sources(
                 into, pixels = textures[rank, row, line, begin : begin + size], image[y, origin : origin + size]
                 for t in range(size):
                     into[t] += share * pixels[t]
-
-
-list_sources = compile_loop(_list_sources)
-add_sources = compile_loop(_add_sources)

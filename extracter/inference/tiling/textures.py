@@ -171,16 +171,9 @@ class Textures(KeptTiles):
 
 
 def _add(total: Tensor, table: Tensor, chosen: Tensor, sources: _Sources, kept: Window, scale: int, block: int) -> None:
-    """Add the chosen sources (nine for each block of `total`) to their blocks, in place.
+    """Add the chosen sources (nine for each block of `total`) to their blocks, block block, C, in place.
 
-    Args:
-        total: blocks, block block, C.
-        table: pixels of the features over `kept`, row by row, then zeros.
-        chosen: of the sources.
-        sources: of a window.
-        kept: cells of the reference that the features cover.
-        scale: pixels of a cell's side.
-        block: pixels of a block's side.
+    The table has the pixels of the features over the cells `kept` of the reference, row by row, then zeros.
     """
     height, width = scale * kept.height, scale * kept.width
     line = torch.arange(block, device=table.device)

@@ -14,7 +14,6 @@ from extracter.image_tensors import to_uint8
 from extracter.reporting.figure_comparison import read_sr
 from extracter.reporting.figures import ORANGE
 from extracter.reporting.report.chart import NARROW, Chart, new_sheet, place
-from extracter.reporting.report.pictures import chunks
 from extracter.reporting.squares import gain_crop
 from extracter.reporting.tables import METHODS, title
 
@@ -143,7 +142,8 @@ def _rows(example: Example, columns: int) -> list[list[tuple[str, np.ndarray, st
     panels = {label: (label, pixels, note) for label, pixels, note in example.panels()}
     whole = (example.role, example.hr, example.name)
     ordered = ["", *panels]
-    return [[whole if key == "" else panels[key] for key in keys] for keys in chunks(ordered, columns)]
+    pieces = [ordered[start : start + columns] for start in range(0, len(ordered), columns)]
+    return [[whole if key == "" else panels[key] for key in keys] for keys in pieces]
 
 
 def describe(example: Example) -> str:

@@ -73,7 +73,7 @@ def read_origins(path: Path, variant: str, examples: Mapping[str, Example]) -> l
 
 def _origins(item: Mapping[str, Any], stride: int, variant: str, example: Example) -> Origins:
     config = SearchConfig(3 * stride, stride, stride)
-    lr_size, hr_size, ref_size = (_size(image) for image in (example.lr, example.hr, example.ref))
+    lr_size, hr_size, ref_size = ((len(image), image.shape[1]) for image in (example.lr, example.hr, example.ref))
     query, keys = patch_grid(*lr_size, config), patch_grid(-(-ref_size[0] // 4), -(-ref_size[1] // 4), config)
     indices, scores = (np.asarray(item[name]).reshape(query) for name in ("indices", "scores"))
     found = [torch.from_numpy(values).view(1, 1, -1) for values in (indices, scores)]
@@ -90,10 +90,6 @@ def _origins(item: Mapping[str, Any], stride: int, variant: str, example: Exampl
     maps = [spread(cells, *hr_size, cell) for cells in (place, shown)]
     _, source = source_square(*searched, example.box)
     return Origins(example, variant, maps[0], tinted(example.ref, 0, 1), maps[1], lines, source, alt)
-
-
-def _size(image: np.ndarray) -> tuple[int, int]:
-    return image.shape[0], image.shape[1]
 
 
 def _within(line: tuple[Point, Point], shapes: Sequence[Sequence[int]]) -> tuple[Point, Point]:

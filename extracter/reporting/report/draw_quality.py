@@ -158,9 +158,7 @@ def training_chart(logs: list[Path]) -> Chart:
         [
             text_cell(METHODS[key]),
             number_cell(points[-1][0]),
-            number_cell(points[0][1], "{:.2f}"),
-            number_cell(points[-1][1], "{:.2f}"),
-            number_cell(max(psnr for _, psnr in points), "{:.2f}"),
+            *(number_cell(psnr, "{:.2f}") for psnr in (points[0][1], points[-1][1], max(psnr for _, psnr in points))),
         ]
         for key, points in curves.items()
     ]

@@ -11,7 +11,7 @@ from extracter.data import manifest
 from extracter.reporting.examples import SYSTEM
 from extracter.reporting.report.details import Example, describe
 from extracter.reporting.report.draw_origins import Origins
-from extracter.reporting.report.pictures import as_uri, encode, enlarge, fit_into, thumbnail, window
+from extracter.reporting.report.pictures import as_uri, encode, fit_into, thumbnail, window
 from extracter.reporting.tables import METHODS, title
 
 # Bytes of all pictures of the comparer, as they stand in the page, and longest sides to try.
@@ -44,10 +44,10 @@ def detail_views(examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]
     return views
 
 
-def shrink(pixels: np.ndarray, longest: int = _LONGEST) -> np.ndarray:
-    """A picture of at most so many pixels a side."""
+def shrink(pixels: np.ndarray) -> np.ndarray:
+    """A picture of at most `_LONGEST` pixels a side."""
     image = Image.fromarray(pixels)
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 
@@ -88,7 +88,8 @@ def scatter_data(scores: dict[str, dict[str, dict[str, tuple[float, float]]]], d
     sets = []
     for name, variants in scores.items():
         images = list(variants["bicubic"])
-        entries = {Path(entry["path"]).stem: entry for entry in _originals(data / name)}
+        listed = manifest.read(data / name)["files"]
+        entries = {Path(entry["path"]).stem: entry for entry in listed if entry["path"].startswith("hr/")}
         sets.append(
             {
                 "title": title(name),
@@ -104,10 +105,6 @@ def scatter_data(scores: dict[str, dict[str, dict[str, tuple[float, float]]]], d
     return {"sets": sets, "variants": {v: METHODS[v] for v in known}, "x": rival, "y": SYSTEM}
 
 
-def _originals(folder: Path) -> list[dict[str, Any]]:
-    return [entry for entry in manifest.read(folder)["files"] if entry["path"].startswith("hr/")]
-
-
 def comparer_data(examples: Sequence[Example]) -> dict[str, Any]:
     """The pictures that the comparer lays over one another: the region around each example's detail."""
 
@@ -117,7 +114,7 @@ def comparer_data(examples: Sequence[Example]) -> dict[str, Any]:
             top, left, length = example.box
             rows, columns = window(height, width, (top + length / 2, left + length / 2), side)
             yield f"{example.key}/hr", example.hr[rows, columns]
-            yield f"{example.key}/lr", enlarge(example.lr, 4)[rows, columns]
+            yield f"{example.key}/lr", example.lr.repeat(4, 0).repeat(4, 1)[rows, columns]
             for variant, pixels in example.results.items():
                 yield f"{example.key}/{variant}", pixels[rows, columns]
 

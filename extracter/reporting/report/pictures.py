@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -65,15 +65,6 @@ def fit_into(
     return found
 
 
-def enlarge(pixels: np.ndarray, times: int) -> np.ndarray:
-    """Repeat each pixel, so that LR has the size of its enlargements.
-
-    Args:
-        pixels: uint8, (H, W, 3).
-    """
-    return pixels.repeat(times, 0).repeat(times, 1)
-
-
 def window(height: int, width: int, centre: tuple[float, float], side: int) -> tuple[slice, slice]:
     """Rows and columns of a square around a centre, moved into the image; the image itself where it is smaller."""
     spans = []
@@ -83,9 +74,3 @@ def window(height: int, width: int, centre: tuple[float, float], side: int) -> t
         start -= start % 4
         spans.append(slice(start, start + size))
     return spans[0], spans[1]
-
-
-def chunks(keys: list[str], size: int) -> Iterator[list[str]]:
-    """A list in pieces of at most `size`."""
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]

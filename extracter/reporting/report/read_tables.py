@@ -1,12 +1,12 @@
 """The tables of a run, read from the CSV files that the workflow wrote."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from extracter.errors import UserError
 from extracter.files import read_rows
 from extracter.reporting.published import DOUBTFUL
-from extracter.reporting.report.table import Cell, Row, Table, number_cell, plain_table, score_cell, text_cell
+from extracter.reporting.report.table import Cell, Row, Table, number_cell, plain_table, text_cell
 from extracter.reporting.table_metrics import best_two
 from extracter.reporting.table_references import HEADS as LEVELS
 from extracter.reporting.tables import METHODS, MISSING, NOT_REPORTED, print_scores, title
@@ -76,7 +76,7 @@ def read_metrics(path: Path) -> Table:
                 psnr, ssim = print_scores(*scores[name])
                 doubt = "†" if source == "paper" and (method, name) in DOUBTFUL else ""
                 printed = [(text, (n, i) in marks[name]) for i, text in enumerate((psnr, ssim + doubt))]
-                cells.append(score_cell(printed, scores[name][0]))
+                cells.append(Cell(" / ".join(text for text, _ in printed), scores[name][0], tuple(printed)))
             else:
                 cells.append(Cell(MISSING if provenance == "measured" else NOT_REPORTED))
         cells.append(text_cell(record.get("protocol", "")))
@@ -98,9 +98,6 @@ def _head(name: str, measured: str) -> str:
     return f"{title(name)} (measured: {measured})" if measured else title(name)
 
 
-Column = tuple[str, Callable[[str], Cell]]
-
-
 def _numbers(form: str) -> Callable[[str], Cell]:
     return lambda text: number_cell(_number(text), form)
 
@@ -109,30 +106,56 @@ def _texts(text: str) -> Cell:
     return text_cell(text) if text else Cell(NOT_REPORTED)
 
 
-def _plain(path: Path, title: str, columns: Mapping[str, Column]) -> Table:
-    rows = [[cell(_column(record, name, path)) for name, (_, cell) in columns.items()] for record in read_records(path)]
-    return plain_table(path.stem, title, _caption(path), [head for head, _ in columns.values()], rows)
+# Tables whose columns are printed one by one: the title, and of each column its head and how its cells are printed.
+_PLAIN: dict[str, tuple[str, dict[str, tuple[str, Callable[[str], Cell]]]]] = {
+    "table2_parameters": (
+        "Table 2. Parameters, correlation and operations",
+        {
+            "method": ("Method", _texts),
+            "parameters": ("Parameters (measured)", _numbers("{:,.0f}")),
+            "frozen_parameters": ("Frozen beside them", _numbers("{:,.0f}")),
+            "paper_parameters_m": ("Paper (M)", _numbers("{:.2f}")),
+            "difference_percent": ("Difference (%)", _numbers("{:+.2f}")),
+            "kernel": ("Kernel", _numbers("{:.0f}")),
+            "correlation_shape": ("Correlation (measured)", _texts),
+            "paper_correlation_shape": ("Correlation (paper)", _texts),
+            "gflop": ("GFLOP at 160 px", _numbers("{:,.0f}")),
+            "correlation_gib": ("Correlation at 1024 px (GiB)", _numbers("{:g}")),
+        },
+    ),
+    "table2_modules": (
+        "Parameters by module",
+        {
+            "method": ("Method", _texts),
+            "module": ("Module", _texts),
+            "parameters": ("Parameters", _numbers("{:,.0f}")),
+            "trained": ("Trained", _texts),
+        },
+    ),
+    "table4_references": (
+        "Table 4. What a reference is worth",
+        {
+            "set": ("Images of", lambda text: text_cell(title(text))),
+            "variant": ("Method", lambda text: text_cell(METHODS.get(text, text))),
+            "references": ("References", lambda text: text_cell(LEVELS.get(text, "none, over bicubic"))),
+            "images": ("Images", _numbers("{:.0f}")),
+            "gain": ("Mean gain (dB)", _numbers("{:+.2f}")),
+            "harmed": ("Images that lose more than 0.05 dB", _numbers("{:.0f}")),
+            "worst": ("Worst gain (dB)", _numbers("{:+.2f}")),
+        },
+    ),
+}
 
 
-def read_parameters(path: Path) -> Table:
-    """Table 2: weights, patches, correlation and operations of each system.
+def read_plain(path: Path) -> Table:
+    """Table 2, the weights of its modules, or Table 4, by the name of the CSV file.
 
     Raises:
         UserError: the file is missing or of another kind.
     """
-    columns: dict[str, Column] = {
-        "method": ("Method", _texts),
-        "parameters": ("Parameters (measured)", _numbers("{:,.0f}")),
-        "frozen_parameters": ("Frozen beside them", _numbers("{:,.0f}")),
-        "paper_parameters_m": ("Paper (M)", _numbers("{:.2f}")),
-        "difference_percent": ("Difference (%)", _numbers("{:+.2f}")),
-        "kernel": ("Kernel", _numbers("{:.0f}")),
-        "correlation_shape": ("Correlation (measured)", _texts),
-        "paper_correlation_shape": ("Correlation (paper)", _texts),
-        "gflop": ("GFLOP at 160 px", _numbers("{:,.0f}")),
-        "correlation_gib": ("Correlation at 1024 px (GiB)", _numbers("{:g}")),
-    }
-    return _plain(path, "Table 2. Parameters, correlation and operations", columns)
+    heading, columns = _PLAIN[path.stem]
+    rows = [[cell(_column(record, name, path)) for name, (_, cell) in columns.items()] for record in read_records(path)]
+    return plain_table(path.stem, heading, _caption(path), [head for head, _ in columns.values()], rows)
 
 
 def read_kernels(path: Path) -> Table:
@@ -160,36 +183,3 @@ def read_kernels(path: Path) -> Table:
     extra = ["Peak memory (MiB)", "Seconds an image"] if costs else []
     heads = ["Set", "Kernel", "Search", "PSNR / SSIM", *extra, "Paper"]
     return plain_table("table3_kernels", "Table 3. Kernel size and search", _caption(path), heads, rows)
-
-
-def read_references(path: Path) -> Table:
-    """Table 4: what a reference is worth, by how similar it is to the input.
-
-    Raises:
-        UserError: the file is missing or of another kind.
-    """
-    columns: dict[str, Column] = {
-        "set": ("Images of", lambda text: text_cell(title(text))),
-        "variant": ("Method", lambda text: text_cell(METHODS.get(text, text))),
-        "references": ("References", lambda text: text_cell(LEVELS.get(text, "none, over bicubic"))),
-        "images": ("Images", _numbers("{:.0f}")),
-        "gain": ("Mean gain (dB)", _numbers("{:+.2f}")),
-        "harmed": ("Images that lose more than 0.05 dB", _numbers("{:.0f}")),
-        "worst": ("Worst gain (dB)", _numbers("{:+.2f}")),
-    }
-    return _plain(path, "Table 4. What a reference is worth", columns)
-
-
-def read_modules(path: Path) -> Table:
-    """Weights of each module of each system.
-
-    Raises:
-        UserError: the file is missing or of another kind.
-    """
-    columns: dict[str, Column] = {
-        "method": ("Method", _texts),
-        "module": ("Module", _texts),
-        "parameters": ("Parameters", _numbers("{:,.0f}")),
-        "trained": ("Trained", _texts),
-    }
-    return _plain(path, "Parameters by module", columns)

@@ -184,7 +184,7 @@ def _sections(
     ]
     levels = tables / "table4_references.csv"
     if levels.is_file():
-        found.append(Section("levels", "References", [read_tables.read_references(levels)], [levels_chart(levels)]))
+        found.append(Section("levels", "References", [read_tables.read_plain(levels)], [levels_chart(levels)]))
     logs = sorted((results / "checkpoints").glob("*/train_log.csv"))
     times = read_times(results / "benchmarks")
     found.append(Section("origins", "Where textures come from"))
@@ -197,9 +197,9 @@ def _sections(
 
 def _if_there(tables: Path, parameters: str, modules: str) -> tuple[list[Table], list[Chart]]:
     """Table 2 and, where it was made, the weights by module."""
-    shown = [read_tables.read_parameters(tables / f"{parameters}.csv")]
+    shown = [read_tables.read_plain(tables / f"{parameters}.csv")]
     path = tables / f"{modules}.csv"
-    return (shown, []) if not path.is_file() else ([*shown, read_tables.read_modules(path)], [modules_chart(path)])
+    return (shown, []) if not path.is_file() else ([*shown, read_tables.read_plain(path)], [modules_chart(path)])
 
 
 def render(content: Report) -> str:

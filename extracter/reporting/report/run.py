@@ -29,7 +29,7 @@ def describe_run(preset: str, parameters: Iterable[tuple[str, str, str]]) -> lis
         ("Seed", values.get("seed", "–")),
         ("Revision", find_revision()),
         ("This machine", describe_machine()),
-        ("Software", ", ".join(f"{name} {found}" for name, found in _versions())),
+        ("Software", ", ".join(_versions())),
     ]
 
 
@@ -59,13 +59,11 @@ def describe_machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
-def _versions() -> list[tuple[str, str]]:
+def _versions() -> list[str]:
     found = []
     for name in _PACKAGES:
-        try:
-            found.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
     return found
 
 
@@ -104,12 +102,11 @@ def training_table(folder: Path) -> Table:
         path = folder / variant / "training.json"
         if path.is_file():
             content = read_json(path)
-            psnr = number_cell(content.get("validation_psnr"), "{:.2f}")
             threads = content.get("threads", "–")
             device = f"{content.get('device', '–')}, {threads} thread{'s'[: threads != 1]}"
             cells = [
                 number_cell(content.get("best_step")),
-                psnr,
+                number_cell(content.get("validation_psnr"), "{:.2f}"),
                 text_cell(device),
                 text_cell(content.get("torch", "–")),
             ]

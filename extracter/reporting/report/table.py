@@ -62,11 +62,6 @@ def number_cell(value: float | None, form: str = "{:,.0f}", absent: str = "–")
     return Cell(form.format(value), value)
 
 
-def score_cell(scores: Sequence[tuple[str, bool]], value: float | None) -> Cell:
-    """PSNR and SSIM, each with whether it is one of the best two, sorted by `value`."""
-    return Cell(" / ".join(text for text, _ in scores), value, tuple(scores))
-
-
 def plain_table(name: str, title: str, caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
     """A table whose columns are of numbers where any of their cells holds one."""
     numeric = {n for n in range(len(heads)) if any(isinstance(row[n].value, float | int) for row in rows)}

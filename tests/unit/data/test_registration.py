@@ -12,13 +12,19 @@ from scenes import scene, seen_from
 from extracter.data import registration
 from extracter.data.datasets import TestImage, with_reference, with_registered
 from extracter.data.degradation import downscale, upscale
-from extracter.data.registration import register, register_copy
+from extracter.data.registration import register_copy
 from extracter.image_tensors import to_tensor, to_uint8
 from extracter.metrics import psnr_y
 
 
 def du(image: Image.Image) -> np.ndarray:
     return np.asarray(upscale(downscale(image)))
+
+
+def register(lr_up: np.ndarray, ref: np.ndarray, ref_du: np.ndarray) -> np.ndarray | None:
+    """The pixels of `register_copy`, None where there is no copy."""
+    copy = register_copy(lr_up, ref, ref_du)
+    return None if copy is None else copy.pixels
 
 
 def middle(pixels: np.ndarray) -> np.ndarray:

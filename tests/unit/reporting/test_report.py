@@ -85,10 +85,10 @@ def test_table_1_marks_what_the_markdown_table_marks(run):
 
 READERS = {
     "table1_metrics": read_tables.read_metrics,
-    "table2_parameters": read_tables.read_parameters,
-    "table2_modules": read_tables.read_modules,
+    "table2_parameters": read_tables.read_plain,
+    "table2_modules": read_tables.read_plain,
     "table3_kernels": read_tables.read_kernels,
-    "table4_references": read_tables.read_references,
+    "table4_references": read_tables.read_plain,
 }
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from dispatched import count_dispatched
 
-from extracter.benchmarks.launches import count_launches
 from extracter.search import batched, correlation
 from extracter.search import search as search_module
 from extracter.search.batched import images_in_one_tile, stable_topk
@@ -13,8 +13,6 @@ from extracter.search.block_search import block_scores, search_blocks
 from extracter.search.matched_scores import attach_gradient
 from extracter.search.search import SearchConfig, search
 from extracter.search.transfer import transfer
-
-CPU = torch.device("cpu")
 
 
 def features(seed: int, *shape: int, device="cpu") -> torch.Tensor:
@@ -98,16 +96,16 @@ def test_a_training_batch_takes_few_operations_and_waits_for_none(kernel, on_acc
     config = SearchConfig(kernel, third, third)
     query, key = (features(seed, 9, 2, 40, 40).requires_grad_() for seed in (1, 2))
     found = []
-    forward = count_launches(lambda: found.append(search(query, [key], 3, config)), CPU)
+    forward = count_dispatched(lambda: found.append(search(query, [key], 3, config)))
     values = [features(3, 9, 2, 40 * scale, 40 * scale) for scale in (1, 2, 4)]
 
     def copy() -> None:
         for scale, value in zip((1, 2, 4), values, strict=True):
             transfer([value], found[0].indices, (40, 40), scale, config)
 
-    copying = count_launches(copy, CPU)
+    copying = count_dispatched(copy)
     loss = found[0].scores.square().sum()
-    backward = count_launches(loss.backward, CPU)
+    backward = count_dispatched(loss.backward)
     assert forward.launches <= 60
     assert copying.launches <= 130
     assert backward.launches <= 120
@@ -122,7 +120,7 @@ def test_a_batch_in_parts_gives_the_same_and_waits_for_nothing(on_accelerator):
     for images in (2, 5):
         config = SearchConfig(3, 1, 1, memory=4 * images * one / 2**20)  # a tile has a quarter of it
         assert images_in_one_tile(query, [key], 1, images * one) == images
-        counts = count_launches(lambda i=images, c=config: found.update({i: search(query, [key], 3, c)}), CPU)
+        counts = count_dispatched(lambda i=images, c=config: found.update({i: search(query, [key], 3, c)}))
         assert counts.waits == 0
     assert torch.equal(found[2].indices, found[5].indices)
     torch.testing.assert_close(found[2].scores, found[5].scores, atol=1e-6, rtol=0)
@@ -130,10 +128,10 @@ def test_a_batch_in_parts_gives_the_same_and_waits_for_nothing(on_accelerator):
 
 def test_waits_are_counted():
     x = torch.ones(4)
-    assert count_launches(lambda: x.sum().item(), CPU) == (2, 1)
-    assert count_launches(lambda: x[x > 0], CPU).waits == 1
-    assert count_launches(lambda: (x > 0).nonzero(), CPU).waits == 1
-    assert count_launches(lambda: x.view(2, 2).T + 1, CPU) == (1, 0)
+    assert count_dispatched(lambda: x.sum().item()) == (2, 1)
+    assert count_dispatched(lambda: x[x > 0]).waits == 1
+    assert count_dispatched(lambda: (x > 0).nonzero()).waits == 1
+    assert count_dispatched(lambda: x.view(2, 2).T + 1) == (1, 0)
 
 
 def test_one_tile_is_what_fits():

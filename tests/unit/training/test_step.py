@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from dispatched import count_dispatched
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from extracter.benchmarks.launches import count_launches
 from extracter.data.datasets import TrainingPairs
 from extracter.image_tensors import to_signed
 from extracter.models.checkpoint import build_model
@@ -44,7 +44,7 @@ def test_a_step_waits_for_nothing(tiny_preset, tiny_pairs, monkeypatch):
     batch = pairs.batch(0, tiny_preset.train, 1)
     assert all(images.dtype == torch.uint8 for images in batch.values())
     learner.step(0, batch)
-    counts = count_launches(lambda: learner.step(1, batch), CPU)
+    counts = count_dispatched(lambda: learner.step(1, batch))
     # The average's counter is read, which is on the CPU, whatever the device.
     assert counts.waits == 1
     assert learner.average.n_averaged.device == CPU

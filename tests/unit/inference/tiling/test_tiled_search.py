@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extracter.inference.tiling import approximate
-from extracter.inference.tiling.approximate import ApproximateSearch
+from extracter.inference.tiling.approximate import search_approximately
 from extracter.inference.tiling.copies import prefer_copies
 from extracter.inference.tiling.features import bytes_at_once
 from extracter.inference.tiling.search import Search, least_bytes
@@ -108,7 +108,7 @@ def test_strips_of_features_are_searched_as_the_whole(stride, sides, references,
     steps = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(approximate, "SIDE", 8 * stride)
-        found = ApproximateSearch(stored, others, 3, config, 2**30, lambda *done: steps.append(done)).run()
+        found = search_approximately(stored, others, 3, config, 2**30, lambda *done: steps.append(done))
     wanted = search(query, keys, 3, config)
     assert torch.equal(found.indices, wanted.indices)
     assert torch.equal(found.scores, wanted.scores)
@@ -120,8 +120,8 @@ def test_too_little_memory_for_the_approximate_search_says_how_much_is_wanted():
     config = SearchConfig.of_kernel(3, method="approximate")
     stored, key = Stored(noise(1, 200, 9)), Stored(noise(2, 200, 9))
     with pytest.raises(InsufficientMemoryError) as error:
-        ApproximateSearch(stored, [key], 3, config, 1000.0, lambda *done: None).run()
-    found = ApproximateSearch(stored, [key], 3, config, error.value.needed, lambda *done: None).run()
+        search_approximately(stored, [key], 3, config, 1000.0, lambda *done: None)
+    found = search_approximately(stored, [key], 3, config, error.value.needed, lambda *done: None)
     assert (found.scores > 0).all()
 
 
