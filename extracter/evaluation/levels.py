@@ -62,7 +62,8 @@ def measure_levels(
 ) -> None:
     """Super-resolve each image of a test set with its references of each level, with all together, and with none.
 
-    "None" is the input's own bicubic enlargement as reference, which holds nothing that LR does not hold.
+    "None" is no reference, or for networks that need one the input's own bicubic enlargement, which holds nothing that
+    LR does not hold.
 
     Args:
         network: in evaluation mode, on `device`.
