@@ -22,7 +22,8 @@ def preset() -> Preset:
     toy = Model(
         features=4, dfe_width=4, vgg_weights="random", ife_blocks=0, csfi_blocks=[0, 0, 0], gde_blocks=[0, 0, 0],
         ttsr_blocks=[0, 0, 0, 0], srntt_blocks=1, ssen_blocks=[0, 0], c2_blocks=0, masa_blocks=[0, 0, 0, 0, 0],
-        textures=2, bicubic_skip=True, align=False, gate=False, registration=False,
+        textures=2, bicubic_skip=True, align=False, gate=False, trust=None, idle=None,
+        registration=False,
     )  # fmt: skip
     return demo.model_copy(update={"model": toy, "seed": SEED})
 

@@ -146,7 +146,7 @@ def test_only_a_parameter_that_changes_the_network_refuses_a_checkpoint(tmp_path
         block, key = path.split(".")
         value = {"model": model, "search": search}[block].model_dump()[key]
         others = {"vgg_weights": "imagenet", "strategy": "direct", "bicubic_skip": False, "align": True, "gate": False}
-        others |= {"registration": True}
+        others |= {"registration": True, "trust": [0.1, 0.2], "idle": [0.1, 0.1]}
         other = [1] * len(value) if isinstance(value, list) else others[key] if key in others else value + 2
         changed = {"model": model, "search": search}
         changed[block] = changed[block].model_copy(update={key: other})
