@@ -142,6 +142,8 @@ KEYS = {
             "search.strategy": "direct",
             "model.align": True,
             "model.gate": True,
+            "model.trust": [0.3, 0.4],
+            "model.idle": [0.2, 0.3],
             "model.registration": True,
         },
         {"train_rec": 1, "train_full": 1, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS, **ORIGINS, **SWEPT},
