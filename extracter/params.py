@@ -243,9 +243,9 @@ class Model(Block):
             raise ValueError("`gde_blocks` must have three numbers, one for each level, or none")
         if self.vgg_weights == "imagenet" and self.dfe_width != 64:
             raise ValueError("`vgg_weights: imagenet` needs `dfe_width: 64`, the width of VGG19")
-        if (self.trust is None) != (self.idle is None) or (self.trust is not None and not self.gate):
+        if bool(self.trust) != bool(self.idle) or (self.trust and not self.gate):
             raise ValueError("`trust` and `idle` go together, and need `gate: true`")
-        if self.trust is not None and (self.trust[0] >= self.trust[1] or len(self.idle) != self.textures):
+        if self.trust and self.idle and (self.trust[0] >= self.trust[1] or len(self.idle) != self.textures):
             raise ValueError("`trust` takes two rising numbers, and `idle` one for each of the `textures`")
         if self.gate and not self.align:
             raise ValueError("`gate: true` needs `align: true`: it weighs matches by what alignment finds")
