@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from extracter.data.datasets import TestImage, TestSet, with_registered
 from extracter.data.degradation import SCALE, upscale
@@ -224,21 +223,20 @@ def enlarge(inputs: TestImage) -> np.ndarray:
 
 
 @torch.inference_mode()
-def run_network(network: nn.Module, inputs: TestImage, device: torch.device, precision: str = "32-true") -> np.ndarray:
+def run_network(network: RefSR, inputs: TestImage, device: torch.device, precision: str = "32-true") -> np.ndarray:
     """SR of one image with all of its references, registered where the network wants that, rounded to what a PNG holds.
 
-    LR_up as the only reference stands for none.
+    LR_up as the only reference stands for none: it is not registered, and networks that need none do without.
 
     Returns:
         uint8, (H, W, 3), on the CPU, so that the device has finished.
     """
     alone = not inputs.more and torch.equal(inputs.ref, inputs.lr_up)
-    if isinstance(network, RefSR) and network.registration and not alone:
+    if network.registration and not alone:
         inputs = with_registered(inputs)
-    pairs = [(inputs.ref, inputs.ref_du), *inputs.more]
-    if alone and isinstance(network, RefSR) and not network.needs_reference:
-        pairs = []
-    refs, refs_du = zip(*pairs, strict=True) if pairs else ([], [])
+    refs, refs_du = zip((inputs.ref, inputs.ref_du), *inputs.more, strict=True)
+    if alone and not network.needs_reference:
+        refs, refs_du = (), ()
     moved = [[x.to(device) for x in images] for images in ((inputs.lr, inputs.lr_up), refs, refs_du)]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
         places = [inputs.places] if inputs.places else []

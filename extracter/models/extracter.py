@@ -93,7 +93,7 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         if self.needs_reference:
             return super().no_textures(lr)
         batch, _, height, width = lr.shape
-        idle = self.gate.without_reference(lr).flatten(2)  # 1, u, 1
+        idle = self.gate.idle.flatten(2)  # 1, u, 1
         scores = torch.cat((torch.zeros_like(idle), idle), 1)
         scores = scores.expand(batch, -1, self.search.count(height) * self.search.count(width))
         textures = [

@@ -22,9 +22,10 @@ class Gate(nn.Module):
     A score alone cannot tell a right match from the best of many wrong ones. The gate sees, for each query and rank,
     the score and the evidence of `extracter.search.align` in a neighbourhood of 7 x 7 queries, and what LR shows there.
 
-    With `trust` the trained network can do without a reference: textures of 0 at the weights `idle`. That is also what
-    it does where a reference is useless: where the largest of the weights, averaged over 13 x 13 queries, is below the
-    first bound. From the second one on the weights are the gate's own.
+    With `trust` a trained network works without a reference, too: textures are 0 and fusion has the weights `idle`.
+    The same happens where a reference is useless. The largest weight of each query is averaged over 13 x 13 queries;
+    below the first bound the reference counts as useless, from the second bound on the weights are the gate's own, and
+    in between the two are mixed.
 
     Args:
         textures: u, ranks of matches.
@@ -46,7 +47,10 @@ class Gate(nn.Module):
         super().__init__()
         if trust is not None and (len(trust) != 2 or trust[0] >= trust[1] or idle is None or len(idle) != textures):
             raise ValueError("`trust` takes two rising bounds, and `idle` one weight for each of the `textures`")
-        self.trust, self.idle = trust, idle
+        self.trust = trust
+        # A buffer, so that it is on the network's device: to bring it there at each use would make the host wait.
+        weights = None if idle is None else torch.tensor(idle).view(1, -1, 1, 1)
+        self.register_buffer("idle", weights, persistent=False)
         self.layers = nn.Sequential(
             conv3x3(textures * (1 + EVIDENCE) + _IMAGE, features),
             nn.ReLU(inplace=True),
@@ -86,12 +90,7 @@ class Gate(nn.Module):
         side = 2 * SURROUND + 1
         largest = F.avg_pool2d(weights.amax(1, keepdim=True), side, 1, SURROUND, count_include_pad=False)
         share = ((largest - low) / (high - low)).clamp(0, 1)
-        without = self.without_reference(weights)
-        return torch.cat((share * weights, without + share * (weights - without)), 1)
-
-    def without_reference(self, like: Tensor) -> Tensor:
-        """The weights `idle`, 1, u, 1, 1, on the device of `like`."""
-        return torch.tensor(self.idle, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+        return torch.cat((share * weights, self.idle + share * (weights - self.idle)), 1)
 
 
 def image_evidence(lr: Tensor, stride: int) -> Tensor:

@@ -118,6 +118,8 @@ def ablate(
     Raises:
         UserError: `other_pairs` has other validation pairs, or `only` names no ablation of this preset.
     """
+    # Bounds of trust are chosen for trained weights, and `idle` for one number of matches.
+    model = model.model_copy(update={"trust": None, "idle": None})
     params = params.model_copy(update={"rec_steps": steps, "validate_every": min(params.validate_every, steps)})
     runs = _chosen(_runs(pairs, other_pairs, model, search, params), only)
     kinds = list(dict.fromkeys(row["kind"] for row in TrainingPairs(pairs).rows["validation"]))

@@ -96,6 +96,17 @@ def test_ablations_are_trained_once_for_each_seed(tmp_path, tiny_pairs, tiny_pre
         ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks[:3], other, device="cpu")
 
 
+def test_trust_of_the_preset_is_left_out_of_ablations(tmp_path, tiny_pairs, tiny_preset):
+    """Its bounds are of trained weights, and one of the ablations has another number of matches."""
+    trust = {"align": True, "gate": True, "trust": [0.3, 0.4], "idle": [0.2, 0.3, 0.4]}
+    model = tiny_preset.model.model_copy(update=trust)
+    search = tiny_preset.search.model_copy(update={"kernel": 3, "stride": 1, "padding": 1})
+    blocks = (model, search, tiny_preset.loss, tiny_preset.train)
+    ablate(tiny_pairs, tmp_path / "work", tmp_path / "a.csv", [5], 1, *blocks, only=["u = 1"], device="cpu")
+    assert [row["ablation"] for row in rows_of(tmp_path / "a.csv")] == ["as the preset", "u = 1"]
+    assert all(load_model(folder).needs_reference for folder in (tmp_path / "work").iterdir())
+
+
 def test_ablations_change_what_they_say(tiny_preset):
     model = tiny_preset.model.model_copy(update={"ife_blocks": 2, "csfi_blocks": [4, 2, 1], "gde_blocks": []})
     blocks = (model, tiny_preset.search, tiny_preset.train)
