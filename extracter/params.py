@@ -225,12 +225,12 @@ class Model(Block):
         description="Extracter: weigh matches by learned trust, not by their scores; needs `align`; not in the paper"
     )
     trust: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = Field(
-        description="Extracter: where the gate's largest weight, averaged over 13 x 13 queries, is below the first "
-        "number, a reference counts as useless; from the second one on the weights are the gate's. Not in training. "
-        "Needs `gate`; not in the paper"
+        description="Extracter: two bounds of the gate's largest weight, averaged over 13 x 13 queries. Below the "
+        "first the reference is ignored; from the second on the gate's weights apply. Not in training. Needs `gate`; "
+        "not in the paper"
     )
     idle: list[Share] | None = Field(
-        description="Extracter: weight of each rank where there is no reference or a useless one; needs `trust`"
+        description="Extracter: weights of the fusion, one for each rank, where the reference is ignored; needs `trust`"
     )
     registration: bool = Field(
         description="Extracter: search a copy of each reference that is warped onto the input, too; not in the paper, "

@@ -30,8 +30,8 @@ class Fusion(nn.Module):
         Args:
             x: F.
             textures: T_i, each N, channels, H, W.
-            soft: S_i, each N, 1, rows, columns; resized to H, W. Twice as many: first those of the textures, then those
-                of what the convolutions give.
+            soft: S_i, each N, 1, rows, columns; resized to H, W. Either u of them, or 2u: those that multiply the
+                textures, then those that multiply the convolutions' results.
         """
         fused, u = x, len(self.convs)
         for conv, texture, inner, outer in zip(self.convs, textures, soft[:u], soft[-u:], strict=True):

@@ -80,8 +80,8 @@ class Gate(nn.Module):
         """Weights, from maps of the evidence, N, u (1 + EVIDENCE) + 4, rows, columns.
 
         Returns:
-            N, u, rows, columns; with `trust` N, 2u, rows, columns, the weights of the textures and of what fusion makes
-            of them and of F.
+            N, u, rows, columns; with `trust` N, 2u, rows, columns: the weights that multiply the textures, then those
+            that multiply the convolutions' results (see `Fusion`).
         """
         weights = self.layers(maps).sigmoid()
         if self.trust is None or self.training:
