@@ -27,7 +27,7 @@ def upscale(
         typer.Option(
             "--ref",
             help="Reference for all images; repeat the option for several, which are searched together. From a folder, "
-            "each image gets the file of its own name. Without references, its own bicubic enlargement is searched.",
+            "each image gets the file of its own name. Without references the image is enlarged by itself.",
         ),
     ] = None,
     out: Annotated[

@@ -68,7 +68,8 @@ def upscale(
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, or floating-point in [0, 1]; a tensor is
             C, H, W or N, C, H, W with 1 or 3 channels, floating-point in [0, 1].
         references: images of the same or a similar scene in higher resolution, of any size and of the same types as
-            `image`; all are searched together. Without any, the image's own bicubic enlargement is the reference.
+            `image`; all are searched together. Without any, the image's own bicubic enlargement takes
+            their place; the released model then copies no textures.
         model: a network, which is not modified; or its location: a folder, a file in it, or an id on the Hugging Face
             hub; None for the released one.
         scale: 4; 3 or 2 for the x4 result, reduced with antialiasing; or 1, for which the image is first reduced to a
