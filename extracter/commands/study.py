@@ -50,6 +50,9 @@ def ablate(
     work: Annotated[Path, typer.Option(help="Folder for the trainings; finished ones are not repeated.")],
     out: Annotated[Path, typer.Option(help="CSV to write; a table gets the same name with .md.")],
     steps: Annotated[int, typer.Option(min=1, help="Number of steps of each training.")] = 400,
+    equal_time: Annotated[
+        bool, typer.Option("--equal-time", help="As many steps each as take the time of the preset's --steps.")
+    ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counting up from the preset's.")] = 3,
     other_pairs: Annotated[
         Path | None,
@@ -75,5 +78,5 @@ def ablate(
     blocks = params.load_keys(file, preset, "seed", "model", "search", "loss", "train")
     ablate(
         pairs, work, out, list(range(blocks.seed, blocks.seed + seeds)), steps, blocks.model, blocks.search,
-        blocks.loss, blocks.train, other_pairs=other_pairs, only=only, device=device,
+        blocks.loss, blocks.train, equal_time=equal_time, other_pairs=other_pairs, only=only, device=device,
     )  # fmt: skip

@@ -1,9 +1,10 @@
 """Ablations: the same short training with one part of the method changed at a time, for several seeds."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
@@ -11,15 +12,19 @@ import torch
 from extracter.data import manifest
 from extracter.data.datasets import TrainingPairs
 from extracter.data.pair_arrays import ARRAYS, PREFIXES
-from extracter.device import choose_device
+from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
 from extracter.files import read_json, write_csv, write_json
 from extracter.image_tensors import to_signed
+from extracter.memory import malloc_reuse
 from extracter.metrics import psnr_of, squared_error_y
-from extracter.models.checkpoint import load_model
+from extracter.models.checkpoint import build_model, load_model
 from extracter.params import Loss, Model, Search, Train
 from extracter.projection import pick, train_keys
 from extracter.reporting.tables import write_markdown
+from extracter.training.distributed import launch
+from extracter.training.objective import losses_of
+from extracter.training.step import Learner
 from extracter.training.train import train
 
 
@@ -80,7 +85,9 @@ ABLATIONS = [
     Ablation("kernel 6", search={"kernel": 6, "stride": 2, "padding": 2}),
     Ablation("kernel 12", search={"kernel": 12, "stride": 4, "padding": 4}),
 ]
-COLUMNS = ["ablation", "seed", "steps", "validation_psnr", "best_step"]
+COLUMNS = ["ablation", "seed", "steps", "seconds_a_step", "validation_psnr", "best_step"]
+# Steps whose time is measured, after two to warm up.
+TIMED = 9
 # Each training of the table: name, pairs, blocks.
 Run = tuple[str, Path, tuple[Model, Search, Train]]
 
@@ -96,6 +103,7 @@ def ablate(
     loss: Loss,
     params: Train,
     *,
+    equal_time: bool = False,
     other_pairs: Path | None = None,
     only: list[str] | None = None,
     device: str,
@@ -109,8 +117,9 @@ def ablate(
         work: folder for the trainings.
         out: CSV to write, with a row for each training; the table of means gets the suffix .md.
         seeds: seeds of weights and batches.
-        steps: number of steps of each training.
+        steps: number of steps of each training, or with `equal_time` of the preset's.
         model, search, loss, params: blocks of the preset, which the ablations change.
+        equal_time: give each ablation as many steps as take the time of the preset's, as measured on a few of them.
         other_pairs: another mixture of pairs with the same validation pairs, as one more ablation, named by its folder.
         only: names of ablations to train beside the preset; None: all.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -120,15 +129,19 @@ def ablate(
     """
     # Bounds of trust are chosen for trained weights, and `idle` for one number of matches.
     model = model.model_copy(update={"trust": None, "idle": None})
-    params = params.model_copy(update={"rec_steps": steps, "validate_every": min(params.validate_every, steps)})
     runs = _chosen(_runs(pairs, other_pairs, model, search, params), only)
     kinds = list(dict.fromkeys(row["kind"] for row in TrainingPairs(pairs).rows["validation"]))
     rows: list[dict] = []
-    for name, data, blocks in runs:
+    keys = train_keys("extracter", "rec")
+    for name, data, (of_model, of_search, of_train) in runs:
+        label = name.replace(" ", "-").replace("=", "is")
+        seconds = _seconds_a_step(work / f"{label}.seconds.json", data, of_model, of_search, loss, of_train, device)
+        base = rows[0]["seconds_a_step"] if rows else seconds
+        number = max(1, round(steps * base / seconds)) if equal_time else steps
+        of_steps = {"rec_steps": number, "validate_every": min(params.validate_every, number)}
+        of_train = of_train.model_copy(update=of_steps)
         for seed in seeds:
-            folder = work / f"{name.replace(' ', '-').replace('=', 'is')}_seed{seed}_{steps}"
-            keys = train_keys("extracter", "rec")
-            of_model, of_search, of_train = blocks
+            folder = work / f"{label}_seed{seed}_{number}"
             wanted = {"seed": seed, **pick(keys, model=of_model, search=of_search, train=of_train)}
             if not _is_done(folder, wanted):
                 state = folder.with_suffix(".state")
@@ -137,11 +150,11 @@ def ablate(
                 write_json(folder / "gains.json", gains_by_kind(folder, TrainingPairs(pairs), device))
                 state.unlink(missing_ok=True)
             training = read_json(folder / "training.json")
-            row = {"ablation": name, "seed": seed, "steps": steps}
+            row = {"ablation": name, "seed": seed, "steps": number, "seconds_a_step": seconds}
             row |= {"validation_psnr": round(training["validation_psnr"], 4), "best_step": training["best_step"]}
             rows.append(row | read_json(folder / "gains.json"))
             write_csv(out, rows, [*COLUMNS, *kinds])
-    _write_table(rows, kinds, model, search, steps, out)
+    _write_table(rows, kinds, model, search, out)
 
 
 def _runs(pairs: Path, other_pairs: Path | None, model: Model, search: Search, params: Train) -> list[Run]:
@@ -165,6 +178,46 @@ def _chosen(runs: list[Run], only: list[str] | None) -> list[Run]:
     if unknown:
         raise UserError(f"--only {unknown[0]}: allowed are {', '.join(names[1:])}")
     return runs if only is None else [run for run in runs if run[0] in (names[0], *only)]
+
+
+def _seconds_a_step(
+    record: Path, pairs: Path, model: Model, search: Search, loss: Loss, params: Train, device: str
+) -> float:
+    """Median seconds of a training step: of all processor cores on a CPU, of the clock elsewhere.
+
+    Measured once and kept in `record`, so that a study that is continued does not change its numbers of steps.
+    """
+    target = choose_device(device)
+    measured_with = {
+        "device": target.type,
+        **pick(train_keys("extracter", "rec"), model=model, search=search, train=params),
+    }
+    if record.exists() and (kept := read_json(record))["measured_with"] == measured_with:
+        return kept["seconds"]
+    configure_torch(0, deterministic=params.deterministic, tf32=params.tf32)
+    malloc_reuse()
+    network = build_model("extracter", model, search)
+    network.initialise(model.vgg_weights, 0)
+    total = TIMED + 2
+    fabric = launch(target, 1, 1, params.precision)
+    learner = Learner(fabric, network, model, losses_of("extracter", "rec", loss), params, steps=total, seed=0)
+    seconds = []
+    for step, batch in enumerate(TrainingPairs(pairs).batches(range(total), params, 0, pin=target.type == "cuda")):
+        start = _spent(target)
+        learner.step(step, batch)
+        seconds.append(_spent(target) - start)
+    found = float(f"{median(seconds[2:]):.3g}")
+    write_json(record, {"seconds": found, "measured_with": measured_with})
+    return found
+
+
+def _spent(device: torch.device) -> float:
+    """Seconds so far: of processor time on a CPU, where other processes then do not count, of the clock elsewhere."""
+    if device.type == "cpu":
+        return time.process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _validation_digests(pairs: Path) -> list[str]:
@@ -208,7 +261,7 @@ def _is_done(folder: Path, wanted: dict) -> bool:
     return {key: read_json(where).get(key) for key in wanted} == wanted
 
 
-def _write_table(rows: list[dict], kinds: list[str], model: Model, search: Search, steps: int, out: Path) -> None:
+def _write_table(rows: list[dict], kinds: list[str], model: Model, search: Search, out: Path) -> None:
     by_name: dict[str, list[dict]] = {}
     for row in rows:
         by_name.setdefault(row["ablation"], []).append(row)
@@ -221,15 +274,23 @@ def _write_table(rows: list[dict], kinds: list[str], model: Model, search: Searc
         ]
         gains = [_with_spread([row[kind] for row in found], "+.3f") for kind in kinds]
         change = "" if found is base else _with_spread(differences, "+.3f")
-        cells.append([name, _with_spread(figures, ".3f"), change, *gains])
+        cells.append([name, f"{found[0]['steps']:,}", f"{found[0]['seconds_a_step']:.3g}"])
+        cells[-1] += [_with_spread(figures, ".3f"), change, *gains]
     parts = [name for name, on in (("GDE", model.gde_blocks), ("alignment", model.align), ("gate", model.gate)) if on]
     preset = f"u = {model.textures}, kernel {search.kernel}, {search.strategy.replace('_', '-')} search"
     caption = (
-        f"PSNR on Y (dB) of the validation pairs after {steps:,} steps, mean and standard deviation over {len(base)} "
-        f"seeds. The preset has {preset}, {', '.join(parts) or 'no GDE'}. Differences are to the preset with the same "
-        "seed. Gain: PSNR with the pairs' references less PSNR with the input's own bicubic as reference."
+        f"PSNR on Y (dB) of the validation pairs, mean and standard deviation over {len(base)} seeds. The preset has "
+        f"{preset}, {', '.join(parts) or 'no GDE'}. Differences are to the preset with the same seed. Gain: PSNR with "
+        "the pairs' references less PSNR with the input's own bicubic as reference."
     )
-    header = ["what differs", "validation PSNR", "difference", *(f"gain, {kind.replace('_', ' ')}" for kind in kinds)]
+    header = [
+        "what differs",
+        "steps",
+        "s a step",
+        "validation PSNR",
+        "difference",
+        *(f"gain, {kind.replace('_', ' ')}" for kind in kinds),
+    ]
     write_markdown(out, "Ablations", caption, header, cells)
 
 

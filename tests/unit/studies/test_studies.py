@@ -80,7 +80,7 @@ def test_ablations_are_trained_once_for_each_seed(tmp_path, tiny_pairs, tiny_pre
     table = out.with_suffix(".md").read_text().splitlines()
     assert [line.split("|")[1].strip() for line in table[-3:]] == names
     assert "±" in table[-1]
-    weights = [load_model(folder) for folder in sorted((tmp_path / "work").iterdir())]
+    weights = [load_model(folder.parent) for folder in sorted((tmp_path / "work").glob("*/model.safetensors"))]
     assert len({sum(p.numel() for p in model.parameters()) for model in weights}) == 3
 
     monkeypatch.setattr(ablations, "train", lambda *args, **kwargs: pytest.fail("trained again"))
@@ -104,7 +104,34 @@ def test_trust_of_the_preset_is_left_out_of_ablations(tmp_path, tiny_pairs, tiny
     blocks = (model, search, tiny_preset.loss, tiny_preset.train)
     ablate(tiny_pairs, tmp_path / "work", tmp_path / "a.csv", [5], 1, *blocks, only=["u = 1"], device="cpu")
     assert [row["ablation"] for row in rows_of(tmp_path / "a.csv")] == ["as the preset", "u = 1"]
-    assert all(load_model(folder).needs_reference for folder in (tmp_path / "work").iterdir())
+    weights = list((tmp_path / "work").glob("*/model.safetensors"))
+    assert len(weights) == 2
+    assert all(load_model(file.parent).needs_reference for file in weights)
+
+
+def test_ablations_at_equal_time_differ_in_steps(tmp_path, tiny_pairs, tiny_preset, monkeypatch):
+    monkeypatch.setattr(ablations, "ABLATIONS", [ablations.ABLATIONS[i] for i in (0, 1, 4)])
+    spent = [second for cost in (0.4, 0.3, 0.1) for second in cost_of_steps(cost)]
+    monkeypatch.setattr(ablations, "_spent", lambda device: spent.pop(0))
+    blocks = (tiny_preset.model, tiny_preset.search, tiny_preset.loss, tiny_preset.train)
+    given = (tiny_pairs, tmp_path / "work", tmp_path / "a.csv", [5, 6], 4, *blocks)
+    ablate(*given, equal_time=True, device="cpu")
+    first = (tmp_path / "a.csv").read_bytes()
+    rows = rows_of(tmp_path / "a.csv")
+    steps = {row["ablation"]: (row["steps"], row["seconds_a_step"]) for row in rows}
+    assert steps == {"as the preset": ("4", "0.4"), "u = 1": ("5", "0.3"), "without GDE": ("16", "0.1")}
+    assert "| without GDE   | 16    | 0.1 " in (tmp_path / "a.md").read_text()
+
+    # What was measured once holds when the study is run again: no second is left to measure.
+    monkeypatch.setattr(ablations, "train", lambda *args, **kwargs: pytest.fail("trained again"))
+    ablate(*given, equal_time=True, device="cpu")
+    assert (tmp_path / "a.csv").read_bytes() == first
+
+
+def cost_of_steps(cost: float) -> list[float]:
+    """Clock before and after each step that is timed; the first ones take longer."""
+    costs = [9.0, 5.0] + [cost] * ablations.TIMED
+    return [moment for step in costs for moment in (0.0, step)]
 
 
 def test_ablations_change_what_they_say(tiny_preset):
