@@ -69,7 +69,7 @@ class Enlarged:
     Attributes:
         result: to download.
         bicubic, sharp: to compare, of one size, at most `SHOWN` pixels a side.
-        origins: where textures come from.
+        origins: where textures come from; None where there was no reference to copy from.
         keys: the references under the colours of `origins`, each with a caption.
         summary: size, search and seconds.
     """
@@ -77,7 +77,7 @@ class Enlarged:
     result: Path
     bicubic: Path
     sharp: Path
-    origins: Path
+    origins: Path | None
     keys: Sequence[tuple[Path, str]]
     summary: str
 
@@ -118,12 +118,14 @@ def enlarge(wish: Wish, folder: Path, settings: Settings, job: Job) -> Enlarged:
     job.check()
     bicubic, sharp = _compared(photo, result.photo, folder)
     origins, keys = _drawn_origins(result, folder)
-    captions = [path.name for path in wish.references] or ["the photograph's own bicubic enlargement"]
+    captions = [path.name for path in wish.references]
+    if not captions and result.inputs.refs:
+        captions = ["the photograph's own bicubic enlargement"]
     captions += [f"registered copy {number}" for number in range(1, result.copies + 1)]
-    summary = (
-        f"{width} x {height} pixels, {named_search(result)} in "
-        f"{len(references) or 'no'} reference{'s'[: len(references) != 1]}, {time.monotonic() - started:.0f} s"
-    )
+    how = named_search(result)
+    if references:
+        how += f" in {len(references)} reference{'s'[: len(references) > 1]}"
+    summary = f"{width} x {height} pixels, {how}, {time.monotonic() - started:.0f} s"
     return Enlarged(target.out, bicubic, sharp, origins, list(zip(keys, captions, strict=True)), summary)
 
 
@@ -157,8 +159,10 @@ def _compared(photo: Photo, result: Photo, folder: Path) -> tuple[Path, Path]:
     return files[0], files[1]
 
 
-def _drawn_origins(result: Result, folder: Path) -> tuple[Path, list[Path]]:
-    """The map of origins, and the references under its colours."""
+def _drawn_origins(result: Result, folder: Path) -> tuple[Path | None, list[Path]]:
+    """The map of origins, and the references under its colours; nothing where there is no reference."""
+    if result.matches is None:
+        return None, []
     refs, stride = result.inputs.refs, result.search.stride
     height, width = result.inputs.lr.shape[:2]
     sizes = [(ref.shape[0], ref.shape[1]) for ref in refs]

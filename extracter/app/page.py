@@ -214,8 +214,9 @@ def _paths(files: Any) -> str | list[str] | None:
 
 def _pictures(done: Enlarged) -> list[Any]:
     keys = [(str(path), caption) for path, caption in done.keys]
-    values = [(str(done.bicubic), str(done.sharp)), str(done.result), str(done.origins), keys]
-    return [gr.update(value=value, visible=True) for value in values]
+    origins = None if done.origins is None else str(done.origins)
+    values = [(str(done.bicubic), str(done.sharp)), str(done.result), origins, keys]
+    return [gr.update(value=value, visible=bool(value)) for value in values]
 
 
 def _state(status: str, *, running: bool) -> list[Any]:

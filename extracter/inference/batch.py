@@ -205,6 +205,8 @@ def _read(path: Path) -> Photo:
 
 def named_search(result: Result) -> str:
     """What search found the matches of a result."""
+    if result.matches is None:
+        return "no reference"
     kind = "fast" if result.search.method == "approximate" else "exact"
     return f"{kind} search of {result.search.kernel}x{result.search.kernel} patches"
 
@@ -253,7 +255,7 @@ def _summarise(planned: Plan, out: Path, failed: int, there: int, searches: Coun
     if alone and failed == 1:
         return
     place = jobs[0].out.parent if len(jobs) == 1 else out
-    how = "".join(f", {number} by {name}" for name, number in searches.most_common())
+    how = "".join(f", {number} with {name}" for name, number in searches.most_common())
     earlier = f", {len(planned.results)} left out as results of an earlier run" if planned.results else ""
     print(
         f"extracter: {made} made, {there} already there (--overwrite makes them again), {failed} failed, in "

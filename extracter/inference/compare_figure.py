@@ -12,6 +12,7 @@ from extracter.photos.photo import to_bytes
 from extracter.reporting.figures import ORANGE, save, show_image
 from extracter.reporting.origins import origin_map, origin_of, spread, tinted
 from extracter.reporting.squares import worst_crop
+from extracter.search.search import Matches
 
 _SHOWN = 3  # references that are drawn
 
@@ -22,7 +23,7 @@ def draw(result: Result, out: Path) -> None:
     The upper row shows LR with a detail framed, the result, the references tinted by position, and a map in which each
     part of the result has the tint of the position that its texture comes from (see `extracter.reporting.origins`). The
     lower row shows the detail in which the result differs most from bicubic, in LR, bicubic, result, and the reference
-    that it comes from.
+    that it comes from. Without a reference there are neither tints nor map.
 
     Args:
         result: from `Upscaler.run`.
@@ -35,23 +36,27 @@ def draw(result: Result, out: Path) -> None:
     refs = [to_bytes(ref) for ref in result.inputs.refs]
     top, left, side = worst_crop(sr, bicubic)
     figure = Figure(figsize=(12, 6.4), layout="constrained")
-    axes = figure.subplots(2, 4)
+    axes = figure.subplots(2, 3 if result.matches is None else 4)
     show_image(axes[0, 0], lr, f"LR, {lr.shape[1]} x {lr.shape[0]}")
     axes[0, 0].add_patch(
         Rectangle((left / 4 - 0.5, top / 4 - 0.5), side / 4, side / 4, fill=False, edgecolor=ORANGE, linewidth=2)
     )
     show_image(axes[0, 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
-    keys = [tinted(ref, number, len(refs)) for number, ref in enumerate(refs[:_SHOWN])]
-    show_image(axes[0, 2], _row(keys), f"{_count(result)}\n(tinted by position)")
-    height, width = lr.shape[:2]
-    origins = origin_map(result.matches, (height, width), _sizes(refs), result.search)
-    show_image(axes[0, 3], spread(origins, height, width, result.search.stride), "where textures come from")
     detail = np.s_[top : top + side, left : left + side]
     show_image(axes[1, 0], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
     show_image(axes[1, 1], bicubic[detail], "bicubic")
     show_image(axes[1, 2], sr[detail], "result")
-    middle = (top + side // 2, left + side // 2)
-    show_image(axes[1, 3], _source(refs, result, middle, side), "reference, at its best match")
+    if result.matches is None:
+        show_image(axes[0, 2], bicubic, "bicubic")
+    else:
+        keys = [tinted(ref, number, len(refs)) for number, ref in enumerate(refs[:_SHOWN])]
+        show_image(axes[0, 2], _row(keys), f"{_count(result)}\n(tinted by position)")
+        height, width = lr.shape[:2]
+        origins = origin_map(result.matches, (height, width), _sizes(refs), result.search)
+        show_image(axes[0, 3], spread(origins, height, width, result.search.stride), "where textures come from")
+        middle = (top + side // 2, left + side // 2)
+        source = _source(refs, result.matches, result, middle, side)
+        show_image(axes[1, 3], source, "reference, at its best match")
     save(figure, out)
 
 
@@ -73,9 +78,11 @@ def _row(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(padded, 1)[:, :-8]
 
 
-def _source(refs: Sequence[np.ndarray], result: Result, middle: tuple[int, int], side: int) -> np.ndarray:
+def _source(
+    refs: Sequence[np.ndarray], matches: Matches, result: Result, middle: tuple[int, int], side: int
+) -> np.ndarray:
     """The part of a reference, at most `side` pixels wide and high, around the best match of a pixel of SR."""
-    number, place = origin_of(result.matches, result.inputs.lr.shape[:2], _sizes(refs), result.search, middle)
+    number, place = origin_of(matches, result.inputs.lr.shape[:2], _sizes(refs), result.search, middle)
     top, left = (
         max(0, min(centre - side // 2, length - side))
         for centre, length in zip(place, refs[number].shape[:2], strict=True)

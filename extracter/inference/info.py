@@ -99,7 +99,8 @@ def _rates(model: Network) -> _Rates:
     query, key = (x.contiguous(memory_format=torch.channels_last) for x in features)
 
     def network(pixels: int) -> None:
-        upscaler.run(Photo(rng.integers(0, 256, (pixels // 4, pixels // 4, 3), dtype=np.uint8)))
+        image, reference = (rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (pixels // 4, pixels))
+        upscaler.run(Photo(image), [Photo(reference)])
 
     def match(method: Literal["blocks", "approximate"]) -> None:
         search(query, [key], model.stm.u, replace(model.search, method=method))

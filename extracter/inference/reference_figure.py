@@ -1,6 +1,7 @@
 """`extracter figure-reference`: a figure that shows what a reference of the same scene adds to a result."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import skimage
@@ -17,6 +18,9 @@ from extracter.photos.read import read_photo
 from extracter.reporting.figures import CLOSE, ORANGE, save, show_image
 from extracter.reporting.origins import source_square
 from extracter.reporting.squares import gain_crop
+
+if TYPE_CHECKING:
+    from extracter.search.search import Matches
 
 # A stereo pair (Middlebury 2014, `skimage.data.stereo_motorcycle`): two photographs of a scene, side by side.
 _DATA = Path(skimage.__file__).parent / "data"
@@ -66,7 +70,8 @@ def _draw_row(axes: np.ndarray, original: Path, reference: Path, upscaler: Upsca
     for panel, (label, result) in zip(axes[2:5], results.items(), strict=True):
         show_image(panel, result[detail], f"{label}\n{psnr_y(hr, result):.2f} dB")
     searched = [(image.shape[0], image.shape[1]) for image in (guided.inputs.lr, *guided.inputs.refs)]
-    number, source = source_square(guided.matches, searched[0], searched[1:], guided.search, (top, left, side))
+    matches = cast("Matches", guided.matches)  # there is a reference
+    number, source = source_square(matches, searched[0], searched[1:], guided.search, (top, left, side))
     down, right, side = source
     label = "reference" if number == 0 else "reference, registered"
     show_image(axes[5], guided.inputs.refs[number][down : down + side, right : right + side], label)

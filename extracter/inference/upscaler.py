@@ -68,8 +68,8 @@ def upscale(
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, or floating-point in [0, 1]; a tensor is
             C, H, W or N, C, H, W with 1 or 3 channels, floating-point in [0, 1].
         references: images of the same or a similar scene in higher resolution, of any size and of the same types as
-            `image`; all are searched together. Without any, the image's own bicubic enlargement takes
-            their place; the released model then copies no textures.
+            `image`; all are searched together. Without any, the released model copies no textures; for networks that
+            need a reference the image's own bicubic enlargement takes their place.
         model: a network, which is not modified; or its location: a folder, a file in it, or an id on the Hugging Face
             hub; None for the released one.
         scale: 4; 3 or 2 for the x4 result, reduced with antialiasing; or 1, for which the image is first reduced to a
@@ -123,15 +123,16 @@ class Result:
         photo: the result; float32 in [-1, 1] for a floating-point image.
         sr: the output of the network, four times the size of `inputs.lr`.
         inputs: the input images of the network.
-        matches: where textures come from; queries and keys are blocks of `search.stride` cells of 4 x 4 pixels.
-        search: the configuration of the search that ran.
+        matches: where textures come from; queries and keys are blocks of `search.stride` cells of 4 x 4 pixels. None
+            where there was no reference to search.
+        search: the configuration of the search.
         copies: how many of `inputs.refs`, the last ones, are registered copies of those before.
     """
 
     photo: Photo
     sr: np.ndarray
     inputs: Inputs
-    matches: Matches
+    matches: Matches | None
     search: SearchConfig
     copies: int = 0
 
@@ -186,7 +187,7 @@ class Upscaler:
             photo: LR image of 8 or 16 bits, or floating-point in [-1, 1].
             references: searched together, after conversion to the colour space of the photograph, and with copies that
                 are registered to it where the model has `registration`; without any, its own bicubic enlargement is the
-                reference.
+                reference of a model that needs one.
             report: called with (phase, done, total).
 
         Raises:
@@ -198,7 +199,9 @@ class Upscaler:
         if self.scale == 1:
             lr = reduce(to_cells(lr))
         lr_up = enlarge(lr)
-        refs = [whole_cells(_visible(match(reference, photo))) for reference in references] or [lr_up]
+        refs = [whole_cells(_visible(match(reference, photo))) for reference in references]
+        if not refs and self.model.needs_reference:
+            refs = [lr_up]
         refs_du = [enlarge(reduce(ref)) for ref in refs]
         copies = _registered(lr_up, refs, refs_du) if references and self.model.registration else []
         places = [*(None for _ in refs), *(copy.place for copy in copies)] if copies else []
@@ -220,7 +223,9 @@ class Upscaler:
         alpha = None if photo.alpha is None else resize(photo.alpha, self.scale * width, self.scale * height)
         return Result(replace(photo, rgb=rgb, alpha=alpha), sr, inputs, matches, config, len(copies))
 
-    def _super_resolve(self, inputs: Inputs, config: SearchConfig, report: Report | None) -> tuple[np.ndarray, Matches]:
+    def _super_resolve(
+        self, inputs: Inputs, config: SearchConfig, report: Report | None
+    ) -> tuple[np.ndarray, Matches | None]:
         memory, held = self.memory, 0.0
         if self.device.type == "cpu":
             held = _held(self.model, inputs.lr_up.nbytes, [ref.nbytes for ref in inputs.refs])
@@ -276,7 +281,7 @@ def _visible(photo: Photo) -> np.ndarray:
 def _held(model: RefSR, lr_up: float, refs: Sequence[float]) -> float:
     """Bytes on the CPU besides the computation: images and their copies, weights (twice while loading), libraries."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME + model.registration * _OPENCV
+    return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME + (model.registration and bool(refs)) * _OPENCV
 
 
 def memory_needed(model: Network, side: int) -> tuple[float, float]:

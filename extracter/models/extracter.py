@@ -88,19 +88,15 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         """The matches with the gate's weights in place of their scores, where there is a gate."""
         return matches if self.gate is None else matches._replace(scores=self.gate(lr, matches, self.search))
 
-    def no_textures(self, lr: Tensor) -> tuple[Matches, list[list[Tensor]]]:
-        """Textures of 0 at the weights `idle`, as where the gate finds every reference useless."""
+    def no_matches(self, shape: Sequence[int]) -> Matches:
+        """The weights `idle`, as where the gate finds every reference useless."""
         if self.needs_reference:
-            return super().no_textures(lr)
-        batch, _, height, width = lr.shape
+            return super().no_matches(shape)
+        batch, _, height, width = shape
         idle = self.gate.idle.flatten(2)  # 1, u, 1
         scores = torch.cat((torch.zeros_like(idle), idle), 1)
         scores = scores.expand(batch, -1, self.search.count(height) * self.search.count(width))
-        textures = [
-            [lr.new_zeros(batch, channels, scale * height, scale * width)] * self.stm.u
-            for channels, scale in zip(texture_channels(self.dfe.width), (1, 2, 4), strict=True)
-        ]
-        return Matches(torch.zeros_like(scores, dtype=torch.long), scores, 0), textures
+        return Matches(torch.zeros_like(scores, dtype=torch.long), scores, 0)
 
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
         """SR = Conv(Concat(x_3g, x_TT)), N, 3, 4h, 4w (section 3.4)."""

@@ -59,7 +59,7 @@ class TextureTransformer(RefSR):
     ) -> Tensor:
         """Search, transfer, and what each network makes of the textures; without references, of none."""
         if not refs:
-            return self.reconstruct(lr, *self.no_textures(lr))
+            return self.reconstruct(lr, self.no_matches(lr.shape), self.no_textures(lr))
         # Rounded features would change which patches match: in mixed precision, too, all of this is float32.
         with torch.autocast(lr.device.type, enabled=False):
             query = self.dfe(lr_up)[2]
@@ -74,8 +74,16 @@ class TextureTransformer(RefSR):
         """The matches with the weights that fusion multiplies their textures by; here their scores (Eq. 7)."""
         return matches
 
-    def no_textures(self, lr: Tensor) -> tuple[Matches, list[list[Tensor]]]:
-        """What the search gives without a reference: weights, and textures of 0 in the shapes of `SearchTransfer`.
+    def no_textures(self, lr: Tensor) -> list[list[Tensor]]:
+        """Textures of 0 for N, 3, h, w, in the shapes that `SearchTransfer` gives."""
+        batch, _, height, width = lr.shape
+        return [
+            [lr.new_zeros(batch, channels, scale * height, scale * width)] * self.stm.u
+            for channels, scale in zip(texture_channels(self.dfe.width), (1, 2, 4), strict=True)
+        ]
+
+    def no_matches(self, shape: Sequence[int]) -> Matches:
+        """What stands for the matches of LR, N, 3, h, w, without a reference: the weights of textures of 0.
 
         Raises:
             ValueError: the network needs a reference.

@@ -79,6 +79,8 @@ def least_needed(model: Network, margins: Margins, whole: Window, references: Se
     """The least bytes for search and tiles, on the CPU; `whole` is the padded LR."""
     width, stride = model.dfe.width, model.search.stride
     tile = max(part(model, margins, stride, stride, whole) for part in (tile_bytes, first_bytes)) / TILE_SHARE
+    if not references:
+        return tile + held_bytes(model, whole)
     if model.search.method == "approximate":
         needed = approximate.least_bytes(width, stride, whole, references, model.stm.u)
     else:

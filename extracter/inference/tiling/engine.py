@@ -12,7 +12,7 @@ from extracter.errors import UserError
 from extracter.inference.tiling import budget
 from extracter.inference.tiling.approximate import search_approximately
 from extracter.inference.tiling.copies import prefer_copies
-from extracter.inference.tiling.features import Features
+from extracter.inference.tiling.features import LEVELS, Features
 from extracter.inference.tiling.network import Margins, Network, Tile, channel_means, density_bounds
 from extracter.inference.tiling.search import Search
 from extracter.inference.tiling.textures import Textures
@@ -37,7 +37,7 @@ def super_resolve(
     precision: torch.dtype = torch.float32,
     reuse: bool = False,
     report: Report = lambda phase, done, total: None,
-) -> tuple[np.ndarray, Matches]:
+) -> tuple[np.ndarray, Matches | None]:
     """What `model(lr, lr_up, refs, refs_du)` gives, with no more memory than asked for.
 
     The search runs once over whole references. The network behind it runs tile by tile, each with the margin that its
@@ -45,7 +45,7 @@ def super_resolve(
 
     Args:
         model: in evaluation mode, on the device where it is to run; its search has blocks (k = 3s, p = s).
-        inputs: the images.
+        inputs: the images; without references for networks that need none.
         memory: bytes on that device, beyond the weights and, on the CPU, the images themselves.
         precision: of the network after the search, which itself stays in float32.
         reuse: on the CPU let layers use freed memory again where there is enough of it, a third less time; a setting
@@ -53,7 +53,7 @@ def super_resolve(
         report: called with (phase, done, total).
 
     Returns:
-        SR, (4h, 4w, 3) of the type of `inputs.lr`; and the matches over the padded image.
+        SR, (4h, 4w, 3) of the type of `inputs.lr`; and the matches over the padded image, None without a reference.
 
     Raises:
         UserError: the least tile does not fit the memory.
@@ -78,24 +78,16 @@ def super_resolve(
     needed = budget.least_needed(model, margins, lr.whole, [key.whole for key in keys])
     if needed > memory:
         raise InsufficientMemoryError(needed)
-    query, searching = Features(model.dfe, lr_up), partial(report, "search")
-    arguments = query, keys, model.stm.u, config, memory, searching
-    matches = search_approximately(*arguments) if config.method == "approximate" else Search(*arguments).run()
-    if model.stm.repeats:
-        matches = with_repeats(matches)
-    if any(inputs.places):
-        matches = prefer_copies(matches, query, keys, inputs.places, config.stride)
-    weighed = matches
-    if model.stm.align:
+    matches = None
+    if keys:
+        matches = _search(model, Features(model.dfe, lr_up), keys, inputs.places, memory, partial(report, "search"))
+    weighed = model.no_matches((1, 3, *padded)) if matches is None else matches
+    if matches is not None and model.stm.align:
         weighed = weigh_whole(lr, align_whole(lr_up, [key.picture for key in keys], matches, model), model)
     rows, columns = (side // config.stride for side in padded)
-    indices, scores = (x[0].view(-1, rows, columns) for x in (weighed.indices, weighed.scores))
-    if not model.needs_reference and len(inputs.refs) == 1 and np.array_equal(inputs.refs[0], inputs.lr_up):
-        none = model.no_textures(torch.empty(1, 3, *padded, device=device))[0]
-        scores = none.scores[0].view(-1, rows, columns)
-    scores = scores.to(precision)  # maps that are multiplied by them stay as small as the convolutions' results
-    offsets = None if weighed.offsets is None else weighed.offsets[0].unflatten(1, (rows, columns))
-    references = [features(image) for image in inputs.refs]
+    # Maps that are multiplied by scores stay as small as the convolutions' results.
+    scores = weighed.scores[0].unflatten(1, (rows, columns)).to(precision)
+    copied = partial(_textures, model, [features(image) for image in inputs.refs], weighed, (rows, columns))
     memory -= budget.held_bytes(model, lr.whole, precision)
     bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
     means = channel_means(model.ife, lr, budget.TILE_SHARE * memory) if isinstance(model, DPFSR) else None
@@ -111,23 +103,61 @@ def super_resolve(
             tiles, rest = smaller, less
             malloc_reuse()
     larger, kept = plan(budget.first_bytes, budget.REUSE if reuse else 1.0)
-    coverage = model.stm.constant_coverage
-    textures = Textures(references, indices, config.stride, kept, offsets, coverage, levels=(2,))
+    textures = copied(kept, levels=(2,))
     first = torch.empty(1, model.ife.head.out_channels, *padded, dtype=precision, device=device)
     for inner in larger:
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            tile = Tile(model, margins, lr, textures.cut, scores, inner, means=means)
+            tile = Tile(model, margins, lr, textures, scores, inner, means=means)
             inner.of(first, lr.whole, 1)[:] = tile.first_stage()
         report("network", 0, len(tiles))
-    textures = Textures(references, indices, config.stride, rest, offsets, coverage, levels=(1, 0))
+    textures = copied(rest, levels=(1, 0))
 
     def run(inner: Window) -> Tensor:
-        return Tile(model, margins, lr, textures.cut, scores, inner, first, bounds).run()
+        return Tile(model, margins, lr, textures, scores, inner, first, bounds).run()
 
     sr = compose(model, run, tiles, lr_up, inputs, precision, report)
     if reuse:
         malloc_return()
     return sr, matches
+
+
+def _search(
+    model: Network,
+    query: Features,
+    keys: Sequence[Features],
+    places: Sequence[tuple[int, int] | None],
+    memory: float,
+    report: Callable[[int, int], None],
+) -> Matches:
+    """Matches over the padded image, in whole references."""
+    arguments = query, keys, model.stm.u, model.search, memory, report
+    matches = search_approximately(*arguments) if model.search.method == "approximate" else Search(*arguments).run()
+    if model.stm.repeats:
+        matches = with_repeats(matches)
+    return prefer_copies(matches, query, keys, places, model.search.stride) if any(places) else matches
+
+
+def _textures(
+    model: Network,
+    references: Sequence[Features],
+    matches: Matches,
+    grid: tuple[int, int],
+    memory: float,
+    levels: Sequence[int],
+) -> Callable[[Window, int], list[Tensor]]:
+    """What gives the textures of a window at one of `levels`: copies of the references, or 0 without any."""
+    if references:
+        indices = matches.indices[0].unflatten(1, grid)
+        offsets = None if matches.offsets is None else matches.offsets[0].unflatten(1, grid)
+        coverage = model.stm.constant_coverage
+        return Textures(references, indices, model.search.stride, memory, offsets, coverage, levels).cut
+
+    def none(window: Window, level: int) -> list[Tensor]:
+        multiple, scale = LEVELS[level]
+        shape = (1, multiple * model.dfe.width, scale * window.height, scale * window.width)
+        return [torch.zeros(shape, device=matches.scores.device)] * model.stm.u
+
+    return none
 
 
 def compose(

@@ -25,7 +25,7 @@ class Inputs:
     Attributes:
         lr: h, w.
         lr_up: 4h, 4w, its bicubic enlargement.
-        refs: references of any size.
+        refs: references of any size; none for networks that need none.
         refs_du: the same, brought down and up by 4.
         places: of each reference that is a registered copy the row and column of `lr` at which it begins, None of the
             others; empty where there is no copy.

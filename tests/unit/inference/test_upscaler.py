@@ -18,6 +18,8 @@ from extracter.data.degradation import downscale
 from extracter.data.degradation import upscale as bicubic
 from extracter.errors import UserError
 from extracter.image_tensors import to_tensor, to_uint8
+from extracter.inference.batch import named_search
+from extracter.inference.compare_figure import draw
 from extracter.inference.pictures import to_photo
 from extracter.inference.upscaler import Upscaler, parse_memory, upscale
 from extracter.models.locate import open_model
@@ -37,7 +39,8 @@ def model(checkpoint):
 def forward(model, lr: Image.Image, *refs: Image.Image) -> np.ndarray:
     """The network on whole images, prepared as the workflow prepares them."""
     lr_up = bicubic(lr)
-    refs = refs or (lr_up,)
+    if not refs and model.needs_reference:
+        refs = (lr_up,)
     tensors = [
         to_tensor(np.asarray(image)[None]) for image in (lr, lr_up, *refs, *(bicubic(downscale(ref)) for ref in refs))
     ]
@@ -67,6 +70,16 @@ def test_registered_copies_are_those_of_the_evaluation(checkpoint):
     assert (result.photo.rgb != np.asarray(upscale(lr, reference, open_model(checkpoint)))).any()
     alone = Upscaler(model, memory="300MiB", device="cpu").run(to_photo(lr)[0])
     assert len(alone.inputs.refs) == 1
+
+
+def test_a_model_that_needs_no_reference_searches_none(tmp_path):
+    """The released model: as in the evaluation, and the figure has no map of origins."""
+    lr = downscale(scenes.scene(1))
+    result = Upscaler(memory="600MiB", device="cpu", precision="32").run(to_photo(lr)[0])
+    assert (len(result.inputs.refs), result.matches, named_search(result)) == (0, None, "no reference")
+    assert np.abs(result.photo.rgb.astype(int) - forward(open_model(None), lr)).max() <= 1
+    draw(result, tmp_path / "compare.png")
+    assert Image.open(tmp_path / "compare.png").size[0] > 1000
 
 
 @settings(max_examples=25, deadline=None)

@@ -50,7 +50,7 @@ def images(seed: int, lr: tuple[int, int], refs: list[tuple[int, int]], dtype=np
     )
 
 
-def whole(model, inputs: engine.Inputs, matches: Matches) -> torch.Tensor:
+def whole(model, inputs: engine.Inputs, matches: Matches | None) -> torch.Tensor:
     """The network's own forward.
 
     Features of a tile and of the whole may differ in the last bit, and with them which of two keys of equal score wins.
@@ -124,6 +124,17 @@ def test_tiled_equals_whole(lr, refs, kernel, blocks, memory, kind, skip):
     model.search = dataclasses.replace(model.search, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
     inputs = images(sum(lr), lr, refs)
     assert difference(model, inputs, memory, 4 * blocks) <= 1e-4
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.tuples(sides, sides), st.sampled_from([3, 6]), st.integers(1, 5))
+def test_without_a_reference_nothing_is_searched(lr, kernel, blocks):
+    model = network(align=True, gate=True, trust=(0.45, 0.55), idle=(0.2, 0.5, 0.8))
+    model.search = dataclasses.replace(model.search, kernel=kernel, stride=kernel // 3, padding=kernel // 3)
+    model.dfe.register_forward_pre_hook(lambda *_: pytest.fail("features of no reference"))
+    inputs = images(sum(lr), lr, [])
+    assert difference(model, inputs, 300e6, 4 * blocks) <= 1e-4
+    assert engine.super_resolve(model, inputs, memory=300e6)[1] is None
 
 
 @pytest.mark.parametrize("ttsr", [False, True])
