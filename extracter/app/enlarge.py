@@ -125,6 +125,8 @@ def enlarge(wish: Wish, folder: Path, settings: Settings, job: Job) -> Enlarged:
     how = named_search(result)
     if references:
         how += f" in {len(references)} reference{'s'[: len(references) > 1]}"
+    elif result.inputs.refs:
+        how += " in the photograph itself"
     summary = f"{width} x {height} pixels, {how}, {time.monotonic() - started:.0f} s"
     return Enlarged(target.out, bicubic, sharp, origins, list(zip(keys, captions, strict=True)), summary)
 

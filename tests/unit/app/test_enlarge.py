@@ -47,7 +47,14 @@ def test_the_map_shows_the_photograph_s_shape(files, model):
     done = run(files, model=model)
     assert Image.open(done.origins).size == (1000, 800)
     assert done.keys[0][1] == "the photograph's own bicubic enlargement"
-    assert "in no references" in done.summary
+    assert "patches in the photograph itself, " in done.summary
+
+
+def test_without_a_reference_to_copy_from_there_is_no_map(files):
+    """Of the released model, which needs none."""
+    done = run(files)
+    assert (done.origins, done.keys) == (None, [])
+    assert done.summary.startswith("160 x 128 pixels, no reference, ")
 
 
 def test_registered_copies_are_among_the_references(files):
