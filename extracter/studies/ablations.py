@@ -1,13 +1,14 @@
 """Ablations: the same short training with one part of the method changed at a time, for several seeds."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from extracter.data import manifest
 from extracter.data.datasets import TrainingPairs
@@ -85,9 +86,8 @@ ABLATIONS = [
     Ablation("kernel 6", search={"kernel": 6, "stride": 2, "padding": 2}),
     Ablation("kernel 12", search={"kernel": 12, "stride": 4, "padding": 4}),
 ]
-COLUMNS = ["ablation", "seed", "steps", "seconds_a_step", "validation_psnr", "best_step"]
-# Steps whose time is measured, after two to warm up.
-TIMED = 9
+COLUMNS = ["ablation", "seed", "steps", "relative_time", "validation_psnr", "best_step"]
+_TIMED = 9  # steps whose time is measured, after two to warm up
 # Each training of the table: name, pairs, blocks.
 Run = tuple[str, Path, tuple[Model, Search, Train]]
 
@@ -133,11 +133,11 @@ def ablate(
     kinds = list(dict.fromkeys(row["kind"] for row in TrainingPairs(pairs).rows["validation"]))
     rows: list[dict] = []
     keys = train_keys("extracter", "rec")
-    for name, data, (of_model, of_search, of_train) in runs:
+    for run in runs:
+        name, data, (of_model, of_search, of_train) = run
         label = name.replace(" ", "-").replace("=", "is")
-        seconds = _seconds_a_step(work / f"{label}.seconds.json", data, of_model, of_search, loss, of_train, device)
-        base = rows[0]["seconds_a_step"] if rows else seconds
-        number = max(1, round(steps * base / seconds)) if equal_time else steps
+        share = _relative_time(work / f"{label}.time.json", run, runs[0], loss, device) if rows else 1.0
+        number = max(1, round(steps / share)) if equal_time else steps
         of_steps = {"rec_steps": number, "validate_every": min(params.validate_every, number)}
         of_train = of_train.model_copy(update=of_steps)
         for seed in seeds:
@@ -150,7 +150,7 @@ def ablate(
                 write_json(folder / "gains.json", gains_by_kind(folder, TrainingPairs(pairs), device))
                 state.unlink(missing_ok=True)
             training = read_json(folder / "training.json")
-            row = {"ablation": name, "seed": seed, "steps": number, "seconds_a_step": seconds}
+            row = {"ablation": name, "seed": seed, "steps": number, "relative_time": share}
             row |= {"validation_psnr": round(training["validation_psnr"], 4), "best_step": training["best_step"]}
             rows.append(row | read_json(folder / "gains.json"))
             write_csv(out, rows, [*COLUMNS, *kinds])
@@ -180,35 +180,45 @@ def _chosen(runs: list[Run], only: list[str] | None) -> list[Run]:
     return runs if only is None else [run for run in runs if run[0] in (names[0], *only)]
 
 
-def _seconds_a_step(
-    record: Path, pairs: Path, model: Model, search: Search, loss: Loss, params: Train, device: str
-) -> float:
-    """Median seconds of a training step: of all processor cores on a CPU, of the clock elsewhere.
+def _relative_time(record: Path, run: Run, preset: Run, loss: Loss, device: str) -> float:
+    """Time of a training step over that of the preset's, the median of steps that take turns.
 
     Measured once and kept in `record`, so that a study that is continued does not change its numbers of steps.
     """
     target = choose_device(device)
-    measured_with = {
-        "device": target.type,
-        **pick(train_keys("extracter", "rec"), model=model, search=search, train=params),
-    }
+    keys = train_keys("extracter", "rec")
+    blocks = [pick(keys, model=model, search=search, train=train) for _, _, (model, search, train) in (run, preset)]
+    measured_with = {"device": target.type, "changed": blocks[0], "preset": blocks[1]}
     if record.exists() and (kept := read_json(record))["measured_with"] == measured_with:
-        return kept["seconds"]
-    configure_torch(0, deterministic=params.deterministic, tf32=params.tf32)
+        return kept["relative_time"]
     malloc_reuse()
+    learners = [_learner(*of_run, loss, target) for of_run in (run, preset)]
+    ratios = []
+    for step in range(_TIMED + 2):
+        seconds = []
+        for learner, batches in learners:
+            batch = next(batches)
+            start = _spent(target)
+            learner.step(step, batch)
+            seconds.append(_spent(target) - start)
+        ratios.append(seconds[0] / seconds[1])
+    found = round(median(ratios[2:]), 2)
+    write_json(record, {"relative_time": found, "measured_with": measured_with})
+    return found
+
+
+def _learner(
+    name: str, pairs: Path, blocks: tuple[Model, Search, Train], loss: Loss, device: torch.device
+) -> tuple[Learner, Iterator[dict[str, Tensor]]]:
+    """A network at the beginning of its training, and batches for it."""
+    model, search, params = blocks
+    configure_torch(0, deterministic=params.deterministic, tf32=params.tf32)
     network = build_model("extracter", model, search)
     network.initialise(model.vgg_weights, 0)
-    total = TIMED + 2
-    fabric = launch(target, 1, 1, params.precision)
-    learner = Learner(fabric, network, model, losses_of("extracter", "rec", loss), params, steps=total, seed=0)
-    seconds = []
-    for step, batch in enumerate(TrainingPairs(pairs).batches(range(total), params, 0, pin=target.type == "cuda")):
-        start = _spent(target)
-        learner.step(step, batch)
-        seconds.append(_spent(target) - start)
-    found = float(f"{median(seconds[2:]):.3g}")
-    write_json(record, {"seconds": found, "measured_with": measured_with})
-    return found
+    terms, fabric = losses_of("extracter", "rec", loss), launch(device, 1, 1, params.precision)
+    learner = Learner(fabric, network, model, terms, params, steps=_TIMED + 2, seed=0)
+    batches = TrainingPairs(pairs)
+    return learner, (batches.batch(step, params, 0) for step in range(_TIMED + 2))
 
 
 def _spent(device: torch.device) -> float:
@@ -274,19 +284,20 @@ def _write_table(rows: list[dict], kinds: list[str], model: Model, search: Searc
         ]
         gains = [_with_spread([row[kind] for row in found], "+.3f") for kind in kinds]
         change = "" if found is base else _with_spread(differences, "+.3f")
-        cells.append([name, f"{found[0]['steps']:,}", f"{found[0]['seconds_a_step']:.3g}"])
+        cells.append([name, f"{found[0]['steps']:,}", f"{found[0]['relative_time']:.2f}"])
         cells[-1] += [_with_spread(figures, ".3f"), change, *gains]
     parts = [name for name, on in (("GDE", model.gde_blocks), ("alignment", model.align), ("gate", model.gate)) if on]
     preset = f"u = {model.textures}, kernel {search.kernel}, {search.strategy.replace('_', '-')} search"
     caption = (
         f"PSNR on Y (dB) of the validation pairs, mean and standard deviation over {len(base)} seeds. The preset has "
         f"{preset}, {', '.join(parts) or 'no GDE'}. Differences are to the preset with the same seed. Gain: PSNR with "
-        "the pairs' references less PSNR with the input's own bicubic as reference."
+        "the pairs' references less PSNR with the input's own bicubic as reference. The time of a step is in units of "
+        "the preset's."
     )
     header = [
         "what differs",
         "steps",
-        "s a step",
+        "time of a step",
         "validation PSNR",
         "difference",
         *(f"gain, {kind.replace('_', ' ')}" for kind in kinds),

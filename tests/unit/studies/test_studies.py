@@ -111,27 +111,28 @@ def test_trust_of_the_preset_is_left_out_of_ablations(tmp_path, tiny_pairs, tiny
 
 def test_ablations_at_equal_time_differ_in_steps(tmp_path, tiny_pairs, tiny_preset, monkeypatch):
     monkeypatch.setattr(ablations, "ABLATIONS", [ablations.ABLATIONS[i] for i in (0, 1, 4)])
-    spent = [second for cost in (0.4, 0.3, 0.1) for second in cost_of_steps(cost)]
+    spent = [moment for cost in (0.3, 0.1) for moment in moments(cost, 0.4)]
     monkeypatch.setattr(ablations, "_spent", lambda device: spent.pop(0))
     blocks = (tiny_preset.model, tiny_preset.search, tiny_preset.loss, tiny_preset.train)
     given = (tiny_pairs, tmp_path / "work", tmp_path / "a.csv", [5, 6], 4, *blocks)
     ablate(*given, equal_time=True, device="cpu")
     first = (tmp_path / "a.csv").read_bytes()
     rows = rows_of(tmp_path / "a.csv")
-    steps = {row["ablation"]: (row["steps"], row["seconds_a_step"]) for row in rows}
-    assert steps == {"as the preset": ("4", "0.4"), "u = 1": ("5", "0.3"), "without GDE": ("16", "0.1")}
-    assert "| without GDE   | 16    | 0.1 " in (tmp_path / "a.md").read_text()
+    steps = {row["ablation"]: (row["steps"], row["relative_time"]) for row in rows}
+    assert steps == {"as the preset": ("4", "1.0"), "u = 1": ("5", "0.75"), "without GDE": ("16", "0.25")}
+    assert "| without GDE   | 16    | 0.25 " in (tmp_path / "a.md").read_text()
 
-    # What was measured once holds when the study is run again: no second is left to measure.
+    # What was measured once holds when the study is run again: no moment is left to read.
+    assert not spent
     monkeypatch.setattr(ablations, "train", lambda *args, **kwargs: pytest.fail("trained again"))
     ablate(*given, equal_time=True, device="cpu")
     assert (tmp_path / "a.csv").read_bytes() == first
 
 
-def cost_of_steps(cost: float) -> list[float]:
-    """Clock before and after each step that is timed; the first ones take longer."""
-    costs = [9.0, 5.0] + [cost] * ablations.TIMED
-    return [moment for step in costs for moment in (0.0, step)]
+def moments(changed: float, preset: float) -> list[float]:
+    """The clock before and after each step that is timed; the first ones take longer."""
+    costs = [9.0, preset, 5.0, preset] + [changed, preset] * ablations._TIMED
+    return [moment for cost in costs for moment in (0.0, cost)]
 
 
 def test_ablations_change_what_they_say(tiny_preset):
