@@ -4,7 +4,6 @@ The commands are in `extracter/commands`.
 """
 
 import os
-import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -26,7 +25,6 @@ from extracter.commands import (
     upscale,
     web_page,
 )
-from extracter.errors import UserError
 
 # Let idle OpenMP threads sleep instead of spinning; training is several times faster when other processes are busy.
 # PyTorch reads this when it is loaded, which the commands do.
@@ -103,27 +101,3 @@ for measurement in (bench.search, bench.forward, bench.train, bench.photo, bench
     bench_app.command()(measurement)
 app.add_typer(data_app, name="data", rich_help_panel="Training and studies")
 app.add_typer(bench_app, name="bench", rich_help_panel="Training and studies")
-
-
-def main() -> None:
-    """Run the command. An error that the user can fix prints one line to stderr and exits with code 1."""
-    # They are None if the caller closed them.
-    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
-    if not (sys.stdout.isatty() and sys.stderr.isatty()):
-        # Rich takes any file for a terminal where this is set; a log wants no control codes.
-        os.environ.pop("FORCE_COLOR", None)
-    try:
-        app()
-    except UserError as error:
-        print(f"extracter: {error}", file=sys.stderr)
-        sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as ended:
-        # Typer turns Ctrl-C into exit code 130 without a message.
-        if isinstance(ended, SystemExit) and ended.code != 130:
-            raise
-        print("extracter: interrupted; run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -28,7 +28,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def why_unwritable(error: OSError) -> str:
     """What is wrong with a path that cannot be written, and the remedy, as part of a sentence."""
-    remedy = "free some space" if error.errno in _FULL else "check that the folder exists and its permissions"
+    remedy = "check that the folder exists and its permissions"
+    if error.errno in _FULL:
+        remedy = "free some space"
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+        remedy = "move the file that stands where a folder is wanted"
     return f"cannot be written ({error.strerror or error}); {remedy}"
 
 

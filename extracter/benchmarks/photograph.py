@@ -133,7 +133,7 @@ def _commands(images: list[Image.Image], megapixels: list[float], model: str | P
             pair[1].save(ref, compress_level=1)
             size = max(pair[0].size)
             del pair
-            command = [sys.executable, "-m", "extracter.cli", "upscale", str(lr), "--ref", str(ref), "-o", str(out)]
+            command = [sys.executable, "-m", "extracter", "upscale", str(lr), "--ref", str(ref), "-o", str(out)]
             command += ["--overwrite", "--memory", _budget(wanted), *(["--model", str(model)] if model else [])]
             start = time.perf_counter()
             child = os.posix_spawn(sys.executable, command, os.environ)

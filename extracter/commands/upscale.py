@@ -1,10 +1,6 @@
 """`extracter upscale`: enlarge photographs."""
 
-import signal
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +39,7 @@ def upscale(
     ] = Search.auto,
     kernel: Annotated[
         int | None,
-        typer.Option(help="Side of a search patch: 3, 6 or 12; larger is coarser. By default that of the model."),
+        typer.Option(help="Side of a search patch, a multiple of 3; larger is coarser. By default that of the model."),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory limit, such as 4GiB; by default half of the free memory.")
@@ -76,7 +72,7 @@ def upscale(
     ] = None,
     strip: Annotated[bool, typer.Option("--strip", help="Drop EXIF, XMP and resolution.")] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also write NAME.compare.png: LR, bicubic, result, reference, origins.")
+        bool, typer.Option("--compare", help="Also write NAME.compare.png: inputs, result, where textures come from.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
 ) -> None:
@@ -96,9 +92,7 @@ def upscale(
         overwrite=overwrite,
     )  # fmt: skip
     tune_process()
-    with _ended_by_sigterm():
-        failed = upscale_files(images, refs or [], out, options)
-    if failed:
+    if upscale_files(images, refs or [], out, options):
         raise typer.Exit(1)
 
 
@@ -110,21 +104,3 @@ def tune_process() -> None:
     bound_kernel_cache()
     # Pillow warns about metadata; what matters in a file is reported in a line of its own.
     warnings.filterwarnings("ignore", module="PIL")
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise an exception, as Ctrl-C does, so that half-written files are removed."""
-
-    def end(*_: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except SystemExit as ended:
-        if ended.code == 128 + signal.SIGTERM:
-            print("extracter: ended; run the same command again to resume", file=sys.stderr)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)

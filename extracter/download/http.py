@@ -40,6 +40,9 @@ class Patience:
 PATIENCE = Patience()
 
 
+_NO_NAME = "the host's name cannot be resolved: no network?"
+
+
 class Stopped(Exception):
     """Another file failed, or the user interrupted."""
 
@@ -114,6 +117,8 @@ class Transfer:
                     data = self._body(response)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 reason = _short(error)
+                if reason == _NO_NAME:  # which the session has tried to resolve as often as that
+                    raise _FailedError(reason) from None
             except requests.RequestException as error:
                 raise _FailedError(_short(error)) from None
             else:
@@ -140,8 +145,8 @@ def _short(error: Exception) -> str:
     """The cause of a network error in a few words; messages of requests nest several errors."""
     text = str(error)
     for sign, meaning in (
-        ("NameResolution", "the host's name cannot be resolved: no network?"),
-        ("Failed to resolve", "the host's name cannot be resolved: no network?"),
+        ("NameResolution", _NO_NAME),
+        ("Failed to resolve", _NO_NAME),
         ("timed out", "timed out"),
         ("Connection refused", "connection refused"),
         ("Network is unreachable", "the network is unreachable"),

@@ -18,6 +18,7 @@ from extracter.photos.read import read_photo, size_of
 from extracter.photos.write import write_photo
 from extracter.progress import batch_bar
 from extracter.search.choose import SearchName
+from extracter.search.search import SearchConfig
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class _References:
             if found:
                 break
         if not self._named(folder) and not found:
-            raise UserError(f"{shown(job.image)}: {shown(folder)}, named by --ref, has no images")
+            raise UserError(f"{shown(job.image)}: {shown(folder)}, named by --ref, has no images; name another one")
         what, name = f"{len(found)} references" if found else "no reference", shown(job.image.stem)
         raise UserError(f"{shown(job.image)}: {what} of this name in {shown(folder)}; one image named {name} is wanted")
 
@@ -112,6 +113,8 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
         UserError: there is no image, nothing can be written, or the model or a reference for all images cannot be
             read.
     """
+    if options.kernel is not None:
+        SearchConfig().with_kernel(options.kernel)  # refused even where all results exist
     planned = plan(images, out, options.kind, options.scale, options.suffix)
     references = _References(refs)
     folder = model_folder(options.model)

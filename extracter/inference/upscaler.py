@@ -17,7 +17,7 @@ from extracter.device import choose_device
 from extracter.errors import UserError
 from extracter.inference.pictures import Picture, of_tensor, to_photo, to_tensor
 from extracter.inference.resize import enlarge, reduce, resize, to_cells, whole_cells
-from extracter.inference.tiling.budget import held_bytes, least_needed, tile_bytes
+from extracter.inference.tiling.budget import TILE_SHARE, held_bytes, least_needed, tile_bytes
 from extracter.inference.tiling.engine import Inputs, Report, super_resolve
 from extracter.inference.tiling.features import LEVELS
 from extracter.inference.tiling.network import Margins, Network
@@ -240,9 +240,14 @@ class Upscaler:
                 model, inputs, memory=memory, precision=self.precision, reuse=self.reuse, report=report
             )
         except InsufficientMemoryError as error:
+            least = f"{(held + error.needed) / MIB + 1:,.0f} MiB"
+            if isinstance(self.model, Network):
+                whole = held + _whole_needed(self.model, inputs.lr.shape[:2], self.precision)
+                if whole > held + error.needed:
+                    least += f", which is slow; at {whole / MIB + 1:,.0f} MiB the image is enlarged in one piece"
             raise UserError(
                 f"--memory: {self.memory / MIB:,.0f} MiB is too little for this image and its references; the "
-                f"minimum is {(held + error.needed) / MIB + 1:,.0f} MiB"
+                f"minimum is {least}"
             ) from None
 
 
@@ -282,6 +287,14 @@ def _held(model: RefSR, lr_up: float, refs: Sequence[float]) -> float:
     """Bytes on the CPU besides the computation: images and their copies, weights (twice while loading), libraries."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return 2.2 * lr_up + 3 * sum(refs) + 2 * weights + _RUNTIME + (model.registration and bool(refs)) * _OPENCV
+
+
+def _whole_needed(model: Network, size: tuple[int, int], precision: torch.dtype) -> float:
+    """Bytes beyond those held, so that an image of this size is one tile."""
+    height, width = map(model.search.padded, size)
+    whole = Window(0, height, 0, width)
+    tile = tile_bytes(model, Margins.of(model), height, width, whole, precision) / TILE_SHARE
+    return held_bytes(model, whole, precision) + tile
 
 
 def memory_needed(model: Network, side: int) -> tuple[float, float]:

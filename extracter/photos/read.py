@@ -88,7 +88,7 @@ def decode_photo(data: bytes, path: Path | str, remedy: str = REMEDY) -> Photo:
         raise UserError(f"{name}: not an image ({len(data):,} bytes); {remedy}") from None
     except Exception as error:
         # Decoders raise nearly anything for damaged bytes: struct.error, TypeError, ZeroDivisionError, MemoryError.
-        reason = " ".join(str(error).split())[:200] if isinstance(error, _TELLING) else type(error).__name__
+        reason = " ".join(str(error).split())[:200] if isinstance(error, _TELLING) else "no decoder can read it"
         raise UserError(f"{name}: truncated or damaged image ({len(data):,} bytes: {reason}); {remedy}") from error
 
 

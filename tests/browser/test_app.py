@@ -29,7 +29,7 @@ BUDGET = 320  # MiB
 class App:
     """The command in a process of its own, with a temporary folder of its own."""
 
-    def __init__(self, folder: Path, *options: str, program: Sequence[str] = ("-m", "extracter.cli", "app")) -> None:
+    def __init__(self, folder: Path, *options: str, program: Sequence[str] = ("-m", "extracter", "app")) -> None:
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
         command = [sys.executable, *program, *options]

@@ -66,6 +66,11 @@ def test_a_failed_job_says_why_in_its_own_words(complete):
     said = complete.snakemake(fails=True)
     assert "FAILED evaluate bicubic set14; the end of logs/tiny/evaluate/bicubic_set14.log:\n  extracter: no\n" in said
     assert "Traceback" not in said
+    interrupted = "extracter: interrupted; run the same command again to resume"
+    complete.write("extracter/cli.py", complete.read("extracter/cli.py").replace("extracter: no", interrupted))
+    said = complete.snakemake(fails=True)
+    assert "stopped evaluate bicubic set14; run the same command again to resume\n" in said
+    assert "FAILED" not in said
 
 
 @pytest.mark.parametrize("name", ["data", "results"])

@@ -23,6 +23,7 @@ from snakemake.logging import DefaultFormatter, LogEvent, logger
 
 SHOWN = 5  # names of a long list
 SAID = 20  # lines of the log of a job that failed
+STOPPED = "run the same command again to resume"  # ends the log of a job that was interrupted
 HEARTBEAT = 600  # seconds between lines on what runs, where there is no terminal
 # Commands write here how far they are: see extracter/progress.py.
 FOLDER = Path(".snakemake/extracter-progress").absolute()
@@ -226,7 +227,11 @@ class Reporter(logging.Handler):
 
     def _fail(self, record: Any) -> None:
         job = self.running.pop(record.jobid, None) or Job(record.rule_name, record.rule_name, "", record.log, 1)
-        lines = job.said(SAID) or [f"failed without a message: {record.shellcmd}"]
+        lines = job.said(SAID)
+        if lines and lines[-1].endswith(STOPPED):
+            self.say(f"stopped {job.what}; run the same command again to resume")
+            return
+        lines = lines or [f"failed without a message: {record.shellcmd}"]
         # A cluster says by which number it knows the job, or why it did not take it.
         lines += str(getattr(record, "rule_msg", None) or "").splitlines()[:SHOWN]
         self.say("\n".join([f"FAILED {job.what}; the end of {' '.join(job.logs)}:", *(f"  {line}" for line in lines)]))

@@ -193,7 +193,7 @@ def test_without_network_all_addresses_are_named(registered, tmp_path, monkeypat
     with pytest.raises(UserError) as caught:
         get(tmp_path, None)
     assert "http://127.0.0.1:9/one (connection refused, 3 times)" in str(caught.value)
-    assert "http://nowhere.invalid/two (the host's name cannot be resolved: no network?, 3 times)" in str(caught.value)
+    assert "http://nowhere.invalid/two (the host's name cannot be resolved: no network?)" in str(caught.value)
 
 
 def test_a_server_without_end_is_cut_off(server, registered, tmp_path):
@@ -240,7 +240,7 @@ def test_names_without_a_published_set_are_refused(tmp_path, test_data):
 
 DRIVER = """
 import json, signal, sys
-from extracter import cli
+from extracter.__main__ import main
 from extracter.download import registry
 checksums = json.loads(sys.argv.pop(1))
 limit = int(sys.argv.pop(1))
@@ -249,7 +249,7 @@ if limit:
     import resource
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-cli.main()
+main()
 """
 
 

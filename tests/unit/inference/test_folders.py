@@ -460,7 +460,7 @@ def test_quality(tmp_path, run):
 
 def test_no_control_codes_in_a_log(tmp_path, checkpoint):
     save(tmp_path / "a.png")
-    command = [sys.executable, "-m", "extracter.cli", "upscale", tmp_path / "a.png", "-o", tmp_path / "b.png"]
+    command = [sys.executable, "-m", "extracter", "upscale", tmp_path / "a.png", "-o", tmp_path / "b.png"]
     found = subprocess.run(
         [*command, "--model", checkpoint], capture_output=True, text=True, env=os.environ | {"FORCE_COLOR": "1"}
     )
@@ -478,7 +478,7 @@ def test_signals_leave_nothing_half_written(tmp_path, checkpoint, number):
         pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index:03}.png")
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "extracter.cli", "upscale", tmp_path, "-o", out, "--format", "tif"]
+    command = [sys.executable, "-m", "extracter", "upscale", tmp_path, "-o", out, "--format", "tif"]
     process = subprocess.Popen([*command, "--model", checkpoint], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while len(list(out.glob("[0-9]*"))) < 3 and process.poll() is None and time.monotonic() < deadline:

@@ -60,7 +60,7 @@ def command(pairs: Path, file: Path, out: Path, devices: int, **changes) -> list
     keys = [*projection.train_keys("extracter", "rec"), "train.checkpoint_every", "train.nodes"]
     words = ["--params", params.dump_blocks(preset, *keys), "--device", "cpu", "--devices", str(devices)]
     words += ["--pairs", str(pairs), "--out", str(out), "--state", str(out.with_suffix(".state"))]
-    return [sys.executable, "-m", "extracter.cli", "train-rec", "extracter", *words]
+    return [sys.executable, "-m", "extracter", "train-rec", "extracter", *words]
 
 
 def train(*arguments, **changes) -> str:

@@ -167,7 +167,7 @@ def test_killed_process_resumes_to_the_same_weights(tiny_preset, tiny_pairs, tmp
         command = [
             sys.executable,
             "-m",
-            "extracter.cli",
+            "extracter",
             "train-rec",
             "extracter",
             "--params",
