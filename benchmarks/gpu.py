@@ -173,7 +173,7 @@ def demo(device: str, out: Path, tiny: bool) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     for step in steps:
         begin = time.monotonic()
-        command = [sys.executable, "-m", "extracter.cli", *step, *common]
+        command = [sys.executable, "-m", "extracter", *step, *common]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         print(f"{' '.join(step[:2])}: {'ok' if done.returncode == 0 else 'failed'}, {time.monotonic() - begin:.1f} s")
         if done.returncode:

@@ -198,7 +198,7 @@ def test_a_home_that_cannot_be_written_is_no_matter(tmp_path):
 
 def test_a_command_writes_no_control_codes_into_a_file(tmp_path):
     environment = {**os.environ, "FORCE_COLOR": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "extracter.cli", "show", str(ROOT / "results/tables/table1_metrics.md")]
+    command = [sys.executable, "-m", "extracter", "show", str(ROOT / "results/tables/table1_metrics.md")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "\x1b" not in done.stdout + done.stderr
     assert "| Extracter-rec" in done.stdout
