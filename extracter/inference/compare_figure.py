@@ -41,13 +41,13 @@ def draw(result: Result, out: Path) -> None:
     axes[0, 0].add_patch(
         Rectangle((left / 4 - 0.5, top / 4 - 0.5), side / 4, side / 4, fill=False, edgecolor=ORANGE, linewidth=2)
     )
-    show_image(axes[0, 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
+    show_image(axes[0, 2 if result.matches is None else 1], sr, f"result, {sr.shape[1]} x {sr.shape[0]}")
     detail = np.s_[top : top + side, left : left + side]
     show_image(axes[1, 0], lr[top // 4 : (top + side) // 4, left // 4 : (left + side) // 4], "LR")
     show_image(axes[1, 1], bicubic[detail], "bicubic")
     show_image(axes[1, 2], sr[detail], "result")
     if result.matches is None:
-        show_image(axes[0, 2], bicubic, "bicubic")
+        show_image(axes[0, 1], bicubic, "bicubic")
     else:
         keys = [tinted(ref, number, len(refs)) for number, ref in enumerate(refs[:_SHOWN])]
         show_image(axes[0, 2], _row(keys), f"{_count(result)}\n(tinted by position)")
