@@ -119,13 +119,12 @@ def enlarge(wish: Wish, folder: Path, settings: Settings, job: Job) -> Enlarged:
     bicubic, sharp = _compared(photo, result.photo, folder)
     origins, keys = _drawn_origins(result, folder)
     captions = [path.name for path in wish.references]
-    if not captions and result.inputs.refs:
-        captions = ["the photograph's own bicubic enlargement"]
     captions += [f"registered copy {number}" for number in range(1, result.copies + 1)]
     how = named_search(result)
     if references:
         how += f" in {len(references)} reference{'s'[: len(references) > 1]}"
-    elif result.inputs.refs:
+    elif keys:  # of a model that needs a reference
+        captions = ["the photograph's own bicubic enlargement"]
         how += " in the photograph itself"
     summary = f"{width} x {height} pixels, {how}, {time.monotonic() - started:.0f} s"
     return Enlarged(target.out, bicubic, sharp, origins, list(zip(keys, captions, strict=True)), summary)

@@ -14,6 +14,7 @@ from extracter.data.images import write_bytes
 from extracter.errors import UserError
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+_NO_NAME = "the host's name cannot be resolved: no network?"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,6 @@ class Patience:
 
 
 PATIENCE = Patience()
-
-
-_NO_NAME = "the host's name cannot be resolved: no network?"
 
 
 class Stopped(Exception):
@@ -117,7 +115,7 @@ class Transfer:
                     data = self._body(response)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 reason = _short(error)
-                if reason == _NO_NAME:  # which the session has tried to resolve as often as that
+                if reason == _NO_NAME:  # the session has tried it several times already
                     raise _FailedError(reason) from None
             except requests.RequestException as error:
                 raise _FailedError(_short(error)) from None

@@ -187,12 +187,14 @@ def _relative_time(record: Path, run: Run, preset: Run, loss: Loss, device: str)
     """
     target = choose_device(device)
     keys = train_keys("extracter", "rec")
-    blocks = [pick(keys, model=model, search=search, train=train) for _, _, (model, search, train) in (run, preset)]
-    measured_with = {"device": target.type, "changed": blocks[0], "preset": blocks[1]}
+    changed, unchanged = (
+        pick(keys, model=model, search=search, train=train) for _, _, (model, search, train) in (run, preset)
+    )
+    measured_with = {"device": target.type, "changed": changed, "preset": unchanged}
     if record.exists() and (kept := read_json(record))["measured_with"] == measured_with:
         return kept["relative_time"]
     malloc_reuse()
-    learners = [_learner(*of_run, loss, target) for of_run in (run, preset)]
+    learners = [_learner(pairs, blocks, loss, target) for _, pairs, blocks in (run, preset)]
     ratios = []
     for step in range(_TIMED + 2):
         seconds = []
@@ -208,7 +210,7 @@ def _relative_time(record: Path, run: Run, preset: Run, loss: Loss, device: str)
 
 
 def _learner(
-    name: str, pairs: Path, blocks: tuple[Model, Search, Train], loss: Loss, device: torch.device
+    pairs: Path, blocks: tuple[Model, Search, Train], loss: Loss, device: torch.device
 ) -> tuple[Learner, Iterator[dict[str, Tensor]]]:
     """A network at the beginning of its training, and batches for it."""
     model, search, params = blocks
@@ -217,8 +219,8 @@ def _learner(
     network.initialise(model.vgg_weights, 0)
     terms, fabric = losses_of("extracter", "rec", loss), launch(device, 1, 1, params.precision)
     learner = Learner(fabric, network, model, terms, params, steps=_TIMED + 2, seed=0)
-    batches = TrainingPairs(pairs)
-    return learner, (batches.batch(step, params, 0) for step in range(_TIMED + 2))
+    training = TrainingPairs(pairs)
+    return learner, (training.batch(step, params, 0) for step in range(_TIMED + 2))
 
 
 def _spent(device: torch.device) -> float:

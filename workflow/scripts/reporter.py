@@ -23,7 +23,7 @@ from snakemake.logging import DefaultFormatter, LogEvent, logger
 
 SHOWN = 5  # names of a long list
 SAID = 20  # lines of the log of a job that failed
-STOPPED = "run the same command again to resume"  # ends the log of a job that was interrupted
+STOPPED = ("extracter: interrupted; ", "extracter: ended; ")  # begin the last line of a job that a signal ended
 HEARTBEAT = 600  # seconds between lines on what runs, where there is no terminal
 # Commands write here how far they are: see extracter/progress.py.
 FOLDER = Path(".snakemake/extracter-progress").absolute()
@@ -227,14 +227,15 @@ class Reporter(logging.Handler):
 
     def _fail(self, record: Any) -> None:
         job = self.running.pop(record.jobid, None) or Job(record.rule_name, record.rule_name, "", record.log, 1)
-        lines = job.said(SAID)
-        if lines and lines[-1].endswith(STOPPED):
-            self.say(f"stopped {job.what}; run the same command again to resume")
-            return
-        lines = lines or [f"failed without a message: {record.shellcmd}"]
-        # A cluster says by which number it knows the job, or why it did not take it.
+        said = job.said(SAID)
+        if said and said[-1].startswith(STOPPED):
+            head, lines = f"stopped {job.what}; run the same command again to resume", []
+        else:
+            head = f"FAILED {job.what}; the end of {' '.join(job.logs)}:"
+            lines = said or [f"failed without a message: {record.shellcmd}"]
+        # A cluster says by which number it knows the job, why it did not take it, or why it ended it.
         lines += str(getattr(record, "rule_msg", None) or "").splitlines()[:SHOWN]
-        self.say("\n".join([f"FAILED {job.what}; the end of {' '.join(job.logs)}:", *(f"  {line}" for line in lines)]))
+        self.say("\n".join([head, *(f"  {line}" for line in lines)]))
 
     def _watch(self) -> None:
         """Draw the bars, or now and then a line on what runs, until the end."""

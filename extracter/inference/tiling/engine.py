@@ -78,12 +78,13 @@ def super_resolve(
     needed = budget.least_needed(model, margins, lr.whole, [key.whole for key in keys])
     if needed > memory:
         raise InsufficientMemoryError(needed)
-    matches = None
     if keys:
         matches = _search(model, Features(model.dfe, lr_up), keys, inputs.places, memory, partial(report, "search"))
-    weighed = model.no_matches((1, 3, *padded)) if matches is None else matches
-    if matches is not None and model.stm.align:
-        weighed = weigh_whole(lr, align_whole(lr_up, [key.picture for key in keys], matches, model), model)
+        weighed = matches
+        if model.stm.align:
+            weighed = weigh_whole(lr, align_whole(lr_up, [key.picture for key in keys], matches, model), model)
+    else:
+        matches, weighed = None, model.no_matches((1, 3, *padded))
     rows, columns = (side // config.stride for side in padded)
     # Maps that are multiplied by scores stay as small as the convolutions' results.
     scores = weighed.scores[0].unflatten(1, (rows, columns)).to(precision)
