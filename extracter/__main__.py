@@ -1,6 +1,6 @@
 """The `extracter` command, also as `python -m extracter`.
 
-The commands take a second to import. This module is there before them, so that Ctrl-C ends in one line even then.
+The commands take a second to import. Ctrl-C and SIGTERM are handled before that, so that they always end in one line.
 """
 
 import os

@@ -51,7 +51,7 @@ def ablate(
     out: Annotated[Path, typer.Option(help="CSV to write; a table gets the same name with .md.")],
     steps: Annotated[int, typer.Option(min=1, help="Number of steps of each training.")] = 400,
     equal_time: Annotated[
-        bool, typer.Option("--equal-time", help="As many steps each as take the time of the preset's --steps.")
+        bool, typer.Option("--equal-time", help="Train each ablation for the time of the preset's --steps.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counting up from the preset's.")] = 3,
     other_pairs: Annotated[

@@ -83,7 +83,10 @@ class TextureTransformer(RefSR):
         ]
 
     def no_matches(self, shape: Sequence[int]) -> Matches:
-        """What stands for the matches of LR, N, 3, h, w, without a reference: the weights of textures of 0.
+        """Matches for LR without a reference; only their scores matter, as the weights in fusion.
+
+        Args:
+            shape: of LR: N, 3, h, w.
 
         Raises:
             ValueError: the network needs a reference.

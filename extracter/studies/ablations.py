@@ -119,7 +119,7 @@ def ablate(
         seeds: seeds of weights and batches.
         steps: number of steps of each training, or with `equal_time` of the preset's.
         model, search, loss, params: blocks of the preset, which the ablations change.
-        equal_time: give each ablation as many steps as take the time of the preset's, as measured on a few of them.
+        equal_time: train each ablation for as long as the preset. Its number of steps follows from a short timing.
         other_pairs: another mixture of pairs with the same validation pairs, as one more ablation, named by its folder.
         only: names of ablations to train beside the preset; None: all.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -181,9 +181,9 @@ def _chosen(runs: list[Run], only: list[str] | None) -> list[Run]:
 
 
 def _relative_time(record: Path, run: Run, preset: Run, loss: Loss, device: str) -> float:
-    """Time of a training step over that of the preset's, the median of steps that take turns.
+    """Time of a training step, relative to one of the preset: the median over pairs of alternating steps.
 
-    Measured once and kept in `record`, so that a study that is continued does not change its numbers of steps.
+    It is measured once and kept in `record`, so that a study that is resumed keeps its numbers of steps.
     """
     target = choose_device(device)
     keys = train_keys("extracter", "rec")
@@ -224,7 +224,7 @@ def _learner(
 
 
 def _spent(device: torch.device) -> float:
-    """Seconds so far: of processor time on a CPU, where other processes then do not count, of the clock elsewhere."""
+    """Seconds so far. On a CPU they are this process's processor time, which other processes do not lengthen."""
     if device.type == "cpu":
         return time.process_time()
     if device.type == "cuda":
@@ -293,7 +293,7 @@ def _write_table(rows: list[dict], kinds: list[str], model: Model, search: Searc
     caption = (
         f"PSNR on Y (dB) of the validation pairs, mean and standard deviation over {len(base)} seeds. The preset has "
         f"{preset}, {', '.join(parts) or 'no GDE'}. Differences are to the preset with the same seed. Gain: PSNR with "
-        "the pairs' references less PSNR with the input's own bicubic as reference. The time of a step is in units of "
+        "the pairs' references less PSNR with the input's own bicubic as reference. The time of a step is relative to "
         "the preset's."
     )
     header = [
