@@ -312,7 +312,8 @@ def memory_needed(model: Network, side: int) -> tuple[float, float]:
     least = least_needed(model, margins, whole, references * [whole])
     features = references * 4 * cells**2 * width * sum(multiple * scale**2 for multiple, scale in LEVELS)
     most = held_bytes(model, whole) + tile_bytes(model, margins, cells, cells, whole) + features
-    return held + least, held + max(least, most)
+    # A tile may not take all of the memory, however little the features need.
+    return held + least, held + max(least, most, _whole_needed(model, (cells, cells), torch.float32))
 
 
 def parse_memory(text: str | float) -> float:
