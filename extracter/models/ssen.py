@@ -103,9 +103,9 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N, C, h, w to the same shape."""
-        query, key, value = (conv(x).flatten(2).mT for conv in (self.theta, self.phi, self.g))
-        # Does not hold the positions' scores with one another, which would be quadratic in pixels.
-        gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        # One head, and contiguous: else PyTorch holds the positions' scores with one another, quadratic in pixels.
+        maps = (conv(x).flatten(2).mT.unsqueeze(1).contiguous() for conv in (self.theta, self.phi, self.g))
+        gathered = F.scaled_dot_product_attention(*maps, scale=1.0).squeeze(1)
         return x + self.out(gathered.mT.unflatten(2, x.shape[-2:]))
 
 
