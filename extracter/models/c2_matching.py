@@ -111,6 +111,7 @@ class AMSA(C2Matching, license="mit"):
     """
 
     aligned = True
+    rates = MappingProxyType(C2Matching.rates | {"levels.0.align_offsets.": 0.01, "levels.1.align_offsets.": 0.1})
 
     def __init__(
         self,

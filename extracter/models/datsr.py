@@ -1,6 +1,7 @@
 """DATSR (Cao et al., ECCV 2022): C2-Matching's matches in a U-net of Swin transformers."""
 
 from math import gcd
+from types import MappingProxyType
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -42,6 +43,8 @@ class DATSR(RefSR, PyTorchModelHubMixin, license="mit"):
     borrowed = ("dfe.", "matcher.")
     frozen = (*borrowed, "content.")
     uncompiled = frozenset({"matcher"})
+    # Learning rates of the offsets, as in C2-Matching.
+    rates = MappingProxyType({"levels.2.offsets.": 0.01, "levels.1.offsets.": 0.1, "levels.3.offsets.": 0.1})
 
     def __init__(self, features: int = 64, dfe_width: int = 64, blocks: int = 16, memory: float | None = None):
         super().__init__(bicubic_skip=False)

@@ -12,7 +12,7 @@ from extracter.models.masa_match import double, warp
 from extracter.models.matcher import Matcher, correspondences, pre_offsets
 from extracter.models.refsr import count_parameters
 from extracter.models.srntt import SRNTT, ContentExtractor
-from extracter.models.ssen import SSEN, OffsetEstimator, fit
+from extracter.models.ssen import SSEN, NonLocal, OffsetEstimator, fit
 from extracter.search.search import SearchConfig
 
 TINY = {
@@ -90,6 +90,32 @@ def test_any_size_and_any_reference(name, height, width, refs):
     assert sr.shape == (1, 3, 4 * height, 4 * width)
     assert sr.isfinite().all()
     assert sr.abs().max() <= 1
+
+
+def test_ssen_does_not_hold_the_scores_of_all_positions():
+    """They are quadratic in pixels. PyTorch's fused attention takes some layouts of its inputs alone."""
+    block, x = NonLocal(8), torch.rand(2, 8, 24, 20)
+    with torch.no_grad():
+        block.out.weight.normal_()
+        with torch.profiler.profile() as profile:
+            found = block(x)
+        query, key, value = (conv(x).flatten(2) for conv in (block.theta, block.phi, block.g))
+        wanted = x + block.out((value @ (query.mT @ key).softmax(2).mT).unflatten(2, (24, 20)))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    assert "aten::_scaled_dot_product_attention_math" not in {event.key for event in profile.key_averages()}
+
+
+def test_offsets_are_trained_at_the_published_rates():
+    """As shares: 0.01 where offsets are largest, at the small level, and 0.1 at the medium one."""
+    for name, small, medium in (("C2Matching", [0], [1]), ("AMSA", [0], [1]), ("DATSR", [2], [1, 3])):
+        network = tiny(name)
+        offsets = {weight for weight, _ in network.named_parameters() if "offsets" in weight}
+        for start, share in network.rates.items():
+            covered = {weight for weight in offsets if weight.startswith(start)}
+            assert covered, start
+            assert share == (0.01 if int(start.split(".")[1]) in small else 0.1)
+            offsets -= covered
+        assert {int(weight.split(".")[1]) for weight in offsets}.isdisjoint({*small, *medium}), name
 
 
 @pytest.mark.parametrize("name", TINY)
