@@ -41,7 +41,7 @@ def _check(hr: np.ndarray, sr: np.ndarray) -> None:
 
 
 def psnr_y(hr: np.ndarray, sr: np.ndarray) -> float:
-    """Compute the peak signal-to-noise ratio of `sr` and `hr` in dB. It is infinite if they are equal.
+    """Compute the peak signal-to-noise ratio of `sr` and `hr` in dB; 100 if they are equal.
 
     Args:
         hr, sr: uint8, (H, W, 3), of the same size.
@@ -54,13 +54,13 @@ def psnr_y(hr: np.ndarray, sr: np.ndarray) -> float:
 
 
 def psnr_of(error: float) -> float:
-    """PSNR of a mean squared error of luma, in dB, at most 100.
+    """PSNR of a mean squared error of luma, in dB, at most 100; NaN where the error is.
 
     Example:
         >>> psnr_of(0.0)
         100.0
     """
-    return min(float(10 * np.log10(DATA_RANGE**2 / error)), CAP) if error > 0 else CAP
+    return CAP if error == 0 else min(float(10 * np.log10(DATA_RANGE**2 / error)), CAP)
 
 
 def squared_error_y(hr: Tensor, sr: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ from extracter.training.objective import TERMS, losses_of
 from extracter.training.step import Learner
 
 Phase = Literal["rec", "full"]
+_REMEDY = "lower `train.lr` or the loss weights"
 LOG_COLUMNS = ["step", "loss", "rec", *TERMS, "critic", "validation_psnr"]
 
 
@@ -127,7 +128,7 @@ def train(
     with _stop_between_steps() as stop:
         todo, part = range(progress["step"], steps), distributed.part_of(params.batch)
         batches = pairs.batches(todo, params, seed, pin=target.type == "cuda", part=part)
-        if distributed.leads():
+        if distributed.process_number() == 0:
             batches = track(batches, name, total=steps, done=progress["step"])
         if _is_due(progress, params, steps):  # the run was stopped while it validated
             label = f"{name} {progress['step']}/{steps}"
@@ -142,7 +143,7 @@ def train(
             validate, stopped = _is_due(progress, params, steps), distributed.any_process(bool(stop))
             save = progress["step"] % params.checkpoint_every == 0 or stopped
             if validate or save:
-                read_losses(unread, list(measured), progress, name, "lower `train.lr` or the loss weights")
+                read_losses(unread, list(measured), progress, name, _REMEDY)
                 progress["seconds"] = time.perf_counter() - started
             if validate:
                 label = f"{name} {progress['step']}/{steps}"
@@ -153,7 +154,7 @@ def train(
             if stopped:
                 distributed.wait_for_all()  # the first process may be writing
                 raise KeyboardInterrupt
-    if not distributed.leads():
+    if distributed.process_number() > 0:
         return
 
     training |= {"best_step": progress["best_step"], "validation_psnr": progress["best_psnr"]}
@@ -245,6 +246,9 @@ def _validate(
     Returns:
         Whether the validation is done. Once a signal came it is not, since it may take longer than there is time to
         save the state: nothing is recorded, and the resumed run begins with it.
+
+    Raises:
+        UserError: an output is not finite.
     """
     model.eval()
     number, count = distributed.process_number(), distributed.process_count()
@@ -262,6 +266,8 @@ def _validate(
         return False
     batches = -(-held_out // batch)
     psnr = psnr_of(sum(distributed.gather_figures(errors, batches, fabric.device)) / pixels)
+    if math.isnan(psnr):
+        raise UserError(f"{label}: the network's output is not finite; {_REMEDY}")
     means = {key: sum(values) / len(values) for key, values in progress["sums"].items()}
     row = {"step": progress["step"], **means, "validation_psnr": psnr}
     progress["log"].append(row)
@@ -269,7 +275,7 @@ def _validate(
     if psnr > progress["best_psnr"]:
         weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
         progress |= {"best_psnr": psnr, "best_step": progress["step"], "best_weights": weights}
-    if distributed.leads():
+    if distributed.process_number() == 0:
         print(f"{label}: loss {means['loss']:.5f}, validation PSNR {psnr:.3f} dB", file=sys.stderr, flush=True)
     return True
 
@@ -283,7 +289,7 @@ def save_state(path: Path, run: str, parts: dict[str, Any], progress: dict[str, 
         parts: networks, optimisers and scaler, by name.
         progress: steps done, figures so far and the best weights.
     """
-    if not distributed.leads():
+    if distributed.process_number() > 0:
         return
     buffer = io.BytesIO()
     torch.save({"run": run, "progress": progress, **{key: part.state_dict() for key, part in parts.items()}}, buffer)

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.signal import convolve2d
 
 from extracter.errors import UserError
-from extracter.metrics import luma, psnr_y, ssim_y
+from extracter.metrics import luma, psnr_of, psnr_y, ssim_y
 
 MIRROR = (
     Path(__file__).parents[2].parent
@@ -51,6 +51,10 @@ def test_psnr_of_a_constant_offset():
     sr = hr + np.uint8(10)
     offset = 10 * (65.738 + 129.057 + 25.064) / 256
     assert psnr_y(hr, sr) == pytest.approx(20 * np.log10(255 / offset), abs=1e-9)
+
+
+def test_psnr_of_no_number_is_none():
+    assert np.isnan(psnr_of(float("nan")))
 
 
 def test_psnr_counts_the_border():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -274,6 +275,13 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_preset, tiny_pairs, tmp_path
     beyond_float32 = tiny_preset.model_copy(update={"loss": tiny_preset.loss.model_copy(update={"rec": 1e39})})
     with pytest.raises(UserError, match="the loss is not finite at step 1"):
         run(beyond_float32, tiny_pairs, tmp_path / "a")
+
+
+def test_weights_that_are_not_finite_are_never_the_best(tiny_preset, tiny_pairs, tmp_path):
+    """The loss of a step is that before its update."""
+    with pytest.raises(UserError, match=r"the network's output is not finite; lower `train.lr`"):
+        run(with_train(tiny_preset, lr=math.inf, validate_every=1, rec_steps=1), tiny_pairs, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_flat_validation_pair_does_not_hide_the_others(tiny_preset, tiny_pairs, tmp_path):
