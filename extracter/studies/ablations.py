@@ -15,7 +15,7 @@ from extracter.data.datasets import TrainingPairs
 from extracter.data.pair_arrays import ARRAYS, PREFIXES
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
-from extracter.files import read_json, write_csv, write_json
+from extracter.files import read_json, sha256, write_csv, write_json
 from extracter.image_tensors import to_signed
 from extracter.memory import malloc_reuse
 from extracter.metrics import psnr_of, squared_error_y
@@ -142,7 +142,8 @@ def ablate(
         of_train = of_train.model_copy(update=of_steps)
         for seed in seeds:
             folder = work / f"{label}_seed{seed}_{number}"
-            wanted = {"seed": seed, **pick(keys, model=of_model, search=of_search, train=of_train)}
+            wanted = {"seed": seed, "pairs_sha256": sha256(data / manifest.NAME)}
+            wanted |= pick(keys, model=of_model, search=of_search, loss=loss, train=of_train)
             if not _is_done(folder, wanted):
                 state = folder.with_suffix(".state")
                 settings = (seed, of_model, of_search, loss, of_train)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
+from extracter.data import manifest
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import evaluate
 from extracter.models.checkpoint import load_model
@@ -94,6 +95,14 @@ def test_ablations_are_trained_once_for_each_seed(tmp_path, tiny_pairs, tiny_pre
         ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks, only=["u = 3"], device="cpu")
     with pytest.raises(ZeroDivisionError):
         ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks[:3], other, device="cpu")
+    heavier = tiny_preset.loss.model_copy(update={"rec": 2.0})
+    with pytest.raises(ZeroDivisionError):
+        ablate(tiny_pairs, tmp_path / "work", out, [5, 6], 2, *blocks[:2], heavier, tiny_preset.train, device="cpu")
+    pairs = tmp_path / "pairs"
+    shutil.copytree(tiny_pairs, pairs)
+    manifest.write(pairs, "train", "other", stand_in=True, files=manifest.read(pairs)["files"])
+    with pytest.raises(ZeroDivisionError):
+        ablate(pairs, tmp_path / "work", out, [5, 6], 2, *blocks, device="cpu")
 
 
 def test_trust_of_the_preset_is_left_out_of_ablations(tmp_path, tiny_pairs, tiny_preset):
