@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from extracter.errors import UserError
 
 # Locks that this process holds on GPUs: they are free again when it ends, however it ends.
 _claims: dict[int, IO] = {}
+# What each thread inside `full_float32` found; only the first one can find TensorFloat-32 switched on.
+_found: list[tuple[bool, bool]] = []
+_switching = threading.Lock()
 
 
 def choose_device(name: str) -> torch.device:
@@ -144,10 +148,17 @@ def configure_torch(seed: int, *, deterministic: bool = True, tf32: bool = False
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """No TensorFloat-32 inside: GPUs use it for convolutions unless told otherwise."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    """No TensorFloat-32 inside: GPUs use it for convolutions unless told otherwise.
+
+    The switches are the process's: of several threads, the last one to leave sets them back.
+    """
+    with _switching:
+        _found.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+        with _switching:
+            before = _found.pop()
+            if not _found:
+                torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

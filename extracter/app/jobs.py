@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from extracter.errors import UserError
-from extracter.memory import malloc_return
 from extracter.progress import PHASES
 
 T = TypeVar("T")
@@ -118,8 +117,6 @@ def _run(compute: Callable[[Job[T]], T], job: Job[T]) -> T:
     except BaseException as error:
         _release_frames(error)
         raise
-    finally:
-        malloc_return()  # a cancelled network leaves the allocator as it had set it
 
 
 def _release_frames(error: BaseException | None) -> None:

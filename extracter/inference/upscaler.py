@@ -23,7 +23,7 @@ from extracter.inference.tiling.features import LEVELS
 from extracter.inference.tiling.network import Margins, Network
 from extracter.inference.tiling.systems import search_of, super_resolve_tiles
 from extracter.inference.tiling.windows import InsufficientMemoryError, Window
-from extracter.memory import GIB, MIB, available
+from extracter.memory import GIB, MIB, available, malloc_return
 from extracter.models.locate import open_model
 from extracter.models.refsr import RefSR
 from extracter.photos.alpha import bleed
@@ -249,6 +249,9 @@ class Upscaler:
                 f"--memory: {self.memory / MIB:,.0f} MiB is too little for this image and its references; the "
                 f"minimum is {least}"
             ) from None
+        finally:
+            if self.reuse:
+                malloc_return()
 
 
 def _choose_precision(device: torch.device) -> torch.dtype:
@@ -332,5 +335,7 @@ def parse_memory(text: str | float) -> float:
 
 def _share(device: torch.device) -> float:
     if device.type == "cuda":
-        return 0.75 * torch.cuda.mem_get_info(device)[0]
+        # What PyTorch keeps of earlier images' memory is free, too.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return 0.75 * (torch.cuda.mem_get_info(device)[0] + kept)
     return 0.5 * available()

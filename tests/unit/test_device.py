@@ -134,6 +134,14 @@ def test_tf32_is_off_unless_asked_for():
             with full_float32():
                 assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is False
             assert torch.backends.cudnn.allow_tf32 is tf32
+        configure_torch(0, tf32=True)
+        first, second = full_float32(), full_float32()  # of two threads
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.backends.cudnn.allow_tf32 is False
+        second.__exit__(None, None, None)
+        assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is True
         configure_torch(0, deterministic=False)
         assert torch.backends.cudnn.benchmark
         assert not torch.are_deterministic_algorithms_enabled()

@@ -18,7 +18,7 @@ from extracter.inference.tiling.search import Search
 from extracter.inference.tiling.textures import Textures
 from extracter.inference.tiling.trust import align_whole, weigh_whole
 from extracter.inference.tiling.windows import Inputs, InsufficientMemoryError, Picture, Window, from_signed
-from extracter.memory import malloc_return, malloc_reuse, malloc_trim
+from extracter.memory import malloc_reuse, malloc_trim
 from extracter.models.dpfsr import DPFSR
 from extracter.models.refsr import RefSR
 from extracter.search.search import Matches, SearchConfig
@@ -48,8 +48,8 @@ def super_resolve(
         inputs: the images; without references for networks that need none.
         memory: bytes on that device, beyond the weights and, on the CPU, the images themselves.
         precision: of the network after the search, which itself stays in float32.
-        reuse: on the CPU let layers use freed memory again where there is enough of it, a third less time; a setting
-            of the whole process while the network runs.
+        reuse: on the CPU let layers use freed memory again where there is enough of it, a third less time. It is a
+            setting of the whole process, which `extracter.memory.malloc_return` takes back.
         report: called with (phase, done, total).
 
     Returns:
@@ -116,10 +116,7 @@ def super_resolve(
     def run(inner: Window) -> Tensor:
         return Tile(model, margins, lr, textures, scores, inner, first, bounds).run()
 
-    sr = compose(model, run, tiles, lr_up, inputs, precision, report)
-    if reuse:
-        malloc_return()
-    return sr, matches
+    return compose(model, run, tiles, lr_up, inputs, precision, report), matches
 
 
 def _search(
