@@ -42,7 +42,8 @@ def upscale(
         typer.Option(help="Side of a search patch, a multiple of 3; larger is coarser. By default that of the model."),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory limit, such as 4GiB; by default half of the free memory.")
+        str | None,
+        typer.Option(help="Memory limit, such as 4GiB; by default half of the free memory, on a GPU three quarters."),
     ] = None,
     device: Device = "auto",
     precision: Annotated[

@@ -115,7 +115,7 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
     """
     if options.kernel is not None:
         SearchConfig().with_kernel(options.kernel)  # refused even where all results exist
-    planned = plan(images, out, options.kind, options.scale, options.suffix)
+    planned = plan(images, out, options.kind, options.scale, options.suffix, options.compare)
     references = _References(refs)
     folder = model_folder(options.model)
     model = model_digest(folder)
@@ -217,8 +217,10 @@ def named_search(result: Result) -> str:
 def _record(job: Job, references: _References, model: str, options: Options) -> Record:
     """A record of what the result of a job is made from."""
     files = [*references.files, *references.of(job)]
-    settings = settings_digest(model, files, options.search, options.kernel, options.precision, options.scale)
-    return Record(job.image.name, fingerprint(job.image), settings)
+    settings = [options.search, options.kernel, options.precision, options.scale]
+    if options.quality is not None:
+        settings.append(options.quality)
+    return Record(job.image.name, fingerprint(job.image), settings_digest(model, files, *settings))
 
 
 def _is_complete(job: Job, record: Record, compare: bool) -> bool:

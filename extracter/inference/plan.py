@@ -42,6 +42,10 @@ class Job:
         """The file that `--compare` writes."""
         return self.out.with_name(f"{self.out.stem}.compare.png")
 
+    def written(self, compare: bool) -> list[Path]:
+        """All files that the job writes."""
+        return [self.out, self.comparison] if compare else [self.out]
+
 
 @dataclass
 class Plan:
@@ -53,7 +57,9 @@ class Plan:
     problems: list[str] = field(default_factory=list)
 
 
-def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: str | None = None) -> Plan:
+def plan(
+    images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: str | None = None, compare: bool = False
+) -> Plan:
     """Plan which results to make.
 
     The result of NAME.jpg is OUT/NAME.png, or OUT/NAME.jpg.png if several images of a folder share NAME; that of
@@ -66,6 +72,7 @@ def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: s
         kind: suffix of the results in a folder, without the dot.
         scale: 1 to 4.
         suffix: appended to the names of results; None for nothing, or `_x4` beside the images.
+        compare: whether `--compare` writes a file beside each result.
 
     Raises:
         UserError: there is no image, a folder cannot be read, or `out` is not possible.
@@ -95,19 +102,23 @@ def plan(images: Sequence[Path], out: Path, kind: str, scale: int = 4, suffix: s
     for file, below, target in targets:
         name = file.stem if stems[target, same_name(file.stem)] == 1 else file.name
         found.jobs.append(Job(file, target / f"{name}{endings[target]}.{kind}", below))
-    names = Counter(job.out for job in found.jobs)
+    names = Counter(path for job in found.jobs for path in job.written(compare))
+    possible = []
     for job in found.jobs:
-        if names[job.out] > 1:
-            reason = f"another image would have the same result, {shown(job.out)}"
+        taken = [path for path in job.written(compare) if names[path] > 1]
+        if taken:
+            reason = f"another image would have the same result, {shown(taken[0])}"
             found.problems.append(f"{shown(job.image)}: {reason}; enlarge them into different folders")
-    found.jobs = [job for job in found.jobs if names[job.out] == 1]
+        else:
+            possible.append(job)
+    found.jobs = possible
     return found
 
 
 def why_impossible(job: Job, scale: int, compare: bool) -> str | None:
     """Why the result of a job cannot be written; None if no reason is known."""
     image = shown(job.image)
-    for path in (job.out, *([job.comparison] if compare else [])):
+    for path in job.written(compare):
         length = len(os.fsencode(path.name))
         if length > _LONGEST_NAME or len(os.fsencode(path.absolute())) > _LONGEST_PATH:
             return f"{image}: the result's name would have {length} bytes; shorten the image's name or --suffix"

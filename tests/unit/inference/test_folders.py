@@ -431,6 +431,17 @@ def test_names_that_several_images_share(tmp_path, run):
     assert lines[2].startswith("extracter: 1 made, 0 already there (--overwrite makes them again), 2 failed")
 
 
+def test_a_comparison_that_would_be_another_result(tmp_path, run):
+    for name in ("a.png", "a.compare.png", "b.png"):
+        save(tmp_path / "in" / name)
+    code, lines = run(tmp_path / "in", "-o", tmp_path / "out", "--compare")
+    assert (code, list(tree(tmp_path / "out"))) == (1, ["b.compare.png", "b.png"])
+    for name, line in zip(("a.compare", "a"), lines, strict=False):
+        assert line.startswith(f"extracter: {tmp_path / 'in' / name}.png: ")
+    assert all(f"the same result, {tmp_path / 'out' / 'a.compare.png'}; enlarge" in line for line in lines[:2])
+    assert run(tmp_path / "in", "-o", tmp_path / "out")[0] == 0
+
+
 # Options
 
 
