@@ -103,12 +103,7 @@ def evaluate(
             network.compile_parts(dynamic=True)  # once for all sizes of images
 
         def super_resolve(inputs: TestImage) -> np.ndarray:
-            if method != "exact" and isinstance(network, TextureTransformer) and network.search is not None:
-                sizes = [image.shape[-2:] for image in (inputs.ref, *(ref for ref, _ in inputs.more))]
-                (height, width), keys = inputs.lr.shape[-2:], [(h // SCALE, w // SCALE) for h, w in sizes]
-                found = (network.search, method, 4 * network.dfe.width, (height, width), keys)
-                network.search = choose_search(*found, target.type)
-            return run_network(network, inputs, target, precision)
+            return run_network(network, inputs, target, precision, method)
 
     memory = PeakMemory(target, reuse_memory)
     rows: list[dict[str, Any]] = []
@@ -223,10 +218,17 @@ def enlarge(inputs: TestImage) -> np.ndarray:
 
 
 @torch.inference_mode()
-def run_network(network: RefSR, inputs: TestImage, device: torch.device, precision: str = "32-true") -> np.ndarray:
+def run_network(
+    network: RefSR,
+    inputs: TestImage,
+    device: torch.device,
+    precision: str = "32-true",
+    method: SearchName = "exact",
+) -> np.ndarray:
     """SR of one image with all of its references, registered where the network wants that, rounded to what a PNG holds.
 
-    LR_up as the only reference stands for none: it is not registered, and networks that need none do without.
+    LR_up as the only reference stands for none: it is not registered, and networks that need none do without. `method`
+    is as of `evaluate`.
 
     Returns:
         uint8, (H, W, 3), on the CPU, so that the device has finished.
@@ -237,6 +239,10 @@ def run_network(network: RefSR, inputs: TestImage, device: torch.device, precisi
     refs, refs_du = zip((inputs.ref, inputs.ref_du), *inputs.more, strict=True)
     if alone and not network.needs_reference:
         refs, refs_du = (), ()
+    if method != "exact" and isinstance(network, TextureTransformer) and network.search is not None:
+        (height, width), keys = inputs.lr.shape[-2:], [(x.shape[-2] // SCALE, x.shape[-1] // SCALE) for x in refs]
+        found = (network.search, method, 4 * network.dfe.width, (height, width), keys)
+        network.search = choose_search(*found, device.type)
     moved = [[x.to(device) for x in images] for images in ((inputs.lr, inputs.lr_up), refs, refs_du)]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
         places = [inputs.places] if inputs.places else []

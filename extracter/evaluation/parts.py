@@ -55,8 +55,8 @@ def merge(parts: list[Path], out: Path, summary: Path, sr: Path, timings: Path |
     """
     abouts = [read_json(part / "summary.json") for part in parts]
     for part, about in zip(parts, abouts, strict=True):
-        for key in ("variant", "set"):
-            if about[key] != abouts[0][key]:
+        for key in ("variant", "set", "references", "border", "padding", "precision"):
+            if about.get(key) != abouts[0].get(key):
                 raise UserError(
                     f"{part}: of {key} {about[key]}, but {parts[0]} is of {abouts[0][key]}; merge one of them"
                 )
@@ -69,7 +69,9 @@ def merge(parts: list[Path], out: Path, summary: Path, sr: Path, timings: Path |
     if timings is not None:
         costs = _interleave([read_rows(part / "timings.csv", _REMEDY) for part in parts])
         write_csv(timings, costs, TIMINGS)
-    write_json(summary, summarise(rows, abouts[0]))
+    # A part in which each image has one reference does not say how several are used.
+    several = next((about["several"] for about in abouts if about.get("several")), None)
+    write_json(summary, summarise(rows, abouts[0] | {"several": several}))
 
 
 def _interleave(parts: list[list[dict[str, str]]]) -> list[dict[str, str]]:

@@ -7,7 +7,8 @@ from evaluation_setup import preset, write_checkpoint, write_test_set
 
 from extracter.errors import UserError
 from extracter.evaluation.evaluate import evaluate
-from extracter.evaluation.parts import merge, parse_part
+from extracter.evaluation.parts import COLUMNS, merge, parse_part, summarise
+from extracter.files import read_json, write_csv, write_json
 
 SIZES = ((64, 48), (52, 72), (48, 48), (40, 64), (48, 56))
 
@@ -33,6 +34,19 @@ def test_parts_come_to_the_bytes_of_the_whole(tmp_path, count):
         assert (merged / name).read_bytes() == (whole / name).read_bytes(), name
     costs = (merged / "timings.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in costs] == ["image", *"abcde"]
+
+
+def test_how_several_references_are_used_comes_from_a_part_that_has_some(tmp_path):
+    about = {"variant": "extracter-rec", "set": "views", "stand_in": False, "references": "pooled"}
+    parts = []
+    for number, several in enumerate((None, "searched together")):
+        part = tmp_path / str(number)
+        row = {"image": "ab"[number], "reference": "c", "psnr_y": 30.0, "ssim_y": 0.9}
+        write_csv(part / "images.csv", [row], COLUMNS)
+        write_json(part / "summary.json", summarise([row], about | {"several": several}))
+        parts.append(part)
+    merge(parts, tmp_path / "images.csv", tmp_path / "summary.json", tmp_path / "sr", None)
+    assert read_json(tmp_path / "summary.json")["several"] == "searched together"
 
 
 def test_what_is_no_part_is_one_sentence(tmp_path):
