@@ -55,7 +55,7 @@ def _wanted(archive: Path, members: Iterable[tuple[Any, str, int]]) -> list[Any]
                 f"{packed:,} bytes; do not use it"
             )
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
             raise UserError(f"{archive}: member {name!r} would leave its folder; do not use this archive")
         if not is_image(Path(name)) or "__MACOSX" in path.parts:
             continue

@@ -183,7 +183,8 @@ def _sections(
         Section("kernels", "Kernel size and search", [read_tables.read_kernels(kernels)], [kernels_chart(kernels)]),
     ]
     levels = tables / "table4_references.csv"
-    if levels.is_file():
+    wanted = not any(key == "evaluation.level_sets" and value == "[]" for key, value, _ in parameters)
+    if wanted and levels.is_file():  # without sets of this run, the table is another run's
         found.append(Section("levels", "References", [read_tables.read_plain(levels)], [levels_chart(levels)]))
     logs = sorted((results / "checkpoints").glob("*/train_log.csv"))
     times = read_times(results / "benchmarks")

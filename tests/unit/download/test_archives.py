@@ -73,7 +73,7 @@ def test_images_are_unpacked_and_nothing_else(make, tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["../000.png", "/000.png", "a/../../000.png", "a\\..\\..\\000.png", "C:/000.png", "a/../000.png"]
+    "name", ["../000.png", "/000.png", "a/../../000.png", "a\\..\\..\\000.png", "C:/000.png", "a/../000.png", "."]
 )
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_no_member_leaves_the_folder(make, name, tmp_path, folder):

@@ -195,6 +195,13 @@ def test_pictures_are_made_smaller_until_they_fit():
     assert len(found["a"]) <= 10_000
 
 
+def test_a_table_of_another_run_is_left_out(run, page, tmp_path):
+    without = [*PARAMETERS, ("evaluation.level_sets", "[]", "")]
+    other = report(**run, out=tmp_path, preset="demo", parameters=without).read_text(encoding="utf-8")
+    assert 'id="levels"' in page.read_text(encoding="utf-8")
+    assert 'id="levels"' not in other
+
+
 def test_what_is_missing_is_said_in_one_sentence(run, tmp_path):
     with pytest.raises(UserError, match=r"table1_metrics\.csv: no such file; `snakemake --cores all` makes it"):
         report(run["results"], run["data"], tmp_path, tmp_path, preset="demo", parameters=PARAMETERS)
