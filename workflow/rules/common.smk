@@ -148,12 +148,12 @@ def get_runtime(hours):
 
 
 def get_training_threads(wildcards):
-    """Threads of a training: half of the cores, since two networks train side by side; all where one GPU lets one train at a time.
+    """Threads of a training: its share of the cores. As many networks train side by side as there are GPUs, without one two.
 
     Results depend on the number of threads bit for bit, so it must not depend on which jobs happen to run together.
     Evaluations take one thread each for the same reason.
     """
-    return workflow.cores if LOCAL_GPUS == 1 else max(1, workflow.cores // 2)
+    return max(1, workflow.cores // (LOCAL_GPUS or 2))
 
 
 def get_matcher(wildcards):

@@ -227,7 +227,7 @@ rule report:
 
 if "views" in TESTS:
 
-    # The gallery of README.md, on demand: `snakemake --cores all --config preset=open -- gallery`.
+    # The gallery of README.md, on demand: `snakemake --cores all --config preset=open --forcerun gallery -- gallery`.
     rule gallery:
         input:
             images=f"data/prepared/{PRESET}/views/manifest.json",

@@ -55,7 +55,7 @@ def list_stages(preset: params.Preset) -> dict[str, dict[str, Any]]:
     ]
     stages["tables"] = _tables_stage(preset.systems, evaluated, available, kernels, levels)
     stages["figures"] = _figures_stage(preset.systems, evaluated, available, kernels)
-    stages["record"] = _record_stage(preset, stages)
+    stages["record"] = _record_stage(stages)
     return stages
 
 
@@ -200,7 +200,7 @@ def _figures_stage(systems: list[str], variants: list[str], sets: list[str], ker
     return _stage("figure_comparison figure_training figure_kernels drawn", "drawn", [], deps, outs)
 
 
-def _record_stage(preset: params.Preset, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _record_stage(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The last stage makes Snakemake know the files, whatever DVC took from its cache.
 
     As a persistent output keeps a stage out of the run cache, this one runs whenever anything changed.
