@@ -158,7 +158,7 @@ class DualAggregation(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """First weights as published: a quarter of Kaiming's variance, a tenth of that in residual blocks, zeros in SAM."""
+    """First weights as published: half of Kaiming's standard deviation, a twentieth in residual blocks, 0 in SAM."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0, 0.5 * (2 / (9 * module.out_channels)) ** 0.5)
         nn.init.zeros_(module.bias)
