@@ -128,8 +128,8 @@ def test_only_as_many_trainings_at_once_as_there_are_gpus(project):
     (pretended / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}")
     (pretended / "nvidia-smi").chmod(0o755)
     path = f"{pretended}:{project.environment['PATH']}"
-    for visible, gpu, threads in [("", 0, 2), ("0", 1, 4), ("0,1,2,3", 1, 1)]:
-        text = project.run("snakemake", "--cores", "4", "--dry-run", PATH=path, CUDA_VISIBLE_DEVICES=visible)
+    for visible, gpu, threads in [("", 0, 4), ("0", 1, 8), ("0,1,2,3", 1, 2)]:
+        text = project.run("snakemake", "--cores", "8", "--dry-run", PATH=path, CUDA_VISIBLE_DEVICES=visible)
         jobs = [job for job in text.split("\n[") if "rule train_" in job]
         assert len(jobs) == 4
         for job in jobs:
