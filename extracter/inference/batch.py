@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extracter.errors import UserError
-from extracter.inference.plan import Job, Plan, check_space, check_writable, is_folder, named, plan, why_impossible
+from extracter.inference.plan import (
+    LOSSLESS,
+    Job,
+    Plan,
+    check_space,
+    check_writable,
+    is_folder,
+    named,
+    plan,
+    why_impossible,
+    why_no_comparison,
+)
 from extracter.inference.provenance import Record, fingerprint, model_digest, read_record, settings_digest, with_record
 from extracter.inference.tiling.engine import Report
 from extracter.inference.upscaler import Result, Upscaler
@@ -131,6 +142,8 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
                 failed += _say(problem)
             elif job.out.exists() and not options.overwrite and _is_complete(job, record, options.compare):
                 there += 1
+            elif options.compare and not options.overwrite and (problem := why_no_comparison(job)):
+                failed += _say(problem)
             else:
                 waiting.append((job, record))
         except UserError as error:
@@ -218,7 +231,7 @@ def _record(job: Job, references: _References, model: str, options: Options) -> 
     """A record of what the result of a job is made from."""
     files = [*references.files, *references.of(job)]
     settings = [options.search, options.kernel, options.precision, options.scale]
-    if options.quality is not None:
+    if options.quality is not None and job.out.suffix.lower() not in LOSSLESS:
         settings.append(options.quality)
     return Record(job.image.name, fingerprint(job.image), settings_digest(model, files, *settings))
 

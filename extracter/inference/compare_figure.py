@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from extracter.files import atomic_path
+from extracter.inference.plan import COMPARISON
 from extracter.inference.upscaler import Result
 from extracter.photos.photo import to_bytes
-from extracter.reporting.figures import ORANGE, save, show_image
+from extracter.reporting.figures import ORANGE, show_image
 from extracter.reporting.origins import origin_map, origin_of, spread, tinted
 from extracter.reporting.squares import worst_crop
 from extracter.search.search import Matches
@@ -57,7 +59,8 @@ def draw(result: Result, out: Path) -> None:
         middle = (top + side // 2, left + side // 2)
         source = _source(refs, result.matches, result, middle, side)
         show_image(axes[1, 3], source, "reference, at its best match")
-    save(figure, out)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None, "Title": COMPARISON})
 
 
 def _count(result: Result) -> str:

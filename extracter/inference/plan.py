@@ -18,9 +18,11 @@ from extracter.photos.write import LIMITS, why_not
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes
 _PROBE = 2**16  # bytes written to detect a read-only folder or a full disk
-# Size of a compressed result, at least, as a share of its raw pixels.
-_LEAST_SHARE = {".png": 0.2, ".tif": 0.2, ".tiff": 0.2}
+# Size of a compressed result, at least, as a share of its raw pixels: of lossless formats, and of the others.
+LOSSLESS = {".png": 0.2, ".tif": 0.2, ".tiff": 0.2}
 _LEAST_LOSSY = 0.02
+# Title of the PNG files that `--compare` writes.
+COMPARISON = "EXTRACTER comparison"
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,17 @@ def plan(
     for file, below, target in targets:
         name = file.stem if stems[target, same_name(file.stem)] == 1 else file.name
         found.jobs.append(Job(file, target / f"{name}{endings[target]}.{kind}", below))
+    outs = Counter(job.out for job in found.jobs)
     names = Counter(path for job in found.jobs for path in job.written(compare))
     possible = []
     for job in found.jobs:
         taken = [path for path in job.written(compare) if names[path] > 1]
         if taken:
-            reason = f"another image would have the same result, {shown(taken[0])}"
-            found.problems.append(f"{shown(job.image)}: {reason}; enlarge them into different folders")
+            reason = f"another image would have the same result, {shown(taken[0])}; enlarge"
+            if outs[taken[0]] == 1:
+                both = f"a comparison and another image's result would both be {shown(taken[0])}"
+                reason = f"{both}; leave out --compare, or enlarge"
+            found.problems.append(f"{shown(job.image)}: {reason} them into different folders")
         else:
             possible.append(job)
     found.jobs = possible
@@ -130,6 +136,22 @@ def why_impossible(job: Job, scale: int, compare: bool) -> str | None:
     if size is not None and (reason := why_not(scale * size[0], scale * size[1], job.out.suffix.lower())):
         return f"{image}: {reason}"
     return None
+
+
+def why_no_comparison(job: Job) -> str | None:
+    """Why the comparison of a job may not be written: a file of its name is none. None if it may."""
+    path = job.comparison
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            known = image.info.get("Title") == COMPARISON
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, SyntaxError):
+        known = False
+    if known:
+        return None
+    remedy = "choose another --out or --suffix, or replace it with --overwrite"
+    return f"{shown(job.image)}: {shown(path)} exists and is no comparison; {remedy}"
 
 
 def check_writable(folder: Path) -> None:
@@ -161,7 +183,7 @@ def check_space(job: Job, width: int, height: int, sample: int) -> None:
         UserError: the result does not fit.
     """
     place = next(place for place in job.out.absolute().parents if place.exists())
-    needed = _LEAST_SHARE.get(job.out.suffix.lower(), _LEAST_LOSSY) * width * height * sample
+    needed = LOSSLESS.get(job.out.suffix.lower(), _LEAST_LOSSY) * width * height * sample
     free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(

@@ -244,7 +244,9 @@ class Upscaler:
             if isinstance(self.model, Network):
                 whole = held + _whole_needed(self.model, inputs.lr.shape[:2], self.precision)
                 if whole > held + error.needed:
-                    least += f", which is slow; at {whole / MIB + 1:,.0f} MiB the image is enlarged in one piece"
+                    least += (
+                        f", which takes very long; at {whole / MIB + 1:,.0f} MiB the image is enlarged in one piece"
+                    )
             raise UserError(
                 f"--memory: {self.memory / MIB:,.0f} MiB is too little for this image and its references; the "
                 f"minimum is {least}"

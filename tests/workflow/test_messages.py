@@ -99,6 +99,13 @@ def test_a_folder_that_cannot_be_written_to_is_named_at_the_start(project, name)
         folder.chmod(0o755)
 
 
+def test_a_mistake_in_the_parameters_is_one_line_for_make_stages_too(project):
+    path = project.folder / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("rec_steps:", "rec_step:"), encoding="utf-8")
+    (line,) = project.run("python", "workflow/scripts/stages.py", fails=True).splitlines()
+    assert re.search(r"^stages: .*params\.yaml: .*rec_step: unknown key", line)
+
+
 def test_a_folder_of_another_user_is_named_with_the_command_that_allows_it(project):
     script = "import sys; sys.path[:0] = ['workflow/scripts']; import record; print(record.ownership())"
     assert project.run("python", "-c", script).strip() == ""

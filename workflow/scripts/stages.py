@@ -15,6 +15,7 @@ from sources import ROOT, SOURCES, list_sources
 sys.path[:0] = [str(ROOT)]  # this checkout's package, whichever is installed
 
 from extracter import families, params, projection  # noqa: E402
+from extracter.errors import UserError  # noqa: E402
 
 # Of a set that no path of the user stands for: what the downloads are checked against.
 PUBLISHED = "extracter/download/checksums"
@@ -251,7 +252,10 @@ def write_stages(text: str, preset: params.Preset) -> str:
 def main() -> None:
     """Bring dvc.yaml up to date with params.yaml."""
     path = ROOT / "dvc.yaml"
-    preset = params.read(ROOT / "params.yaml").selected
+    try:
+        preset = params.read(ROOT / "params.yaml").selected
+    except UserError as error:
+        raise SystemExit(f"stages: {error}") from None
     path.write_text(write_stages(path.read_text(encoding="utf-8"), preset), encoding="utf-8")
 
 

@@ -436,10 +436,20 @@ def test_a_comparison_that_would_be_another_result(tmp_path, run):
         save(tmp_path / "in" / name)
     code, lines = run(tmp_path / "in", "-o", tmp_path / "out", "--compare")
     assert (code, list(tree(tmp_path / "out"))) == (1, ["b.compare.png", "b.png"])
+    reason = f"a comparison and another image's result would both be {tmp_path / 'out' / 'a.compare.png'}; leave out"
     for name, line in zip(("a.compare", "a"), lines, strict=False):
-        assert line.startswith(f"extracter: {tmp_path / 'in' / name}.png: ")
-    assert all(f"the same result, {tmp_path / 'out' / 'a.compare.png'}; enlarge" in line for line in lines[:2])
+        assert line.startswith(f"extracter: {tmp_path / 'in' / name}.png: {reason} --compare, or enlarge them into")
     assert run(tmp_path / "in", "-o", tmp_path / "out")[0] == 0
+    # The result of an earlier run is no comparison, and stays.
+    (tmp_path / "out/a.png").unlink()
+    before = (tmp_path / "out/a.compare.png").read_bytes()
+    code, lines = run(tmp_path / "in/a.png", "-o", tmp_path / "out", "--compare")
+    assert code == 1
+    assert f"{tmp_path / 'out' / 'a.compare.png'} exists and is no comparison; choose another --out" in lines[0]
+    assert (tmp_path / "out/a.compare.png").read_bytes() == before
+    assert run(tmp_path / "in/a.png", "-o", tmp_path / "out", "--compare", "--overwrite")[0] == 0
+    (tmp_path / "out/a.png").unlink()  # as if interrupted: a comparison is made again
+    assert run(tmp_path / "in/a.png", "-o", tmp_path / "out", "--compare")[0] == 0
 
 
 # Options
@@ -467,6 +477,10 @@ def test_quality(tmp_path, run):
             assert run(tmp_path / "a.png", "-o", tmp_path / f"{quality}.{kind}", "--quality", quality)[0] == 0
             sizes.append((tmp_path / f"{quality}.{kind}").stat().st_size)
         assert sizes[0] < 0.7 * sizes[1]
+    # Another quality is another result; PNG has none.
+    assert run(tmp_path / "a.png", "-o", tmp_path / "90.jpg", "--quality", 50)[0] == 1
+    for quality in (10, 90):
+        assert run(tmp_path / "a.png", "-o", tmp_path / "b.png", "--quality", quality)[0] == 0
 
 
 def test_no_control_codes_in_a_log(tmp_path, checkpoint):
