@@ -140,7 +140,7 @@ def upscale_files(images: Sequence[Path], refs: Sequence[Path], out: Path, optio
             record = _record(job, references, model, options)
             if problem := why_impossible(job, options.scale, options.compare):
                 failed += _say(problem)
-            elif job.out.exists() and not options.overwrite and _is_complete(job, record, options.compare):
+            elif job.out.exists() and not options.overwrite and _is_complete(job, record, options):
                 there += 1
             elif options.compare and not options.overwrite and (problem := why_no_comparison(job)):
                 failed += _say(problem)
@@ -236,18 +236,20 @@ def _record(job: Job, references: _References, model: str, options: Options) -> 
     return Record(job.image.name, fingerprint(job.image), settings_digest(model, files, *settings))
 
 
-def _is_complete(job: Job, record: Record, compare: bool) -> bool:
-    """Whether the existing result is the wanted one and complete; one without a record is assumed to be.
+def _is_complete(job: Job, record: Record, options: Options) -> bool:
+    """Whether the existing result is the wanted one and complete; with `--strip`, which keeps no record, it is.
 
     Raises:
-        UserError: it was made from another image or with other settings.
+        UserError: it was made from another image or with other settings, or does not say from what.
     """
     found = read_record(job.out)
-    if found is None:
+    if found is None and options.strip:
         return True
-    if (found.image, found.settings) == (record.image, record.settings):
-        return not compare or job.comparison.exists()
-    if found.image != record.image:
+    if found is None:
+        what = "exists and does not say what it was made from"
+    elif (found.image, found.settings) == (record.image, record.settings):
+        return not options.compare or job.comparison.exists()
+    elif found.image != record.image:
         what = f"was made from another image, {shown(found.source)}"
     else:
         what = "was made with another model, reference or option"

@@ -294,6 +294,15 @@ def test_another_reference_scale_or_kernel_is_told_apart(tmp_path, run, kind):
         assert "was made with another model, reference or option" in lines[0]
 
 
+def test_a_file_that_is_no_result_is_told_apart(tmp_path, run):
+    image, other = save(tmp_path / "a.png", 1), save(tmp_path / "b.jpg", 2)
+    before = other.read_bytes()
+    code, lines = run(image, "-o", other)
+    assert code == 1
+    assert "exists and does not say what it was made from; choose another --out" in lines[0]
+    assert other.read_bytes() == before
+
+
 def test_the_record_is_no_path_and_strip_leaves_it_out(tmp_path, run):
     image = save(tmp_path / "a & <b>.png", 1)
     for out in ("one.png", "two.jpg"):
