@@ -19,7 +19,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 RECENT := import sys; print(sys.executable if sys.version_info >= (3, 11) else "")
 PYTHON = $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(RECENT)' 2>/dev/null)))
 
-# Table 4 is of presets with a set whose references have levels.
+# Printed at the end; Table 4, too, where there is a set whose references have levels.
 TABLES := table1_metrics table2_parameters table3_kernels
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
