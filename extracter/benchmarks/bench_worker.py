@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from extracter.benchmarks.launches import count_launches
 from extracter.benchmarks.naive_search import UnfoldSearchTransfer
-from extracter.benchmarks.timing import now
+from extracter.benchmarks.timing import timed
 from extracter.confined import run_job, say
 from extracter.device import configure_torch
 from extracter.memory import MIB, PeakMemory, limit_memory, malloc_reuse
@@ -38,15 +38,8 @@ def measure_gemm(device: torch.device, dtype: torch.dtype) -> float:
     """Return the GFLOP/s of a large matrix product on this device, the best of five."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = min(timed(lambda: a @ b, device)[0] for _ in range(5))
+    seconds = min(timed(lambda: a @ b, device)[1]["seconds"] for _ in range(5))
     return 2 * side**3 / seconds / 1e9
-
-
-def timed(work: Callable[[], object], device: torch.device) -> tuple[float, object]:
-    """Return the seconds until the device has finished `work`, and the result of `work`."""
-    start = now(device)
-    result = work()
-    return now(device) - start, result
 
 
 def picture(shape: tuple[int, int, int], seed: int, device: torch.device) -> Tensor:
@@ -157,10 +150,10 @@ def run(job: dict) -> None:
         result = None  # the previous result would count as memory of this run
         if single:
             memory = PeakMemory(device, reuse)
-        elapsed, result = timed(work, device)
+        result, spent = timed(work, device)
         # The set-up in a first run matters if the run is short.
-        if warm or elapsed > _LONG:
-            seconds.append(elapsed)
+        if warm or spent["seconds"] > _LONG:
+            seconds.append(spent["seconds"])
             say(done=len(seconds))
         warm = True
     if not single:

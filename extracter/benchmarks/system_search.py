@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from extracter.benchmarks.bench_worker import picture, timed
+from extracter.benchmarks.bench_worker import picture
+from extracter.benchmarks.timing import timed
 from extracter.confined import command_of, run_child, run_job, say
 from extracter.device import choose_device, configure_torch
 from extracter.errors import UserError
@@ -85,8 +86,8 @@ def run(job: dict) -> None:
     warm()  # starts threads, compiles loops
     work = make_search(job["system"], job["size"], device)
     memory = PeakMemory(device)
-    seconds, _result = timed(work, device)
-    say(fits=True, seconds=seconds, peak_memory_mib=memory.read(), threads=torch.get_num_threads())
+    _result, spent = timed(work, device)
+    say(fits=True, seconds=spent["seconds"], peak_memory_mib=memory.read(), threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from extracter.search.search import Matches
 
+CPU = torch.device("cpu")
 # Of an exact search in a second of one thread: to predict what would take too long.
 MULTIPLY_ADDS = 25e9
 
@@ -21,11 +22,11 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """The result of a call, with its seconds and the CPU seconds of all threads."""
-    wall, cpu = time.perf_counter(), time.process_time()
+def timed(work: Callable[[], Any], device: torch.device = CPU) -> tuple[Any, dict[str, float]]:
+    """The result of a call, with the seconds until the device has finished it, and the CPU seconds of all threads."""
+    wall, cpu = now(device), time.process_time()
     result = work()
-    return result, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    return result, {"seconds": now(device) - wall, "cpu_seconds": time.process_time() - cpu}
 
 
 def nearness(found: Matches, exact: Matches) -> dict[str, float]:
