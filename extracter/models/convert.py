@@ -127,7 +127,7 @@ def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | ty
     in [0, 255] in earlier code.
 
     Raises:
-        UserError: the state dict is neither of EXTRACTER nor of TTSR, and so of no system that `convert` knows.
+        UserError: the state dict is neither of EXTRACTER nor of TTSR.
     """
     names = {_NETWORK.sub("", name): tensor for name, tensor in theirs.items()}
     blocks = partial(count_numbers, list(names))
@@ -136,7 +136,7 @@ def infer(theirs: dict[str, Tensor], source: Path) -> tuple[type[Extracter] | ty
     if head is None or first is None:
         wanted = "SFE.conv_head.weight" if head is None else "FE.slice1.0.weight or LTE.slice1.0.weight"
         raise UserError(
-            f"{source}: no key {wanted}, and no key that tells another system's released file; its first keys are "
+            f"{source}: no key {wanted}, and it is no released file of another system either; its first keys are "
             f"{', '.join(list(theirs)[:3])}. `extracter convert --help` names the files that can be converted"
         )
     csfi = [blocks("RB11"), blocks("RB22"), blocks("RB33")]
