@@ -199,7 +199,7 @@ def check_checkpoint(variant: str, checkpoint: Path | None, model: Model | None,
         if found != value:
             remedy = "name the checkpoint of this variant with --checkpoint"
             if path not in ("family", "phase"):
-                remedy = "restore the parameter, or train again with `snakemake --cores all`"
+                remedy = "set the parameter so, name another preset, or train again with `snakemake --cores all`"
             raise UserError(f"{where}: `{path}` is {found} in this checkpoint and {value} is wanted; {remedy}")
     return training
 

@@ -56,10 +56,9 @@ def merge(parts: list[Path], out: Path, summary: Path, sr: Path, timings: Path |
     abouts = [read_json(part / "summary.json") for part in parts]
     for part, about in zip(parts, abouts, strict=True):
         for key in ("variant", "set", "references", "border", "padding", "precision"):
-            if about.get(key) != abouts[0].get(key):
-                raise UserError(
-                    f"{part}: of {key} {about[key]}, but {parts[0]} is of {abouts[0][key]}; merge one of them"
-                )
+            mine, first = about.get(key), abouts[0].get(key)
+            if mine != first:
+                raise UserError(f"{part}: of {key} {mine}, but {parts[0]} is of {first}; merge one of them")
     rows = _interleave([read_rows(part / "images.csv", _REMEDY) for part in parts])
     for part in parts:
         for image in sorted((part / "sr").glob("*.png")):

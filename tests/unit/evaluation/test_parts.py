@@ -58,6 +58,10 @@ def test_what_is_no_part_is_one_sentence(tmp_path):
     written = (tmp_path / "images.csv", tmp_path / "summary.json", tmp_path / "sr", None)
     with pytest.raises(UserError, match=r"2: of variant bicubic, but .*1 is of extracter-rec"):
         merge(parts, *written)
+    about = read_json(parts[0] / "summary.json")
+    write_json(parts[1] / "summary.json", {key: value for key, value in about.items() if key != "padding"})
+    with pytest.raises(UserError, match=rf"2: of padding None, but .*1 is of {about['padding']}"):
+        merge(parts, *written)
     shutil.rmtree(parts[1])
     with pytest.raises(UserError, match=r"summary\.json"):
         merge(parts, *written)
