@@ -14,6 +14,9 @@ from typing import Any
 from extracter.families import FAMILIES
 from extracter.params import TrainData
 
+# Settings that training steps do not use, so that weights trained with other values serve as well.
+_NOT_TRAINED = ("model.trust", "model.idle", "model.registration")
+
 # What both phases of a training depend on.
 _ALL_PHASES = (
     "seed",
@@ -110,6 +113,11 @@ def prepare_keys(name: str, references: str | None = None) -> tuple[str, ...]:
 def network_keys(family: str) -> tuple[str, ...]:
     """Keys that a family's networks are made from: checkpoints trained with other values of them do not serve."""
     return tuple(sorted({*FAMILIES[family].arguments.values()}))
+
+
+def weight_keys(family: str) -> tuple[str, ...]:
+    """The keys of `network_keys` that a checkpoint must share with a training that starts from its weights."""
+    return tuple(key for key in network_keys(family) if key not in _NOT_TRAINED)
 
 
 def train_keys(family: str, phase: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from extracter.models.matcher import Matcher
 from extracter.models.refsr import RefSR
 from extracter.params import Loss, Model, Search, Train
 from extracter.progress import track
-from extracter.projection import network_keys, pick, train_keys
+from extracter.projection import pick, train_keys, weight_keys
 from extracter.training import distributed
 from extracter.training.objective import TERMS, losses_of
 from extracter.training.step import Learner
@@ -170,7 +170,7 @@ def _continue_from(start: Path, network: nn.Module, family: str, model_params: M
     """Load the -rec weights; refuse those of another network."""
     made_with = read_json(start / "training.json")
     wanted = {"family": family, "phase": "rec"}
-    wanted |= pick(network_keys(family), model=model_params)["model"]
+    wanted |= pick(weight_keys(family), model=model_params)["model"]
     found = {**made_with.get("model", {}), **{key: made_with.get(key) for key in ("family", "phase")}}
     for key, value in wanted.items():
         if found.get(key) != value:
