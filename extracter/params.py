@@ -295,6 +295,10 @@ class Train(Block):
     full_steps: Count = Field(description="steps of the phase with all losses, which starts from the -rec weights")
     lr: Positive = Field(description="Adam's learning rate, for all weights outside the DFE")
     dfe_lr: Weight = Field(description="Adam's learning rate for the DFE; 0 freezes the DFE")
+    gate_lr: Weight | None = Field(
+        description="Adam's learning rate for Extracter's gate; 0 freezes the gate, and `model.trust` then holds in "
+        "training, too; null: `lr`"
+    )
     beta1: Fraction = Field(description="Adam's beta1: decay of the gradient's running mean")
     beta2: Fraction = Field(description="Adam's beta2: decay of the squared gradient's running mean")
     eps: Positive = Field(description="Adam's epsilon, which is added to the denominator")
@@ -317,6 +321,10 @@ class Train(Block):
     )
     self_reference: Share = Field(description="probability that the reference is the bicubic enlargement of the input")
     other_reference: Share = Field(description="probability that the reference is that of another pair")
+    without_reference: Share = Field(
+        description="share of the pairs of each step that are trained without their reference, by an Extracter with "
+        "`model.trust`; other networks need references"
+    )
     ema: Fraction = Field(
         description="decay of the exponential moving average of the weights, which is what is saved; after n steps at "
         "most (1 + n) / (10 + n); 0: no average"
@@ -429,6 +437,8 @@ class Preset(Block):
                 f"`evaluation.kernel_sets` names no set that has a source: Table 3 would be empty; available are "
                 f"{', '.join(available)}"
             )
+        if self.train.without_reference and self.model.trust is None:
+            raise ValueError("`train.without_reference` needs `model.trust`: without it a network needs references")
         for name in set(self.evaluation.level_sets) & set(available):
             if name != "views" and (name != "cufed5" or self.data.tests[name].references in ("self", "random")):
                 raise ValueError(

@@ -45,6 +45,9 @@ _ALL_PHASES = (
     "train.precision",
 )
 
+# And on networks that have a gate.
+_GATED = ("train.gate_lr", "train.without_reference")
+
 # The phases: the reconstruction loss alone, and all losses with the critic.
 PHASES = {
     "rec": (*_ALL_PHASES, "train.rec_steps", "loss.rec"),
@@ -123,7 +126,8 @@ def weight_keys(family: str) -> tuple[str, ...]:
 def train_keys(family: str, phase: str) -> tuple[str, ...]:
     """Keys of `extracter train-rec FAMILY` (phase `rec`) and `extracter train-full FAMILY` (phase `full`)."""
     losses = _LOSSES if phase == "full" and FAMILIES[family].losses is None else ()
-    return tuple(sorted({*network_keys(family), *PHASES[phase], *losses}))
+    gated = _GATED if "model.gate" in network_keys(family) else ()
+    return tuple(sorted({*network_keys(family), *PHASES[phase], *losses, *gated}))
 
 
 def match_keys() -> tuple[str, ...]:

@@ -42,6 +42,20 @@ class Fusion(nn.Module):
             fused = fused + conv(torch.cat((x, taken), 1)) * weight
         return fused
 
+    def alone(self, x: Tensor, weights: Tensor) -> Tensor:
+        """As `forward` with textures of 0 and the same S_i everywhere, to the rounding of sums, by one convolution.
+
+        Convolutions are linear: sum_i w_i Conv_i(Concat(F, 0)) is the one with the weighted sums of their weights.
+
+        Args:
+            x: F, N, features, H, W.
+            weights: S_i, u.
+        """
+        convs = list(zip(weights, self.convs, strict=True))
+        kernel = torch.stack([w * conv.weight[:, : x.shape[1]] for w, conv in convs]).sum(0)
+        bias = torch.stack([w * conv.bias for w, conv in convs]).sum(0)
+        return x + F.conv2d(x, kernel, bias, padding=1)
+
 
 class Exchange(nn.Module):
     """Each scale takes in all others: bicubic and 1 x 1 on the way up, strided 3 x 3 on the way down."""
@@ -115,14 +129,14 @@ class CSFI(nn.Module):
         self.merge = conv3x3(3 * features, features)
 
     def forward(
-        self, x: Tensor, textures: Sequence[Sequence[Tensor]], soft: Sequence[Tensor]
+        self, x: Tensor, textures: Sequence[Sequence[Tensor]] | None, soft: Sequence[Tensor] | Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Integrate textures into x.
 
         Args:
             x: F = IFE(LR), N, features, h, w.
-            textures: by level (coarsest first) and rank, as `SearchTransfer` gives them.
-            soft: S_i, N, 1, rows, columns; see `Fusion`.
+            textures: by level (coarsest first) and rank, as `SearchTransfer` gives them; None for textures of 0.
+            soft: S_i, N, 1, rows, columns; see `Fusion`. Without textures one weight for each rank, u.
 
         Returns:
             x_TT, N, features, 4h, 4w; and the synthesised textures T_3, T_2, T_1 at h, 2h, 4h.
@@ -130,7 +144,7 @@ class CSFI(nn.Module):
         scales: list[Tensor] = []
         for stage, fusion in enumerate(self.fusions):
             incoming = self.ups[stage - 1](scales[-1]) if stage else x
-            scales.append(fusion(incoming, textures[stage], soft))
+            scales.append(fusion.alone(incoming, soft) if textures is None else fusion(incoming, textures[stage], soft))
             mixed = self.exchanges[stage - 1](scales) if stage else scales
             residuals = (branch(m) for branch, m in zip(self.stages[stage], mixed, strict=True))
             scales = [add_reusing_(x, residual) for x, residual in zip(scales, residuals, strict=True)]

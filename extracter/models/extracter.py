@@ -88,19 +88,18 @@ class Extracter(TextureTransformer, PyTorchModelHubMixin, license="mit"):
         """The matches with the gate's weights in place of their scores, where there is a gate."""
         return matches if self.gate is None else matches._replace(scores=self.gate(lr, matches, self.search))
 
-    def no_matches(self, shape: Sequence[int]) -> Matches:
-        """The weights `idle`, as where the gate finds every reference useless."""
-        if self.needs_reference:
-            return super().no_matches(shape)
-        batch, _, height, width = shape
-        idle = self.gate.idle.flatten(2)  # 1, u, 1
-        scores = torch.cat((torch.zeros_like(idle), idle), 1)
-        scores = scores.expand(batch, -1, self.search.count(height) * self.search.count(width))
-        return Matches(torch.zeros_like(scores, dtype=torch.long), scores, 0)
-
     def reconstruct(self, lr: Tensor, matches: Matches, textures: list[list[Tensor]]) -> Tensor:
         """SR = Conv(Concat(x_3g, x_TT)), N, 3, 4h, 4w (section 3.4)."""
         soft = self.stm.soft_attention(matches, (lr.shape[-2], lr.shape[-1]))
+        return self._restore(lr, textures, soft)
+
+    def reconstruct_alone(self, lr: Tensor) -> Tensor:
+        """`reconstruct` with the weights `idle`, as where the gate finds every reference useless."""
+        if self.needs_reference:
+            return super().reconstruct_alone(lr)
+        return self._restore(lr, None, self.gate.idle.flatten())
+
+    def _restore(self, lr: Tensor, textures: list[list[Tensor]] | None, soft: Sequence[Tensor] | Tensor) -> Tensor:
         x_tt, synthesised = self.csfi(self.ife(lr), textures, soft)
         if self.gde is not None:
             x_3g = self.gde(lr, synthesised)

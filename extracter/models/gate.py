@@ -30,7 +30,7 @@ class Gate(nn.Module):
     Args:
         textures: u, ranks of matches.
         features: channels inside.
-        trust: the two bounds; None: the gate's own weights everywhere, as always in training.
+        trust: the two bounds; None: the gate's own weights everywhere, as always while the gate is trained.
         idle: a weight for each rank.
 
     Raises:
@@ -84,7 +84,8 @@ class Gate(nn.Module):
             that multiply the convolutions' results (see `Fusion`).
         """
         weights = self.layers(maps).sigmoid()
-        if self.trust is None or self.training:
+        is_trained = self.training and any(weight.requires_grad for weight in self.parameters())
+        if self.trust is None or is_trained:
             return weights
         low, high = self.trust
         side = 2 * SURROUND + 1

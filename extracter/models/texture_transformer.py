@@ -59,7 +59,7 @@ class TextureTransformer(RefSR):
     ) -> Tensor:
         """Search, transfer, and what each network makes of the textures; without references, of none."""
         if not refs:
-            return self.reconstruct(lr, self.no_matches(lr.shape), self.no_textures(lr))
+            return self.reconstruct_alone(lr)
         # Rounded features would change which patches match: in mixed precision, too, all of this is float32.
         with torch.autocast(lr.device.type, enabled=False):
             query = self.dfe(lr_up)[2]
@@ -74,22 +74,11 @@ class TextureTransformer(RefSR):
         """The matches with the weights that fusion multiplies their textures by; here their scores (Eq. 7)."""
         return matches
 
-    def no_textures(self, lr: Tensor) -> list[list[Tensor]]:
-        """Textures of 0 for N, 3, h, w, in the shapes that `SearchTransfer` gives."""
-        batch, _, height, width = lr.shape
-        return [
-            [lr.new_zeros(batch, channels, scale * height, scale * width)] * self.stm.u
-            for channels, scale in zip(texture_channels(self.dfe.width), (1, 2, 4), strict=True)
-        ]
-
-    def no_matches(self, shape: Sequence[int]) -> Matches:
-        """Matches for LR without a reference; only their scores matter, as the weights in fusion.
-
-        Args:
-            shape: of LR: N, 3, h, w.
+    def reconstruct_alone(self, lr: Tensor) -> Tensor:
+        """`reconstruct` without a reference.
 
         Raises:
-            ValueError: the network needs a reference.
+            ValueError: the network needs one.
         """
         raise ValueError(f"this {type(self).__name__} needs a reference; without one, pass LR_up as `ref` and `ref_du`")
 

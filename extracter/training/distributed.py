@@ -121,10 +121,17 @@ def part_of(count: int) -> slice:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace the gradients by their means over all processes, in place, in one exchange."""
+    """Replace the gradients by their means over all processes, in place, in one exchange.
+
+    A weight that this process's pairs did not use has a gradient of 0 here: others may have used it.
+    """
     if process_count() == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     exchange(flat)
     flat /= process_count()

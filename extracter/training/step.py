@@ -16,7 +16,7 @@ from extracter.models.critic import Critic
 from extracter.models.refsr import RefSR
 from extracter.params import Model, Train
 from extracter.training import losses
-from extracter.training.distributed import average_gradients
+from extracter.training.distributed import average_gradients, part_of
 from extracter.training.objective import Objective
 
 Clock = Callable[[str], AbstractContextManager]
@@ -113,7 +113,7 @@ class Learner:
             hr = batch.pop("hr")
         # Not `self.model(...)`: Fabric would round the images to the training's precision first.
         with clock("network"), self.fabric.autocast():
-            sr = self.network(**batch)
+            sr = self._super_resolve(**batch)
         with clock("losses"):
             measured = {"rec": losses.reconstruction_loss(sr, hr)}
             if self.critic is not None:
@@ -135,6 +135,19 @@ class Learner:
             if self.average is not None:
                 _move_average(self.average, self.network, self.params.ema)
         return {key: value.detach() for key, value in measured.items()}
+
+    def _super_resolve(self, lr: Tensor, lr_up: Tensor, ref: Tensor, ref_du: Tensor) -> Tensor:
+        """SR of this process's pairs, the first of the whole batch without their references."""
+        if self.network.needs_reference:
+            return self.network(lr, lr_up, ref, ref_du)
+        count = round(self.params.without_reference * self.params.batch)
+        alone = min(max(count - part_of(self.params.batch).start, 0), len(lr))
+        results = []
+        if alone:
+            results.append(self.network(lr[:alone], lr_up[:alone], [], []))
+        if alone < len(lr):
+            results.append(self.network(lr[alone:], lr_up[alone:], ref[alone:], ref_du[alone:]))
+        return torch.cat(results)
 
     def _set_rate(self, number: int) -> None:
         share = 1.0
@@ -179,10 +192,19 @@ def _move_average(average: AveragedModel, network: nn.Module, decay: float) -> N
 
 
 def freeze(network: RefSR, params: Train) -> None:
-    """Take from training what a network keeps as it is, and the DFE where its learning rate is 0."""
+    """Take from training what a network keeps as it is, and what has a learning rate of 0."""
     for name, parameter in network.named_parameters():
-        if name.startswith(network.frozen) or (name.startswith("dfe.") and params.dfe_lr == 0):
+        if name.startswith(network.frozen) or _rate(name, network, params) == 0:
             parameter.requires_grad_(False)
+
+
+def _rate(name: str, network: RefSR, params: Train) -> float:
+    """The learning rate of a weight: that of the DFE or the gate, or the one that the network names in `rates`."""
+    if name.startswith("dfe."):
+        return params.dfe_lr
+    if name.startswith("gate.") and params.gate_lr is not None:
+        return params.gate_lr
+    return params.lr * next((share for start, share in network.rates.items() if name.startswith(start)), 1.0)
 
 
 def _fused(fabric: Fabric) -> bool | None:
@@ -195,13 +217,11 @@ def _fused(fabric: Fabric) -> bool | None:
 
 
 def _adam(network: RefSR, params: Train, fused: bool | None) -> torch.optim.Adam:
-    """Adam with the DFE, and what the network names in `rates`, at rates of their own."""
+    """Adam with a group of weights for each learning rate."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            share = next((share for start, share in network.rates.items() if name.startswith(start)), 1.0)
-            rate = params.dfe_lr if name.startswith("dfe.") else share * params.lr
-            groups.setdefault(rate, []).append(parameter)
+            groups.setdefault(_rate(name, network, params), []).append(parameter)
     return torch.optim.Adam(
         [{"params": parameters, "initial_lr": rate} for rate, parameters in groups.items()],
         lr=params.lr,

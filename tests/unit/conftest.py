@@ -57,6 +57,14 @@ def tiny_preset() -> params.Preset:
 
 
 @pytest.fixture(scope="session")
+def gated_preset(tiny_preset: params.Preset) -> params.Preset:
+    """The tiny preset with a gate, whose network needs no reference."""
+    tiny = tiny_preset.model_dump()
+    tiny["model"] |= {"align": True, "gate": True, "trust": [0.4, 0.46], "idle": [0.2, 0.25, 0.31]}
+    return params.validate({"preset": "demo", "presets": {"demo": tiny}}).selected
+
+
+@pytest.fixture(scope="session")
 def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six prepared pairs of 32 x 32 pixels, the last held out: smooth noise and its shifted copy."""
     folder = tmp_path_factory.mktemp("pairs")

@@ -27,6 +27,7 @@ def without_sources(demo: dict) -> None:
     [
         (lambda demo: demo["evaluation"].update(kernel_sets=[]), r"evaluation\.kernel_sets: .*at least 1 item"),
         (lambda demo: demo["evaluation"].update(kernel_sets=["set5"]), "names set5: allowed are cufed5, sun80"),
+        (lambda demo: demo["train"].update(without_reference=0.5), "`train.without_reference` needs `model.trust`"),
         (lambda demo: demo["evaluation"].update(level_sets=["sun80"]), "names sun80, whose references have no levels"),
         (lambda demo: demo["data"]["tests"]["cufed5"].update(references="self"), "cufed5, whose references have no"),
         (

@@ -145,6 +145,8 @@ KEYS = {
             "model.trust": [0.3, 0.4],
             "model.idle": [0.2, 0.3],
             "model.registration": True,
+            "train.gate_lr": 0.5,
+            "train.without_reference": 0.5,
         },
         {"train_rec": 1, "train_full": 1, "evaluate": 2, **OF_LOGS, **OF_EVALUATIONS, **ORIGINS, **SWEPT},
     ),

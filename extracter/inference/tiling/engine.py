@@ -12,7 +12,7 @@ from extracter.errors import UserError
 from extracter.inference.tiling import budget
 from extracter.inference.tiling.approximate import search_approximately
 from extracter.inference.tiling.copies import prefer_copies
-from extracter.inference.tiling.features import LEVELS, Features
+from extracter.inference.tiling.features import Features
 from extracter.inference.tiling.network import Margins, Network, Tile, channel_means, density_bounds
 from extracter.inference.tiling.search import Search
 from extracter.inference.tiling.textures import Textures
@@ -78,17 +78,16 @@ def super_resolve(
     needed = budget.least_needed(model, margins, lr.whole, [key.whole for key in keys])
     if needed > memory:
         raise InsufficientMemoryError(needed)
+    matches, scores, copied = None, None, None
     if keys:
         matches = _search(model, Features(model.dfe, lr_up), keys, inputs.places, memory, partial(report, "search"))
         weighed = matches
         if model.stm.align:
             weighed = weigh_whole(lr, align_whole(lr_up, [key.picture for key in keys], matches, model), model)
-    else:
-        matches, weighed = None, model.no_matches((1, 3, *padded))
-    rows, columns = (side // config.stride for side in padded)
-    # Maps that are multiplied by scores stay as small as the convolutions' results.
-    scores = weighed.scores[0].unflatten(1, (rows, columns)).to(precision)
-    copied = partial(_textures, model, [features(image) for image in inputs.refs], weighed, (rows, columns))
+        grid = (padded[0] // config.stride, padded[1] // config.stride)
+        # Maps that are multiplied by scores stay as small as the convolutions' results.
+        scores = weighed.scores[0].unflatten(1, grid).to(precision)
+        copied = partial(_textures, model, [features(image) for image in inputs.refs], weighed, grid)
     memory -= budget.held_bytes(model, lr.whole, precision)
     bounds = density_bounds(lr) if model.gde is not None and model.gde.gradient == "normalised" else None
     means = channel_means(model.ife, lr, budget.TILE_SHARE * memory) if isinstance(model, DPFSR) else None
@@ -104,14 +103,14 @@ def super_resolve(
             tiles, rest = smaller, less
             malloc_reuse()
     larger, kept = plan(budget.first_bytes, budget.REUSE if reuse else 1.0)
-    textures = copied(kept, levels=(2,))
+    textures = copied(kept, levels=(2,)) if copied else None
     first = torch.empty(1, model.ife.head.out_channels, *padded, dtype=precision, device=device)
     for inner in larger:
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             tile = Tile(model, margins, lr, textures, scores, inner, means=means)
             inner.of(first, lr.whole, 1)[:] = tile.first_stage()
         report("network", 0, len(tiles))
-    textures = copied(rest, levels=(1, 0))
+    textures = copied(rest, levels=(1, 0)) if copied else None
 
     def run(inner: Window) -> Tensor:
         return Tile(model, margins, lr, textures, scores, inner, first, bounds).run()
@@ -143,19 +142,10 @@ def _textures(
     memory: float,
     levels: Sequence[int],
 ) -> Callable[[Window, int], list[Tensor]]:
-    """What gives the textures of a window at one of `levels`: copies of the references, or 0 without any."""
-    if references:
-        indices = matches.indices[0].unflatten(1, grid)
-        offsets = None if matches.offsets is None else matches.offsets[0].unflatten(1, grid)
-        coverage = model.stm.constant_coverage
-        return Textures(references, indices, model.search.stride, memory, offsets, coverage, levels).cut
-
-    def none(window: Window, level: int) -> list[Tensor]:
-        multiple, scale = LEVELS[level]
-        shape = (1, multiple * model.dfe.width, scale * window.height, scale * window.width)
-        return [torch.zeros(shape, device=matches.scores.device)] * model.stm.u
-
-    return none
+    """What gives the textures of a window at one of `levels`: copies of the references."""
+    indices = matches.indices[0].unflatten(1, grid)
+    offsets = None if matches.offsets is None else matches.offsets[0].unflatten(1, grid)
+    return Textures(references, indices, model.search.stride, memory, offsets, model.stm.constant_coverage, levels).cut
 
 
 def compose(

@@ -103,8 +103,8 @@ class Tile:
         model: the network.
         margins: of the network.
         lr: LR.
-        textures: gives the textures of a window at a level, finest 0.
-        scores: S_i over the whole image, u, rows, columns.
+        textures: gives the textures of a window at a level, finest 0; None without a reference.
+        scores: S_i over the whole image, u, rows, columns; None without a reference.
         inner: the tile; its edges are multiples of the stride, or the image's.
         first: what `first_stage` gave for the whole image; `run` needs it.
         bounds: of the whole image's gradient density, for networks that normalise it.
@@ -116,8 +116,8 @@ class Tile:
         model: Network,
         margins: Margins,
         lr: Picture,
-        textures: Callable[[Window, int], list[Tensor]],
-        scores: Tensor,
+        textures: Callable[[Window, int], list[Tensor]] | None,
+        scores: Tensor | None,
         inner: Window,
         first: Tensor | None = None,
         bounds: tuple[Tensor, Tensor] | None = None,
@@ -186,19 +186,21 @@ class Tile:
         # Textures come in blocks; a pixel more than the stage needs is enough for a convolution.
         around = entered.grow(self.margins.fusion, self.whole, self.stride)
         window = entered.grow(self.margins.fusion, self.whole)
+        entering = incoming.crop(window)
+        if self.textures is None or self.scores is None:
+            return entering._replace(x=fusion.alone(entering.x, self.model.gate.idle.flatten())).crop(entered)
         level = 2 - SCALES.index(incoming.scale)
         textures = [window.of(x, around, incoming.scale).to(self.scores.dtype) for x in self.textures(around, level)]
-        soft = self._soft(window, around, incoming.scale)
-        x = fusion(incoming.crop(window).x, textures, soft)
-        return Patch(x, window, incoming.scale).crop(entered)
+        soft = self._soft(self.scores, window, around, incoming.scale)
+        return entering._replace(x=fusion(entering.x, textures, soft)).crop(entered)
 
-    def _soft(self, window: Window, around: Window, scale: int) -> list[Tensor]:
+    def _soft(self, scores: Tensor, window: Window, around: Window, scale: int) -> list[Tensor]:
         """S_i resized to a window: u tensors 1, 1, scale height, scale width."""
-        every = Window(0, self.scores.shape[1], 0, self.scores.shape[2])
+        every = Window(0, scores.shape[1], 0, scores.shape[2])
         s = self.stride
         blocks = around.in_blocks(s).grow(2, every)
         cells = Window(blocks.top * s, blocks.bottom * s, blocks.left * s, blocks.right * s)
-        part = blocks.of(self.scores, every, 1).unsqueeze(1)  # u, 1, rows, columns
+        part = blocks.of(scores, every, 1).unsqueeze(1)  # u, 1, rows, columns
         return list(window.of(upsample(part, s * scale), cells, scale).unsqueeze(1))
 
     def _merge(self, scales: Sequence[Patch]) -> Tensor:

@@ -43,9 +43,9 @@ def test_a_useless_reference_gives_the_result_without_one():
     network.gate.layers[-1].weight.fill_(0.0)
     network.gate.layers[-1].bias.fill_(-1.0)  # whose sigmoid is 0.27
     for refs, refs_du in ((ref, du), ([ref, ref.flip(3)], [du, du.flip(3)])):
-        assert torch.equal(network(lr, up, refs, refs_du), alone)
+        torch.testing.assert_close(network(lr, up, refs, refs_du), alone, atol=1e-6, rtol=0)
     network.gate.layers[-1].bias.fill_(0.0)  # 0.5
-    assert not torch.equal(network(lr, up, ref, du), alone)
+    assert (network(lr, up, ref, du) - alone).abs().max() > 1e-3
 
 
 @torch.no_grad()
@@ -72,7 +72,16 @@ def test_trust_is_averaged_over_13_by_13_queries():
     share = (largest - 0.4) / 0.2
     wanted = [0.5 * share, 0, 0.1 + share * 0.4, 0.2 - share * 0.2]
     assert weights[0, :, 19, 29].tolist() == pytest.approx(wanted, abs=1e-6)
-    assert gate.train().weigh(maps).shape == (1, 2, 20, 30)
+
+
+@torch.no_grad()
+def test_a_gate_that_is_trained_knows_no_trust():
+    gate = Gate(textures=2, **TRUST | {"idle": (0.1, 0.2)}).train()
+    maps = torch.rand(1, gate.layers[0].in_channels, 5, 6)
+    assert gate.weigh(maps).shape == (1, 2, 5, 6)
+    frozen = gate.requires_grad_(False).weigh(maps)
+    assert torch.equal(frozen, gate.eval().weigh(maps))
+    assert frozen.shape == (1, 4, 5, 6)
 
 
 @torch.no_grad()

@@ -134,6 +134,14 @@ def test_fusion_is_equation_7():
     torch.testing.assert_close(fusion(x, textures, soft), wanted)
 
 
+def test_fusion_without_textures_is_one_of_zeros():
+    torch.manual_seed(0)
+    fusion = Fusion(4, 6, 3).double()
+    x, weights = torch.rand(2, 4, 6, 5).double(), torch.rand(3).double()
+    wanted = fusion(x, [torch.zeros(2, 6, 6, 5).double()] * 3, [w.expand(2, 1, 3, 3) for w in weights])
+    torch.testing.assert_close(fusion.alone(x, weights), wanted)
+
+
 def test_gradient_density_of_a_ramp_and_a_flat_image():
     ramp = torch.linspace(-1, 1, 9).view(1, 1, 1, 9).expand(1, 3, 9, 9)
     # The Sobel kernel sums to 8 steps of the ramp, which rises by 1/8 a pixel in [0, 1].

@@ -53,6 +53,16 @@ def test_gradients_are_those_of_the_whole_batch(preset_file, tiny_pairs, tmp_pat
             assert (gradient - two["gradients"][name]).abs().max().item() <= 1e-6 * largest, name
 
 
+def test_pairs_without_references_are_the_same_of_two_processes(gated_preset, tiny_pairs, tmp_path):
+    """Three of four: the first process has no pair with a reference, and no gradient of its own for the DFE."""
+    preset = gated_preset.model_dump(mode="json")
+    preset["train"] |= {"batch": 4, "without_reference": 0.75, "rec_steps": 4}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"preset": "demo", "presets": {"demo": preset}}))
+    for count in (1, 2):
+        train(tiny_pairs, tmp_path / "params.yaml", tmp_path / str(count), count, lr=1.0e-4)
+    assert differences(tmp_path / "1", tmp_path / "2") <= 1e-5
+
+
 def command(pairs: Path, file: Path, out: Path, devices: int, **changes) -> list[str]:
     """The command that trains with a preset's parameters, some of them changed."""
     preset = params.read(file).selected

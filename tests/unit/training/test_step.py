@@ -65,6 +65,26 @@ def test_the_average_of_the_weights(tiny_preset, tiny_pairs):
         assert torch.equal(found, right)
 
 
+def test_the_first_pairs_go_without_their_references(gated_preset, tiny_pairs):
+    pairs = TrainingPairs(tiny_pairs)
+    batch = pairs.batch(0, gated_preset.train.model_copy(update={"batch": 4}), 1)
+    learner = make_learner(
+        gated_preset, pairs, launch(CPU, 1, 1, "32-true"), phase="rec", batch=4, without_reference=0.75, gate_lr=0.0
+    )
+    torch.nn.init.normal_(learner.network.tail[-1].weight, std=0.1)  # which begins at bicubic, whatever the reference
+    lr, up, ref, du, hr = (to_signed(batch[key]) for key in ("lr", "lr_up", "ref", "ref_du", "hr"))
+    gate = {name: weight.clone() for name, weight in learner.network.gate.named_parameters()}
+    with torch.no_grad():
+        learner.network.eval()
+        sr = [learner.network(lr[:3], up[:3], [], []), learner.network(lr[3:], up[3:], ref[3:], du[3:])]
+        of_all = learner.network(lr, up, ref, du)
+        learner.network.train()
+    assert (sr[0] - of_all[:3]).abs().max() > 1e-4, "references make a difference"
+    # `trust` holds while the gate is frozen, so that the network in training and in use are the same.
+    assert learner.step(0, batch)["rec"].item() == pytest.approx((torch.cat(sr) - hr).abs().mean().item(), rel=1e-5)
+    assert all(torch.equal(gate[name], weight) for name, weight in learner.network.gate.named_parameters())
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_first_loss_is_that_of_bicubic_in_every_precision(tiny_preset, tiny_pairs, precision):
     """Images and the bicubic skip are not rounded: a network that starts at bicubic has exactly its loss."""
