@@ -83,13 +83,17 @@ def test_rec_continues_from_another_models_weights(tiny_preset, tiny_pairs, rec,
     assert training["start_sha256"] == sha256(rec / "model.safetensors")
 
 
-def test_the_released_model_can_be_trained_further(tiny_pairs, tmp_path):
-    """Its training knew no bounds of trust, which weights do not depend on."""
-    released = Path(train.__file__).parents[1] / "released" / "extracter-rec"
-    preset = params.read(Path(__file__).parents[3] / "params.yaml").presets["open"]
+@pytest.mark.parametrize(
+    ("file", "start"),
+    [("params.yaml", "extracter/released/extracter-rec"), ("results/open/further.yaml", "results/open/first")],
+)
+def test_the_released_model_can_be_trained_further(file, start, tiny_pairs, tmp_path):
+    """Its first training knew no bounds of trust, which weights do not depend on."""
+    root = Path(__file__).parents[3]
+    preset = params.read(root / file).presets["open"]
     once = with_train(preset, batch=1, rec_steps=1, lr=1.0e-9, dfe_lr=0.0, ema=0.0, precision="32-true")
-    run(once, tiny_pairs, tmp_path / "further", start=released, phase="rec")
-    before, after = (load_file(folder / "model.safetensors") for folder in (released, tmp_path / "further"))
+    run(once, tiny_pairs, tmp_path / "further", start=root / start, phase="rec")
+    before, after = (load_file(folder / "model.safetensors") for folder in (root / start, tmp_path / "further"))
     assert all(torch.allclose(before[name].float(), after[name], atol=1e-6) for name in before)
     model = json.loads((tmp_path / "further" / "training.json").read_text())["model"]
     assert model["trust"] == preset.model.trust
