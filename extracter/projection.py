@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from extracter.families import FAMILIES
-from extracter.params import TrainData
+from extracter.presets import TrainData
 
 # Settings that training steps do not use, so that weights trained with other values serve as well.
 _NOT_TRAINED = ("model.trust", "model.idle", "model.registration")

@@ -7,6 +7,7 @@ import typer
 
 from extracter import params
 from extracter.commands.options import Params, PresetName
+from extracter.presets import Preset
 
 
 def report(
@@ -24,7 +25,7 @@ def report(
     from extracter.commands.params import describe
     from extracter.reporting.report.report import report
 
-    parameters = list(describe(params.load_keys(file, preset, *params.Preset.model_fields)))
+    parameters = list(describe(params.load_keys(file, preset, *Preset.model_fields)))
     page = report(
         results, data, tables, out or results / "report", preset=preset or results.name, parameters=parameters
     )

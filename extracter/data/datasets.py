@@ -21,7 +21,7 @@ from extracter.data.references import GRADED, choose, is_published
 from extracter.errors import UserError
 from extracter.files import read_rows
 from extracter.image_tensors import to_planes, to_tensor, to_uint8
-from extracter.params import Train
+from extracter.presets import Train
 
 # A whole batch.
 WHOLE = slice(None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from extracter.params import TrainData
+from extracter.presets import TrainData
 
 
 @dataclass(frozen=True)

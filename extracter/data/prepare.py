@@ -13,7 +13,7 @@ from extracter.data.prepare_pairs import prepare_train
 from extracter.data.references import RawImage
 from extracter.errors import UserError
 from extracter.files import write_csv
-from extracter.params import TestData
+from extracter.presets import TestData
 
 __all__ = ["prepare_test", "prepare_train"]
 

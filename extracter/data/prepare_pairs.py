@@ -15,7 +15,7 @@ from extracter.data.pairs import Region, crop_pair, extend
 from extracter.data.parallel import ordered_map
 from extracter.errors import UserError
 from extracter.files import write_csv
-from extracter.params import TrainData
+from extracter.presets import TrainData
 
 # With at least this many photographs, some are held out for validation; with fewer, a part of each.
 WHOLE_PHOTOGRAPHS = 20

@@ -19,7 +19,7 @@ from extracter.data.manifest import Entry
 from extracter.data.matching import Match
 from extracter.data.pair_arrays import Block, Row, stack
 from extracter.errors import UserError
-from extracter.params import TrainData
+from extracter.presets import TrainData
 
 KINDS = view_pairs.KINDS
 LARGE_SCENE = 12

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from extracter.data.pairs import extend, recolour
-from extracter.params import TrainData
+from extracter.presets import TrainData
 
 # Photographs are reduced at least by this factor, which removes JPEG artefacts, unless that makes them too small.
 REDUCTION = 4 / 3

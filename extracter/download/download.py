@@ -19,7 +19,7 @@ from extracter.download.http import PATIENCE, Patience, Stopped, Transfer, open_
 from extracter.download.registry import PinnedFile
 from extracter.errors import UserError
 from extracter.files import sha256
-from extracter.params import TestData, TrainData
+from extracter.presets import TestData, TrainData
 from extracter.progress import transfer_bar
 
 CONNECTIONS = 8

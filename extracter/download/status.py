@@ -14,7 +14,7 @@ from extracter.data.parallel import ordered_map
 from extracter.download import demo, registry
 from extracter.errors import UserError
 from extracter.files import sha256
-from extracter.params import Data, TestData, TrainData
+from extracter.presets import Data, TestData, TrainData
 
 SHOWN = 10  # number of damaged files that are listed
 COLOURS = {"there": "green", "missing": "yellow", "partial": "yellow", "corrupt": "red", "not available": "dim"}

@@ -24,7 +24,7 @@ from extracter.metrics import psnr_y, ssim_y
 from extracter.models.checkpoint import load_model
 from extracter.models.refsr import RefSR
 from extracter.models.texture_transformer import TextureTransformer
-from extracter.params import Model, Search
+from extracter.presets import Model, Search
 from extracter.progress import track
 from extracter.projection import network_keys, pick
 from extracter.search.choose import SearchName, choose_search

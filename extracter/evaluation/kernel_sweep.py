@@ -19,7 +19,7 @@ from extracter.errors import UserError
 from extracter.evaluation.evaluate import check_checkpoint
 from extracter.files import write_json
 from extracter.metrics import psnr_y, ssim_y
-from extracter.params import Model, Search
+from extracter.presets import Model, Search
 from extracter.search.search import SearchConfig
 
 _WORKER = "extracter.evaluation.kernel_sweep_worker"

@@ -14,7 +14,7 @@ from extracter.evaluation.evaluate import check_checkpoint, enlarge, load_networ
 from extracter.files import write_csv, write_json
 from extracter.metrics import psnr_y
 from extracter.models.refsr import RefSR
-from extracter.params import Model, Search
+from extracter.presets import Model, Search
 from extracter.progress import track
 
 COLUMNS = ["image", "level", "reference", "inliers", "bicubic", "none", "psnr_y", "gain"]

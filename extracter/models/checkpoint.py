@@ -14,7 +14,7 @@ from extracter.errors import UserError
 from extracter.families import FAMILIES
 from extracter.files import atomic_path, read_json, write_json
 from extracter.models.refsr import RefSR
-from extracter.params import Model, Search
+from extracter.presets import Model, Search
 
 
 def network_class(family: str) -> type[RefSR]:

@@ -43,9 +43,10 @@ class Fusion(nn.Module):
         return fused
 
     def alone(self, x: Tensor, weights: Tensor) -> Tensor:
-        """As `forward` with textures of 0 and the same S_i everywhere, to the rounding of sums, by one convolution.
+        """What `forward` returns without a reference: textures are 0, and each S_i is one number.
 
-        Convolutions are linear: sum_i w_i Conv_i(Concat(F, 0)) is the one with the weighted sums of their weights.
+        Convolutions are linear, so their weighted sum is a single convolution with the weighted sum of their kernels.
+        It equals them up to rounding and takes a u-th of the time.
 
         Args:
             x: F, N, features, H, W.

@@ -20,7 +20,7 @@ from extracter.image_tensors import to_signed
 from extracter.memory import malloc_reuse
 from extracter.metrics import psnr_of, squared_error_y
 from extracter.models.checkpoint import build_model, load_model
-from extracter.params import Loss, Model, Search, Train
+from extracter.presets import Loss, Model, Search, Train
 from extracter.projection import pick, train_keys
 from extracter.reporting.tables import write_markdown
 from extracter.training.distributed import launch

@@ -23,7 +23,7 @@ from extracter.memory import malloc_reuse
 from extracter.models.checkpoint import save_model
 from extracter.models.matcher import Matcher
 from extracter.models.vgg import initialise_vgg
-from extracter.params import Match, Model, Train
+from extracter.presets import Match, Model, Train
 from extracter.progress import track
 from extracter.training.distributed import launch
 from extracter.training.train import load_state, read_losses, save_state

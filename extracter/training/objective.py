@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from extracter.families import FAMILIES, Losses
 from extracter.models.refsr import RefSR
 from extracter.models.vgg import VGG19, initialise_vgg
-from extracter.params import Loss
+from extracter.presets import Loss
 from extracter.training import losses
 
 # The terms besides the reconstruction loss, by the names that the training log has.

@@ -14,7 +14,7 @@ from extracter.families import Losses
 from extracter.image_tensors import to_signed
 from extracter.models.critic import Critic
 from extracter.models.refsr import RefSR
-from extracter.params import Model, Train
+from extracter.presets import Model, Train
 from extracter.training import losses
 from extracter.training.distributed import average_gradients, part_of
 from extracter.training.objective import Objective

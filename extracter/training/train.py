@@ -30,7 +30,7 @@ from extracter.metrics import psnr_of, squared_error_y
 from extracter.models.checkpoint import build_model, load_model, read_torch, save_model
 from extracter.models.matcher import Matcher
 from extracter.models.refsr import RefSR
-from extracter.params import Loss, Model, Search, Train
+from extracter.presets import Loss, Model, Search, Train
 from extracter.progress import track
 from extracter.projection import pick, train_keys, weight_keys
 from extracter.training import distributed

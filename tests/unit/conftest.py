@@ -13,7 +13,7 @@ from PIL import Image
 from extracter import params
 from extracter.data import manifest, pair_arrays
 from extracter.models.blocks import _bicubic_matrix
-from extracter.params import TestData, TrainData
+from extracter.presets import Preset, TestData, TrainData
 from extracter.search.block_grid import constants
 
 # A shell starts background jobs with SIGINT ignored, and so would be the commands that the tests interrupt.
@@ -41,7 +41,7 @@ def no_kept_tensors() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_preset() -> params.Preset:
+def tiny_preset() -> Preset:
     """The demo preset, small enough for a step in milliseconds."""
     demo = params.read(Path(__file__).parents[2] / "params.yaml").presets["demo"].model_dump()
     demo["model"] |= {
@@ -57,7 +57,7 @@ def tiny_preset() -> params.Preset:
 
 
 @pytest.fixture(scope="session")
-def gated_preset(tiny_preset: params.Preset) -> params.Preset:
+def gated_preset(tiny_preset: Preset) -> Preset:
     """The tiny preset with a gate, whose network needs no reference."""
     tiny = tiny_preset.model_dump()
     tiny["model"] |= {"align": True, "gate": True, "trust": [0.4, 0.46], "idle": [0.2, 0.25, 0.31]}

@@ -11,7 +11,8 @@ from PIL import Image
 
 from extracter.data.degradation import downscale, upscale
 from extracter.models.checkpoint import build_model, save_model
-from extracter.params import Model, Preset, read
+from extracter.params import read
+from extracter.presets import Model, Preset
 
 SEED = 2310
 

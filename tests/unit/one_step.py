@@ -12,12 +12,13 @@ from lightning_fabric import Fabric
 from extracter import params
 from extracter.data.datasets import TrainingPairs
 from extracter.models.checkpoint import build_model
+from extracter.presets import Preset
 from extracter.training import distributed
 from extracter.training.objective import losses_of
 from extracter.training.step import Learner
 
 
-def measure(fabric: Fabric, pairs_folder: Path, preset: params.Preset, family: str) -> dict:
+def measure(fabric: Fabric, pairs_folder: Path, preset: Preset, family: str) -> dict:
     """Losses of a step with all losses, and the gradients of network and critic by name."""
     pairs = TrainingPairs(pairs_folder)
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """The keys of a preset, each of which some job must depend on."""
 
-from extracter.params import Preset
+from extracter.presets import Preset
 
 
 def all_keys(preset: Preset) -> list[str]:

@@ -8,10 +8,11 @@ from preset_keys import all_keys
 from extracter import params, projection
 from extracter.errors import UserError
 from extracter.families import FAMILIES
+from extracter.presets import Preset
 
 
 @pytest.fixture(scope="module")
-def preset() -> params.Preset:
+def preset() -> Preset:
     return params.read("params.yaml").presets["demo"]
 
 

@@ -66,7 +66,16 @@ def planned(project):
     ("paths", "jobs"),
     [
         # Help texts, pages and what passes values on: nothing to do.
-        (["extracter/commands/train.py", "extracter/cli.py", "extracter/params.py", "workflow/rules/record.smk"], {}),
+        (
+            [
+                "extracter/commands/train.py",
+                "extracter/cli.py",
+                "extracter/params.py",
+                "extracter/presets.py",
+                "workflow/rules/record.smk",
+            ],
+            {},
+        ),
         (["extracter/reporting/table_metrics.py"], {**TABLES, **FIGURES, "table_parameters": 1}),
         # What searches; Table 2 has the search's shape.
         (["extracter/search/search.py"], {**TRAINED, "evaluate": 6, "table_parameters": 1}),

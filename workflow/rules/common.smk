@@ -11,6 +11,7 @@ from pathlib import Path
 import reporter
 from extracter import families, params, projection
 from extracter.files import sha256
+from extracter.presets import Preset
 from snakemake.io import IOFile
 from sources import SOURCES, digest
 from stages import is_current

@@ -218,7 +218,7 @@ rule report:
         results=subpath(output.page, ancestor=2),
         data=lambda wildcards, input: Path(input.sets[0]).parents[1],
         preset=PRESET,
-        blocks=get_blocks(list(params.Preset.model_fields)),
+        blocks=get_blocks(list(Preset.model_fields)),
         version=get_version("report"),
     shell:
         "extracter report --results {params.results} --data {params.data} --preset {params.preset} "

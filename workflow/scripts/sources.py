@@ -11,7 +11,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = "requirements.lock"
-NO_RESULT = ("__init__.py", "cli.py", "commands", "errors.py", "params.py", "progress.py", "projection.py")
+NO_RESULT = (
+    "__init__.py",
+    "cli.py",
+    "commands",
+    "errors.py",
+    "params.py",
+    "presets.py",
+    "progress.py",
+    "projection.py",
+)
 
 _DATA = ("files.py", "data", "photos")
 _NETWORK = (

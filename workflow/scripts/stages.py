@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT)]  # this checkout's package, whichever is installed
 
 from extracter import families, params, projection  # noqa: E402
 from extracter.errors import UserError  # noqa: E402
+from extracter.presets import Preset  # noqa: E402
 
 # Of a set that no path of the user stands for: what the downloads are checked against.
 PUBLISHED = "extracter/download/checksums"
@@ -29,7 +30,7 @@ RESULTS = "results/${preset}"
 RAW, PREPARED = "data/raw/${preset}", "data/prepared/${preset}"
 
 
-def list_stages(preset: params.Preset) -> dict[str, dict[str, Any]]:
+def list_stages(preset: Preset) -> dict[str, dict[str, Any]]:
     """All stages, by name, for the sets and systems of a preset."""
     tests = list(preset.data.tests)
     available = [name for name, test in preset.data.tests.items() if test.source != "none"]
@@ -72,7 +73,7 @@ def _stage(rules: str, target: str, keys: Iterable[str], deps: Iterable[str], ou
     return {"cmd": command, "params": ["preset", *named], "deps": [*deps, *sources], "outs": list(outs)}
 
 
-def _data_stages(preset: params.Preset, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _data_stages(preset: Preset, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     data = preset.data
     for name in names:
         source = data.train if name == "train" else data.tests[name]
@@ -220,7 +221,7 @@ def _record_stage(stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def is_current(text: str, preset: params.Preset) -> bool:
+def is_current(text: str, preset: Preset) -> bool:
     """Whether dvc.yaml, given as text, has the stages of a preset; it may have others of the user's."""
     written = yaml.safe_load(text)["stages"]
     return all(written.get(name) == stage for name, stage in list_stages(preset).items())
@@ -233,7 +234,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def write_stages(text: str, preset: params.Preset) -> str:
+def write_stages(text: str, preset: Preset) -> str:
     """The text of dvc.yaml with the stages of a preset; what stands before `stages:` and from `plots:` on is kept."""
     head = text[: text.index("\nstages:\n") + 1]
     plots = re.search(r"(?m)^(?:#.*\n)*plots:\n[\s\S]*", text)[0]

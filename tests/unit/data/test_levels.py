@@ -17,7 +17,7 @@ from extracter.download import registry
 from extracter.download.download import download
 from extracter.errors import UserError
 from extracter.metrics import psnr_y
-from extracter.params import TestData
+from extracter.presets import TestData
 
 SHARED = Path(__file__).parents[3].parent / "shared"
 ARCHES = [f"arches_ridge/JDW_95{n}.jpg" for n in (18, 19, 20)]

@@ -62,7 +62,7 @@ def test_extend_mirrors_and_leaves_larger_photographs_alone(photograph):
 )
 @settings(max_examples=60, deadline=None)
 def test_pairs_stay_in_their_region(width, height, shift, scale, rotation, seed):
-    from extracter.params import TrainData
+    from extracter.presets import TrainData
 
     data = TrainData(
         source="demo", folder=None, size=32, pairs=1, validation=1, shift=shift, scale=scale, rotation=rotation,

@@ -145,7 +145,7 @@ def test_every_pair_is_cut_from_the_photograph_it_names(raw_set, train_data, tmp
 @given(st.lists(st.tuples(st.integers(10, 300), st.integers(10, 300)), min_size=2, max_size=60), st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
 def test_training_and_validation_share_no_pixel(sizes, validation):
-    from extracter.params import TrainData
+    from extracter.presets import TrainData
 
     data = TrainData(
         source="demo", folder=None, size=32, pairs=100, validation=validation, shift=0.1, scale=0.1, rotation=1.0,

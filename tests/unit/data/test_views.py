@@ -12,7 +12,7 @@ from extracter.data import view_pairs
 from extracter.data.datasets import TrainingPairs
 from extracter.data.prepare import prepare_train
 from extracter.errors import UserError
-from extracter.params import Mixture
+from extracter.presets import Mixture
 
 matching = pytest.importorskip("extracter.data.matching", reason="OpenCV is not installed")
 

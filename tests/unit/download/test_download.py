@@ -75,7 +75,7 @@ def server(mirror):
 
 
 def published(references: str = "self"):
-    from extracter.params import TestData
+    from extracter.presets import TestData
 
     return TestData(source="published", folder=None, references=references)
 

@@ -12,7 +12,7 @@ from extracter.download import drive, registry
 from extracter.download.download import download
 from extracter.download.http import Patience
 from extracter.errors import UserError
-from extracter.params import TestData
+from extracter.presets import TestData
 
 HASTY = Patience(attempts=3, connect=2, read=0.3, pause=0.01, longest_pause=0.05)
 OWN = TestData(source="published", folder=None, references="own")

@@ -19,7 +19,7 @@ from extracter.download import registry
 from extracter.download.download import download
 from extracter.download.http import Patience
 from extracter.errors import UserError
-from extracter.params import TestData
+from extracter.presets import TestData
 from extracter.training.train import train
 
 HASTY = Patience(attempts=2, connect=2, read=2, pause=0.01, longest_pause=0.05)

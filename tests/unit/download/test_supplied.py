@@ -18,7 +18,7 @@ from extracter.data.prepare import prepare_test, prepare_train
 from extracter.download import registry, supplied
 from extracter.download.download import download
 from extracter.errors import UserError
-from extracter.params import TestData
+from extracter.presets import TestData
 
 CUFED = [f"{side}/{n:06}.png" for side in ("input", "ref") for n in range(11871)]
 

@@ -23,7 +23,7 @@ from extracter.image_tensors import to_uint8
 from extracter.metrics import psnr_y, ssim_y
 from extracter.models.checkpoint import build_model, load_model
 from extracter.models.refsr import RefSR
-from extracter.params import Model, Search
+from extracter.presets import Model, Search
 
 
 def run(variant: str, images: Path, checkpoint: Path | None, out: Path, **changes) -> tuple[list[dict], dict]:

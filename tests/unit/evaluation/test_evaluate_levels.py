@@ -15,7 +15,7 @@ from extracter.data.prepare import prepare_test
 from extracter.errors import UserError
 from extracter.evaluation.levels import evaluate_levels, measure_levels, summarise
 from extracter.models.extracter import Extracter
-from extracter.params import TestData
+from extracter.presets import TestData
 from extracter.reporting.table_references import table_references
 
 

@@ -21,6 +21,7 @@ from extracter import params, projection
 from extracter.data import manifest, pair_arrays
 from extracter.errors import UserError
 from extracter.files import sha256
+from extracter.presets import Preset
 from extracter.training import train
 
 NAMES = ("seed", "model", "search", "loss", "train")
@@ -30,7 +31,7 @@ MACHINE = ("train.checkpoint_every", "train.devices", "train.nodes")
 
 
 def run(
-    preset: params.Preset,
+    preset: Preset,
     pairs: Path,
     out: Path,
     family: str = "extracter",
@@ -43,7 +44,7 @@ def run(
     train.train(family, pairs, out, out.with_suffix(".state"), *blocks, phase=phase, start=start, device=DEVICE)
 
 
-def with_train(preset: params.Preset, **changes) -> params.Preset:
+def with_train(preset: Preset, **changes) -> Preset:
     return preset.model_copy(update={"train": preset.train.model_copy(update=changes)})
 
 
