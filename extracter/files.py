@@ -210,7 +210,7 @@ def read_json(path: Path) -> Any:
     except NotADirectoryError:
         raise UserError(f"{path.parent}: not a folder") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and make it again") from None
+        raise UserError(f"{path}: not valid JSON ({error}); make it again") from None
 
 
 def sha256(path: Path) -> str:

@@ -113,10 +113,11 @@ def dump_blocks(preset: Preset, *names: str) -> str:
     blocks = {}
     for name in names:
         if not _is_unsupplied(values, name):
-            try:
-                blocks[name] = reduce(lambda value, part: value[part], name.split("."), values)
-            except KeyError as error:
-                raise UserError(f"`{name}` does not exist: params.yaml has no {error.args[0]!r} there") from None
+            blocks[name] = values
+            for part in name.split("."):
+                if part not in blocks[name]:
+                    raise UserError(f"`{name}`: the preset has no {part!r} there, only {', '.join(blocks[name])}")
+                blocks[name] = blocks[name][part]
     return json.dumps(blocks, sort_keys=True)
 
 

@@ -372,7 +372,7 @@ class Evaluation(Block):
         description="common: `border` and `padding` for all systems; native: each system's own, where it has a "
         "publication"
     )
-    kernels: Annotated[list[Annotated[int, Field(ge=3, multiple_of=3)]], Field(min_length=1)] = Field(
+    kernels: Annotated[list[Annotated[int, Field(ge=3, le=48, multiple_of=3)]], Field(min_length=1)] = Field(
         description="kernels of Table 3; stride and padding are a third of the kernel"
     )
     kernel_sets: Annotated[list[Name], Field(min_length=1)] = Field(description="test sets of Table 3")

@@ -18,6 +18,7 @@ COLUMNS = [
     "peak_memory_mib", "gflops", "gemm_gflops", "share_of_gemm", "launches", "waits", "device",
     "threads",
 ]  # fmt: skip
+PRECISIONS = ("32-true", "bf16-mixed")
 METHODS = ("unfold", "dense", "chunked", "blocks", "approximate")
 # Assumed speed in GFLOP/s, to predict which cells would exceed the time limit.
 _GUESS = {"cpu": 100.0, "cuda": 20_000.0}
@@ -68,6 +69,9 @@ def bench(
     for method in methods:
         if method not in METHODS:
             raise UserError(f"--method {method}: allowed are {', '.join(METHODS)}")
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise UserError(f"--precision {precision}: allowed are {', '.join(PRECISIONS)}")
     target = str(choose_device(device))
     rows: list[dict] = []
     for part, size, kernel, method, precision in product(parts, sizes, kernels, methods, precisions):

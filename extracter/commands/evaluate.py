@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from extracter import params
-from extracter.commands.options import Device, Params, PresetName
+from extracter.commands.options import Device, Params, PresetName, Search
 from extracter.errors import UserError
 from extracter.projection import evaluate_keys, level_keys
 
@@ -26,8 +26,9 @@ def evaluate(
     timings: Annotated[Path | None, typer.Option(help="CSV to write, with time and memory of each image.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; omit it for bicubic.")] = None,
     search: Annotated[
-        str, typer.Option(help="exact, as in all tables; fast; or auto, which is exact for images of usual test sets.")
-    ] = "exact",
+        Search,
+        typer.Option(help="exact, as in all tables; fast; or auto, which is exact for images of usual test sets."),
+    ] = Search.exact,
     part: Annotated[
         str, typer.Option(help="Part of the set to evaluate, such as 2-of-8; merge-parts joins the parts.")
     ] = "1-of-1",
@@ -53,7 +54,7 @@ def evaluate(
         raise UserError(f"--protocol {protocol}: allowed are common, native")
     blocks = params.load_keys(file, preset, *evaluate_keys(variant))
     measured = blocks.evaluation
-    settings: dict[str, Any] = {"timings": timings, "method": search, "references": references, "device": device}
+    settings: dict[str, Any] = {"timings": timings, "method": search.value, "references": references, "device": device}
     settings |= {"common": Protocol(measured.border, measured.padding), "protocol": protocol or measured.protocol}
     if variant != "bicubic":
         settings |= {"search": blocks.search, "model": getattr(blocks, "model", None)}
@@ -72,7 +73,11 @@ def evaluate_levels(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Measure what references of each level are worth to one variant, in PSNR over no reference."""
+    """Measure what references of each level are worth to one variant, in PSNR over no reference.
+
+    Example: `extracter evaluate-levels released --images data/prepared/open/views --checkpoint
+    extracter/released/extracter-rec --out levels.csv --summary levels.json --preset open`
+    """
     from extracter.evaluation.levels import evaluate_levels
 
     blocks = params.load_keys(file, preset, *level_keys(variant))
@@ -92,6 +97,8 @@ def merge_parts(
     """Merge the parts of an evaluated test set into the files that its evaluation as a whole writes.
 
     Each folder holds images.csv, summary.json, timings.csv and the folder sr, which `evaluate --part` wrote.
+
+    Example: `extracter merge-parts part-1 part-2 --out b.csv --summary b.json --sr b`
     """
     from extracter.evaluation.parts import merge
 

@@ -14,7 +14,10 @@ def figure_comparison(
     sr: Annotated[Path, typer.Option(help="Folder of the SR images: VARIANT/SET/NAME.png.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
 ) -> None:
-    """Draw LR, the result of each method, reference and original for one image of each set."""
+    """Draw LR, the result of each method, reference and original for one image of each set.
+
+    Example: `extracter figure-comparison data/prepared/demo/set14 --sr results/demo/images --out comparison.png`
+    """
     from extracter.reporting.figure_comparison import figure_comparison
 
     figure_comparison(sets, sr, out)
@@ -28,7 +31,12 @@ def map_origins(
     out: Annotated[Path, typer.Option(help="JSON to write.")],
     device: Device = "auto",
 ) -> None:
-    """Write where the textures of three images come from: those with the largest, median and smallest gain."""
+    """Write where the textures of three images come from: those with the largest, median and smallest gain.
+
+    Example: `extracter map-origins --images data/prepared/demo/set14
+    --checkpoint results/demo/checkpoints/extracter-rec --baseline results/demo/evaluation/bicubic/set14.csv
+    --figures results/demo/evaluation/extracter-rec/set14.csv --out origins.json`
+    """
     from extracter.reporting.find_origins import map_origins
 
     map_origins(images, checkpoint, baseline, figures, out, device=device)
@@ -38,7 +46,10 @@ def figure_training(
     logs: Annotated[list[Path], typer.Argument(help="train_log.csv in folders named after the variant.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
 ) -> None:
-    """Draw the reconstruction loss and the validation PSNR by step."""
+    """Draw the reconstruction loss and the validation PSNR by step.
+
+    Example: `extracter figure-training results/demo/checkpoints/*/train_log.csv --out training.png`
+    """
     from extracter.reporting.figures import figure_training
 
     figure_training(logs, out)
@@ -48,7 +59,10 @@ def figure_kernels(
     results: Annotated[list[Path], typer.Argument(help="JSON files that `kernel-sweep` wrote.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
 ) -> None:
-    """Draw PSNR by kernel size."""
+    """Draw PSNR by kernel size.
+
+    Example: `extracter figure-kernels results/demo/kernels/*/*.json --out kernels.png`
+    """
     from extracter.reporting.figures import figure_kernels
 
     figure_kernels(results, out)

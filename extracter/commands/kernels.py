@@ -29,7 +29,11 @@ def kernel_sweep(
     preset: PresetName = None,
     device: Device = "auto",
 ) -> None:
-    """Measure one cell of Table 3, within `evaluation.memory_budget_gib` of memory."""
+    """Measure one cell of Table 3, within `evaluation.memory_budget_gib` of memory.
+
+    Example: `extracter kernel-sweep --images data/prepared/demo/sun80 --checkpoint
+    results/demo/checkpoints/extracter-rec --kernel 6 --method blocks --out k6.json`
+    """
     from extracter.evaluation.kernel_sweep import kernel_sweep
 
     blocks = params.load_keys(file, preset, *kernel_keys())

@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+Search = StrEnum("Search", ["auto", "exact", "fast"])
 
 Params = Annotated[
     str, typer.Option("--params", help="Parameter file, or JSON as the workflow passes it.", show_default=True)

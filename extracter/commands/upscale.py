@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from extracter.commands.options import Device, Model
+from extracter.commands.options import Device, Model, Search
 
 Format = StrEnum("Format", ["png", "jpg", "tif", "webp", "avif"])
-Search = StrEnum("Search", ["auto", "exact", "fast"])
 Precision = StrEnum("Precision", {"auto": "auto", "full": "32", "bf16": "bf16", "half": "16"})
 
 
@@ -39,7 +38,10 @@ def upscale(
     ] = Search.auto,
     kernel: Annotated[
         int | None,
-        typer.Option(help="Side of a search patch, a multiple of 3; larger is coarser. By default that of the model."),
+        typer.Option(
+            help="Side of a search patch in cells of 4 x 4 pixels of the result: 3, 6, 12 or another multiple of 3 up "
+            "to 48; larger is coarser. By default that of the model."
+        ),
     ] = None,
     memory: Annotated[
         str | None,

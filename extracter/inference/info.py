@@ -50,6 +50,7 @@ def info(name: str | Path | None, *, measure: bool) -> None:
     """
     folder = model_folder(name)
     model = load_model(folder)
+    provenance = _provenance(folder)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(f"[bold]{folder}[/bold]", markup=True)
     console.print(_table("configuration", read_json(folder / "config.json").items()), markup=False)
@@ -60,7 +61,7 @@ def info(name: str | Path | None, *, measure: bool) -> None:
         if count_parameters(part)
     ]
     console.print(_table("parameters", [*counts, ("together", f"{count_parameters(model):,}")]), markup=False)
-    console.print(_table("training", _provenance(folder)), markup=False)
+    console.print(_table("training", provenance), markup=False)
     if isinstance(model, Network):
         console.print(_cost(model, _rates(model) if measure else None), markup=False)
 

@@ -41,8 +41,10 @@ def figure_reference(pairs: list[tuple[Path, Path]], out: Path, *, model: str | 
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        UserError: an image or the model cannot be read, or a reference is smaller than the detail.
+        UserError: `out` is no PNG, an image or the model cannot be read, or a reference is smaller than the detail.
     """
+    if out.suffix.lower() != ".png":
+        raise UserError(f"{out}: the figure is a PNG; name it {out.with_suffix('.png').name}")
     upscaler = Upscaler(model, device=device)
     figure = Figure(figsize=(15, 2.3 * len(pairs) + 0.1), layout=CLOSE)
     grid = figure.subplots(len(pairs), 7, width_ratios=[1.5, *[1.0] * 6], squeeze=False)

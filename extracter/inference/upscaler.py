@@ -1,6 +1,7 @@
 """Super-resolution of photographs: the Python API, which `extracter upscale` calls for each file."""
 
 import copy
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 # grey levels on average; one sample in a million differs by more than one level.
 _AUTO = "auto"
 SCALES = (1, 2, 3, 4)
+# More than there are cores may be wanted for the results of another machine, but not thousands.
+_MOST_THREADS = max(64, os.cpu_count() or 1)
 # Memory that PyTorch's libraries and Numba allocate on first use: buffers of threads, compiled kernels, and the
 # compiler itself if its results are not cached yet.
 _RUNTIME = 172 * MIB
@@ -50,7 +53,7 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": MIB, "g": GIB, "t": 2**40}
 
 def upscale(
     image: Picture,
-    references: Picture | Sequence[Picture] = (),
+    references: Picture | Sequence[Picture] | None = None,
     model: RefSR | str | Path | None = None,
     *,
     scale: int = SCALE,
@@ -68,7 +71,7 @@ def upscale(
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, or floating-point in [0, 1]; a tensor is
             C, H, W or N, C, H, W with 1 or 3 channels, floating-point in [0, 1].
         references: images of the same or a similar scene in higher resolution, of any size and of the same types as
-            `image`; all are searched together. Without any, the released model copies no textures; for networks that
+            `image`; all are searched together. With None, the released model copies no textures; for networks that
             need a reference the image's own bicubic enlargement takes their place.
         model: a network, which is not modified; or its location: a folder, a file in it, or an id on the Hugging Face
             hub; None for the released one.
@@ -76,8 +79,8 @@ def upscale(
             quarter, so that detail from the references is restored at the same size.
         search: exact compares all pairs of patches; fast finds nearly the same matches at a cost that grows with the
             number of pixels, not with its square; auto is exact as long as that takes a second or two.
-        kernel: side of a search patch, 3, 6, 12 or another multiple of 3; larger ones are coarser and, in an exact
-            search, faster. None for that of the model.
+        kernel: side of a search patch, 3, 6, 12 or another multiple of 3 up to 48; larger ones are coarser and, in an
+            exact search, faster. None for that of the model.
         memory: limit in bytes, or text such as "4GiB", for the memory of the computation beyond the interpreter; on a
             GPU, for GPU memory. None for half of the free memory, three quarters on a GPU.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -96,6 +99,8 @@ def upscale(
         >>> from extracter import upscale
         >>> upscale("small.jpg", "sharp.jpg").save("large.png")
     """
+    if references is None:
+        references = []
     several = references if isinstance(references, Sequence) and not isinstance(references, str) else [references]
     upscaler = Upscaler(
         model,
@@ -160,13 +165,15 @@ class Upscaler:
         reuse: bool = False,
     ):
         if precision not in (_AUTO, *PRECISIONS):
-            raise UserError(f"--precision {precision}: allowed are {', '.join((_AUTO, *PRECISIONS))}")
-        if threads is not None:
-            torch.set_num_threads(threads)
+            raise _refused("precision", precision, (_AUTO, *PRECISIONS))
         if search not in get_args(SearchName):
-            raise UserError(f"--search {search}: allowed are {', '.join(get_args(SearchName))}")
+            raise _refused("search", search, get_args(SearchName))
         if scale not in SCALES:
-            raise UserError(f"--scale {scale}: allowed are {', '.join(map(str, SCALES))}")
+            raise _refused("scale", scale, SCALES)
+        if threads is not None:
+            if not 1 <= threads <= _MOST_THREADS:
+                raise UserError(f"--threads {threads}: allowed are 1 to {_MOST_THREADS}")
+            torch.set_num_threads(threads)
         self.device = choose_device(device)
         if precision == "16" and self.device.type == "cpu":
             raise UserError("--precision 16 needs a GPU; take bf16 or 32")
@@ -254,6 +261,11 @@ class Upscaler:
         finally:
             if self.reuse:
                 malloc_return()
+
+
+def _refused(argument: str, given: object, allowed: Sequence[object]) -> UserError:
+    """The error for an argument of the Python API; the command's own options are checked before."""
+    return UserError(f"{argument}={given!r}: allowed are {', '.join(map(repr, allowed))}")
 
 
 def _choose_precision(device: torch.device) -> torch.dtype:

@@ -78,15 +78,22 @@ def read_torch(path: Path) -> Any:
             return None
 
 
-def load_model(folder: Path) -> RefSR:
+def load_model(folder: Path, unnamed: str | None = None) -> RefSR:
     """Load a network from a checkpoint folder, in evaluation mode, on the CPU.
+
+    Args:
+        folder: with config.json and model.safetensors.
+        unnamed: class of a network whose configuration does not name it, as `save_pretrained` writes it; None for one
+            that has the parameters of the configuration.
 
     Raises:
         UserError: a file is missing or damaged, or the weights do not fit the configuration.
     """
     folder = Path(folder)
     config = read_json(folder / "config.json")
-    architecture = config.pop("architecture", None) or _architecture_of(config) if isinstance(config, dict) else None
+    architecture = None
+    if isinstance(config, dict):
+        architecture = config.pop("architecture", None) or unnamed or _architecture_of(config)
     modules = {name: module for module, name in (family.network for family in FAMILIES.values())}
     modules["Matcher"] = "matcher"
     if architecture not in modules:
@@ -116,7 +123,7 @@ def load_model(folder: Path) -> RefSR:
 
 
 def _architecture_of(config: dict[str, Any]) -> str:
-    """Find the class for a configuration that does not name it, as `save_pretrained` writes it."""
+    """Find a class that has the parameters of a configuration."""
     classes = [network_class(name) for name in FAMILIES]
     parameters = {cls.__name__: set(inspect.signature(cls).parameters) for cls in classes}
     fitting = [name for name, known in parameters.items() if set(config) <= known]

@@ -62,7 +62,10 @@ def _download(name: str) -> Path:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_FILES)))
     except (OSError, ValueError) as error:  # the hub's own errors and those of its HTTP client are OSErrors
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{name}: no such folder here, and the Hugging Face hub gave none ({reason})") from None
+        raise UserError(
+            f"{name}: no such folder here, and the Hugging Face hub gave none ({reason}); check "
+            "the name and the connection, or name a folder"
+        ) from None
     if not _is_model(folder):
         raise UserError(f"{name}: the repository on the Hugging Face hub holds no config.json and model.safetensors")
     return folder

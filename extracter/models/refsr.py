@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from extracter.errors import UserError
 from extracter.models.vgg import initialise_vgg
 from extracter.search.copies import Place
 from extracter.search.search import SearchConfig
@@ -42,6 +44,31 @@ class RefSR(nn.Module, ABC):
     def __init__(self, bicubic_skip: bool):
         super().__init__()
         self.bicubic_skip = bicubic_skip
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path) -> Self:
+        """Load a network of this class, in evaluation mode, on the CPU.
+
+        The method of the same name in `PyTorchModelHubMixin` would leave weights random that the file does not have.
+
+        Args:
+            model: a checkpoint folder; a file in one; or an id on the Hugging Face hub, `owner/name` or
+                `owner/name@revision`.
+
+        Raises:
+            UserError: no such model, a damaged one, one of another class, or weights that do not fit its configuration.
+
+        Example:
+            >>> from extracter import Extracter
+            >>> model = Extracter.from_pretrained("extracter/released/extracter-rec")
+        """
+        from extracter.models.checkpoint import load_model  # which loads networks of all classes
+        from extracter.models.locate import model_folder
+
+        network = load_model(model_folder(model), unnamed=cls.__name__)
+        if not isinstance(network, cls):
+            raise UserError(f"{model}: has a network of the class {type(network).__name__}; load it with that class")
+        return network
 
     def forward(
         self,

@@ -53,6 +53,8 @@ def read_photo(path: Path, remedy: str = REMEDY) -> Photo:
     try:
         with open_regular(path) as file:
             data = file.read()
+    except FileNotFoundError:
+        raise UserError(f"{shown(path)}: no such file; {'check its path' if remedy == REMEDY else remedy}") from None
     except OSError as error:
         raise UserError(f"{shown(path)}: cannot be read ({error.strerror or error}); {remedy}") from None
     return decode_photo(data, path, remedy)

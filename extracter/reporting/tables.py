@@ -179,6 +179,8 @@ def show(tables: list[Path]) -> None:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; run `snakemake --cores all` to make it") from None
+        except (OSError, UnicodeDecodeError):
+            raise UserError(f"{path}: not a text file; name a table such as results/tables/table1_metrics.md") from None
         console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False)
     console.print("Files of these tables, as Markdown and CSV:", markup=False, highlight=False)
     for path in tables:

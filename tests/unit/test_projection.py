@@ -98,5 +98,5 @@ def test_a_set_of_the_user_counts_for_its_set_alone(preset):
 
 
 def test_a_set_that_is_not_there_is_one_sentence(preset):
-    with pytest.raises(UserError, match=r"`data\.tests\.set15\.source` does not exist"):
+    with pytest.raises(UserError, match=r"`data\.tests\.set15\.source`: the preset has no 'set15' there, only .*set14"):
         params.dump_blocks(preset, *projection.download_keys("set15"))

@@ -74,8 +74,9 @@ def test_the_whole_network_in_both_precisions(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"kernels": [5]}, "--kernel 5: .* allowed are multiples of 3"),
+        ({"kernels": [5]}, "--kernel 5: .* allowed are 3, 6, 9"),
         ({"sizes": [8]}, "--size 8: the minimum is 32 pixels"),
+        ({"precisions": ["fp8"]}, "--precision fp8: allowed are 32-true, bf16-mixed"),
         ({"methods": ["annoy"]}, "--method annoy: allowed are unfold, dense, chunked, blocks"),
     ],
 )

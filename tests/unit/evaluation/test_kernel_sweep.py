@@ -81,7 +81,7 @@ def test_an_ambiguous_failure_is_tried_without_the_limit(prepared, monkeypatch):
 
 def test_wrong_arguments_are_refused(prepared):
     for kernel in (0, 2, 7):
-        with pytest.raises(UserError, match="multiples of 3"):
+        with pytest.raises(UserError, match="allowed are 3, 6, 9"):
             sweep(prepared, kernel, "dense")
     write_checkpoint(prepared / "weights", phase="full")
     with pytest.raises(UserError, match="`phase` is full"):

@@ -58,7 +58,7 @@ def test_references_by_name_for_all_and_missing(tmp_path, checkpoint):
     first, second = read_photo(tmp_path / "out" / "a.png"), read_photo(tmp_path / "one.tif")
     np.testing.assert_array_equal(first.rgb, second.rgb)
     result = run(tmp_path / "in", "--ref", tmp_path / "none.jpg", "-o", tmp_path / "out", "--model", checkpoint)
-    assert "none.jpg: cannot be read" in str(result.exception)
+    assert "none.jpg: no such file; check its path" in str(result.exception)
 
 
 def test_names(tmp_path, checkpoint):

@@ -51,3 +51,4 @@ def test_the_stereo_pair_is_the_default_and_each_original_needs_a_reference():
     assert all(path.is_file() for path in STEREO)
     result = CliRunner().invoke(app, ["figure-reference", "p.png", "--original", "a.png"])
     assert "1 --original and 0 --ref" in str(result.exception)
+    assert "p.txt: the figure is a PNG" in str(CliRunner().invoke(app, ["figure-reference", "p.txt"]).exception)

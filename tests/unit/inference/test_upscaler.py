@@ -22,7 +22,8 @@ from extracter.inference.batch import named_search
 from extracter.inference.compare_figure import draw
 from extracter.inference.pictures import to_photo
 from extracter.inference.upscaler import Upscaler, parse_memory, upscale
-from extracter.models.locate import open_model
+from extracter.models.locate import RELEASED, open_model
+from extracter.models.ttsr import TTSR
 from extracter.photos.photo import Photo
 
 
@@ -171,7 +172,11 @@ def test_models_own_search_is_left_as_it_was(model):
     ({"kernel": 5}, "--kernel 5"),
     ({"memory": "lots"}, "--memory lots: not a size"),
     ({"memory": "1MiB"}, "--memory: 1 MiB is too little for this image and its references; the minimum is"),
-    ({"precision": "8"}, "--precision 8"),
+    ({"precision": 32}, "precision=32: allowed are 'auto', '32'"),
+    ({"scale": "4"}, "scale='4': allowed are 1, 2, 3, 4"),
+    ({"threads": 0}, "--threads 0: allowed are 1 to"),
+    ({"threads": 100_000}, "--threads 100000: allowed are 1 to"),
+    ({"kernel": 51}, "--kernel 51: .*48"),
     ({"precision": "16", "device": "cpu"}, "--precision 16 needs a GPU"),
     ({"device": "abacus"}, "--device abacus"),
 ])  # fmt: skip
@@ -218,4 +223,6 @@ def test_pretrained_round_trip(model, tmp_path):
     again = extracter.Extracter.from_pretrained(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(upscale(pixels, (), again), upscale(pixels, (), model))
-    np.testing.assert_array_equal(upscale(pixels, (), tmp_path), upscale(pixels, (), model))
+    np.testing.assert_array_equal(upscale(pixels, (), tmp_path), upscale(pixels, None, model))
+    with pytest.raises(UserError, match="class Extracter"):
+        TTSR.from_pretrained(RELEASED)

@@ -61,7 +61,9 @@ def test_a_hub_that_cannot_be_reached_and_a_repository_without_a_model(tmp_path,
         raise LocalEntryNotFoundError("cannot find the files on the hub\nsecond line")
 
     monkeypatch.setattr(locate, "snapshot_download", unreachable)
-    with pytest.raises(UserError, match=r"^owner/model: no such folder here, .* \(cannot find the files on the hub\)$"):
+    with pytest.raises(
+        UserError, match=r"^owner/model: no such folder here, .* \(cannot find the files on the hub\); check"
+    ):
         model_folder("owner/model")
     monkeypatch.setattr(locate, "snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(UserError, match=r"holds no config\.json"):

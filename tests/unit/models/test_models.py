@@ -221,6 +221,10 @@ def test_checkpoint_round_trip(family, tiny_preset, tmp_path):
         assert torch.equal(model(*inputs), again(*inputs))
         assert torch.equal(model(*inputs), type(model).from_pretrained(tmp_path)(*inputs))
     assert again.search == model.search
+    (weights := dict(model.state_dict())).popitem()
+    save_model(model, weights, tmp_path, {"family": family})
+    with pytest.raises(UserError, match="Missing key"):
+        type(model).from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(

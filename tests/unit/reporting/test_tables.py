@@ -232,6 +232,10 @@ def test_show_says_where_the_tables_lie(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert (tmp_path / "table3.md").read_text() in printed
     assert f"{tmp_path / 'table3.md'}  {tmp_path / 'table3.csv'}" in printed
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n")
+    for name, said in (("none.md", "no such file"), ("picture.png", "not a text file")):
+        with pytest.raises(UserError, match=said):
+            show([tmp_path / name])
 
 
 def test_the_reported_figures_are_complete():
