@@ -75,7 +75,7 @@ def test_names(tmp_path, checkpoint):
         ((tmp_path / "b.png", "-o", tmp_path / "b.png", "--overwrite"), "would replace the image itself"),
         ((tmp_path / "b.png", "-o", tmp_path / "b.gif"), "results are written as .png, .jpg"),
         ((tmp_path, "-o", tmp_path / "c.png"), "names one file and there are 9 images"),
-        ((out.parent / "empty",), "cannot be read"),
+        ((out.parent / "empty",), "empty: no such file; check its path"),
     ]:
         result = run(*arguments, *(() if "--model" in arguments else ("--model", checkpoint)))
         if message:
